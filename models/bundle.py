@@ -1,0 +1,165 @@
+"""Bundles: what a run leaves behind so that other programs can load a model.
+
+A bundle is a folder of data, not of code:
+
+    bundle.json           kind, class names, sample rate, clip length, where it came from, SHA-256 of the files below
+    model.yaml            the model part of the configuration, references resolved
+    weights.safetensors   every parameter and buffer
+
+`model.yaml` builds objects, so it is treated as a stranger's: only `!new:` and `!name:` of torch modules of this
+project, torch, transformers and SpeechBrain are built, everything else is refused by name.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+import yaml
+from hyperpyyaml import load_hyperpyyaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from models.errors import UsageError
+
+PACKAGES = ("models", "interpreters", "torch", "transformers", "speechbrain")
+FILES = ("model.yaml", "weights.safetensors")
+MAX_YAML_BYTES = 100_000
+MAX_YAML_NODES = 2_000
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """What a bundle says about itself.
+
+    kind: "classifier" or "interpreter". class_names: ordered as the logits. sample_rate in Hz. clip_seconds: length
+    of the clips it was trained on. source: free facts such as experiment, seed, commit, weights and scores.
+    sha256: of each file of `FILES`.
+    """
+
+    kind: str
+    class_names: tuple[str, ...]
+    sample_rate: int
+    clip_seconds: float
+    source: dict = field(default_factory=dict)
+    sha256: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle: the network in evaluation mode and what is known about it."""
+
+    network: nn.Module
+    info: BundleInfo
+    path: Path
+
+
+def save_bundle(folder: str | Path, network: nn.Module, model_yaml: str, info: BundleInfo) -> Path:
+    """Write a bundle folder, whole or not at all: a reader never sees half of one."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        staged = Path(temporary) / "new"
+        staged.mkdir()
+        (staged / "model.yaml").write_text(model_yaml, encoding="utf-8")
+        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+        save_file(state, staged / "weights.safetensors")
+        content = asdict(info) | {"sha256": {name: _sha256(staged / name) for name in FILES}}
+        (staged / "bundle.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            os.replace(folder, Path(temporary) / "old")
+        os.replace(staged, folder)
+    return folder
+
+
+def read_info(folder: str | Path, kind: str) -> BundleInfo:
+    """The facts of a bundle, after checking that its files are whole.
+
+    Raises UsageError when the folder is no bundle of that kind or a file's SHA-256 is not the recorded one.
+    """
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        info = BundleInfo(**content | {"class_names": tuple(content["class_names"])})
+    except FileNotFoundError as error:
+        raise UsageError(f"{folder} is not a bundle: it has no bundle.json") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{folder / 'bundle.json'} is damaged: {error}") from error
+    if info.kind != kind:
+        raise UsageError(f"{folder} is a bundle of kind {info.kind!r}; a {kind!r} is needed here")
+    for name in FILES:
+        if not (folder / name).is_file() or _sha256(folder / name) != info.sha256.get(name):
+            raise UsageError(f"{folder / name} is missing or altered: its SHA-256 is not the one in bundle.json")
+    return info
+
+
+def load_bundle(folder: str | Path, kind: str, **arguments) -> Bundle:
+    """Rebuild a bundle's network and load its weights strictly.
+
+    kind: "classifier" or "interpreter", also the key of model.yaml that holds the network. A `!name:` factory under
+    that key is called with `arguments`. Raises UsageError as `read_info` does, for a model.yaml that would run foreign
+    code, and for weights that are not exactly the network's.
+    """
+    folder = Path(folder)
+    info = read_info(folder, kind)
+    network = build_trusted((folder / "model.yaml").read_text(encoding="utf-8"), folder / "model.yaml")[kind]
+    if not isinstance(network, nn.Module):
+        network = network(**arguments)
+    try:
+        network.load_state_dict(load_file(folder / "weights.safetensors"), strict=True)
+    except (RuntimeError, SafetensorError) as error:
+        detail = " ".join(str(error).split())[:300]
+        raise UsageError(f"{folder / 'weights.safetensors'} does not fit its model.yaml: {detail}") from error
+    return Bundle(network.eval(), info, folder)
+
+
+def build_trusted(text: str, origin: str | Path) -> dict:
+    """Build the objects of a stranger's YAML if, and only if, all of them are torch modules of known packages.
+
+    Raises UsageError naming the first tag that is refused, and for a file too large or too aliased to be a model.
+    """
+    if len(text.encode()) > MAX_YAML_BYTES:
+        raise UsageError(f"{origin} has more than {MAX_YAML_BYTES} bytes and was not read")
+    try:
+        budget = [MAX_YAML_NODES]
+        for node in _nodes(yaml.compose(text, Loader=yaml.SafeLoader), budget, origin):
+            _check_tag(node.tag, origin)
+        return load_hyperpyyaml(io.StringIO(text))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
+
+
+def _nodes(node: yaml.Node, budget: list[int], origin: str | Path):
+    """Every node, aliases followed, at most as many as the budget holds."""
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise UsageError(f"{origin} unfolds to more than {MAX_YAML_NODES} nodes and was not read")
+    yield node
+    for child in node.value if isinstance(node.value, list) else ():
+        for part in child if isinstance(child, tuple) else (child,):
+            yield from _nodes(part, budget, origin)
+
+
+def _check_tag(tag: str, origin: str | Path) -> None:
+    if tag.startswith("tag:yaml.org,2002:") and not tag.startswith("tag:yaml.org,2002:python"):
+        return
+    prefix, _, path = tag.partition(":")
+    if prefix not in ("!new", "!name") or path.partition(".")[0] not in PACKAGES:
+        raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: only torch modules of {PACKAGES}")
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"{origin} asks for {tag!r}, which does not exist here") from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: it is no torch module")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

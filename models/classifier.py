@@ -1,0 +1,127 @@
+"""The classifier contract: Spectrogram in, Evidence out, whatever the network inside."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from speechbrain.lobes.models.ECAPA_TDNN import Classifier
+from torch import Tensor, nn
+
+from models.frontend import FrontEnd, Spectrogram
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a backbone found in B clips.
+
+    embedding: [B, D], the input of the head.
+    maps: [B, C, h, w] feature maps, fine to coarse, with h along time and w along frequency; may be empty.
+    saliency: [B, 1, h, w] non-negative importance by design (modulation or attention map), or None.
+    """
+
+    embedding: Tensor
+    maps: tuple[Tensor, ...] = ()
+    saliency: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A classifier's answer for B clips and K classes: logits [B, K] and the features behind them."""
+
+    logits: Tensor
+    features: Features
+
+    @property
+    def probabilities(self) -> Tensor:
+        """[B, K] posterior in float32. The only softmax of the toolkit."""
+        return self.logits.float().softmax(dim=1)
+
+    @property
+    def prediction(self) -> Tensor:
+        """[B] index of the most probable class."""
+        return self.logits.argmax(dim=1)
+
+
+@dataclass(frozen=True)
+class ClassifierInfo:
+    """What an interpreter may know about a classifier before it sees a clip.
+
+    map_channels: C of each of `Features.maps`. provides: which of "maps", "saliency", "gradient" it offers.
+    logit_scale: factor between the logits and raw cosines, 1 for an ordinary head.
+    """
+
+    num_classes: int
+    sample_rate: int
+    n_fft: int
+    map_channels: tuple[int, ...]
+    provides: frozenset[str]
+    logit_scale: float = 1.0
+
+
+class CosineHead(nn.Module):
+    """Scaled cosine similarity to one vector a class (SpeechBrain's ECAPA `Classifier`), made for margin losses.
+
+    The scale that the additive-margin loss trains with is part of the logits, so that their softmax is the
+    posterior the network was trained for; a softmax of raw cosines over 50 classes never exceeds 0.13.
+    """
+
+    def __init__(self, input_size: int, num_classes: int, num_blocks: int = 0, scale: float = 30.0):
+        super().__init__()
+        self.classifier = Classifier(input_size, lin_blocks=num_blocks, out_neurons=num_classes)
+        self.scale = scale
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """embedding [B, D] to logits [B, K] in [-scale, scale]."""
+        return self.scale * self.classifier(embedding.unsqueeze(1)).squeeze(1)
+
+
+class AudioClassifier(nn.Module):
+    """Front end, adapter, backbone and head as one module.
+
+    Arguments
+    ---------
+    frontend: FrontEnd that made the spectrograms.
+    adapter: module, Spectrogram -> backbone input.
+    backbone: module, backbone input -> Features, with `embedding_size` D.
+    head: called with D, returns the module embedding [B, D] -> logits [B, K].
+
+    Any other module that takes a Spectrogram and returns Evidence, and has `frontend` and `describe`, may stand in
+    its place: `tests/conformance.py` checks one.
+    """
+
+    def __init__(
+        self, frontend: FrontEnd, adapter: nn.Module, backbone: nn.Module, head: Callable[[int], nn.Module]
+    ):
+        super().__init__()
+        self.frontend, self.adapter, self.backbone = frontend, adapter, backbone
+        self.head = head(backbone.embedding_size)
+
+    def forward(self, spectrogram: Spectrogram) -> Evidence:
+        """Evidence for a batch of spectrograms."""
+        features = self.backbone(self.adapter(spectrogram))
+        return Evidence(self.head(features.embedding), features)
+
+    def freeze(self) -> "AudioClassifier":
+        """Evaluation mode and no gradient for any parameter, as every interpreter needs it; returns itself."""
+        return self.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def describe(self) -> ClassifierInfo:
+        """Measure what this classifier offers by a pass over one second of silence, without side effects."""
+        modes = {module: module.training for module in self.modules()}
+        device = next(self.parameters()).device
+        try:
+            evidence = self.eval()(self.frontend.analyze(torch.zeros(1, self.frontend.sample_rate, device=device)))
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        features = evidence.features
+        offered = {"gradient": True, "maps": bool(features.maps), "saliency": features.saliency is not None}
+        return ClassifierInfo(
+            num_classes=evidence.logits.shape[1],
+            sample_rate=self.frontend.sample_rate,
+            n_fft=self.frontend.n_fft,
+            map_channels=tuple(one.shape[1] for one in features.maps),
+            provides=frozenset(name for name, there in offered.items() if there),
+            logit_scale=self.head.scale if isinstance(self.head, CosineHead) else 1.0,
+        )

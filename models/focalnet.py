@@ -1,0 +1,69 @@
+"""FocalNet backbone and its modulation map.
+
+Yang et al., Focal Modulation Networks, NeurIPS 2022; for sound: Della Libera et al., arXiv 2402.02754, equations (1)
+to (5). The network is `transformers.FocalNetBackbone`; this file adds the map of equation (2) and the pooling.
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers import FocalNetBackbone, FocalNetConfig
+
+from models.classifier import Features
+from models.pretrained import load_backbone
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+SIZES = {
+    "nano": {"embed_dim": 24, "depths": [1, 1, 2, 1]},
+    "mini": {"embed_dim": 64, "depths": [2, 2, 6, 2]},
+    "tiny": {"embed_dim": 96, "depths": [2, 2, 6, 2]},
+    "small": {"embed_dim": 96, "depths": [2, 2, 18, 2]},
+    "base": {"embed_dim": 128, "depths": [2, 2, 18, 2]},
+}
+
+
+class FocalNet(nn.Module):
+    """FocalNet with two focal levels of window 3, as in the paper.
+
+    Arguments
+    ---------
+    size: "nano" (0.8M), "mini" (12M), "tiny" (28M), "small" (49M) or "base" (87M); with `weights` it must match them.
+    weights: a hub name such as "microsoft/focalnet-base", a local folder in the same layout, or None: from scratch.
+    drop_path: stochastic depth rate of the last block (linear from 0 at the first).
+
+    Raises UsageError for an unknown size, or weights that are missing or of another shape.
+    """
+
+    def __init__(self, size: str = "base", weights: str | None = None, drop_path: float = 0.1):
+        super().__init__()
+        self.model, self.provenance = load_backbone(FocalNetBackbone, self._config, SIZES, size, weights, drop_path)
+        self.embedding_size = self.model.config.hidden_sizes[-1]
+
+    @staticmethod
+    def _config(embed_dim: int, depths: list[int], drop_path: float) -> FocalNetConfig:
+        return FocalNetConfig(
+            embed_dim=embed_dim,
+            hidden_sizes=[embed_dim * 2**stage for stage in range(4)],
+            depths=depths,
+            focal_levels=[2] * 4,
+            focal_windows=[3] * 4,
+            drop_path_rate=drop_path,
+            out_features=STAGES,
+        )
+
+    def forward(self, image: Tensor) -> Features:
+        """image [B, 3, H, W] to Features: mean over the last stage, the four stages' maps, the modulation map.
+
+        The modulation map [B, 1, H/32, W/32] is the L2 norm over channels of the last block's modulator
+        m(i, X) = h(sum over levels of gate x context), equation (2), that is the output of its context projection.
+        """
+        modulator: list[Tensor] = []
+        block = self.model.focalnet.encoder.stages[-1].layers[-1]
+        hook = block.modulation.projection_context.register_forward_hook(
+            lambda module, inputs, output: modulator.append(output)
+        )
+        try:
+            maps = self.model(image.contiguous()).feature_maps
+        finally:
+            hook.remove()
+        saliency = torch.linalg.vector_norm(modulator[0].float(), dim=1, keepdim=True)
+        return Features(maps[-1].mean(dim=(2, 3)), tuple(maps), saliency)

@@ -1,0 +1,117 @@
+"""The front end: the only owner of STFT, log1p compression, phase and inverse STFT.
+
+A waveform enters the toolkit through `FrontEnd.analyze` and sound leaves it through `FrontEnd.synthesize`; between
+the two, everything is a `Spectrogram`. The STFT pair is SpeechBrain's (`speechbrain.processing.features`).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from speechbrain.processing.features import ISTFT, STFT
+from torch import Tensor, nn
+
+from models.errors import UsageError
+
+
+def compress(magnitude: Tensor) -> Tensor:
+    """log1p: linear magnitude (>= 0) to log1p magnitude."""
+    return torch.log1p(magnitude)
+
+
+def expand(log_magnitude: Tensor) -> Tensor:
+    """expm1, the inverse of `compress`."""
+    return torch.expm1(log_magnitude)
+
+
+@dataclass(frozen=True)
+class Spectrogram:
+    """A batch of spectrograms of B clips, T frames and F bins.
+
+    log_magnitude: [B, T, F] log1p magnitude, the quantity X that masks multiply in the papers.
+    stft: [B, T, F] complex STFT of the analysed sound; only its phase is ever used again.
+    num_samples: length in samples of the sound it came from, so that the inverse has the same length.
+    """
+
+    log_magnitude: Tensor
+    stft: Tensor
+    num_samples: int
+
+    @property
+    def magnitude(self) -> Tensor:
+        """[B, T, F] linear magnitude."""
+        return expand(self.log_magnitude)
+
+    @property
+    def phase(self) -> Tensor:
+        """[B, T, F] complex numbers of modulus 1 (0 where the STFT is exactly 0)."""
+        return torch.sgn(self.stft)
+
+    def masked(self, mask: Tensor) -> "Spectrogram":
+        """The same sound with its log1p magnitude multiplied by `mask` ([B, T, F] or broadcastable, in [0, 1]).
+
+        Raises ValueError when the mask does not broadcast to [B, T, F].
+        """
+        if torch.broadcast_shapes(mask.shape, self.log_magnitude.shape) != self.log_magnitude.shape:
+            raise ValueError(f"mask {tuple(mask.shape)} does not fit {tuple(self.log_magnitude.shape)} [B, T, F]")
+        return replace(self, log_magnitude=self.log_magnitude * mask)
+
+    def __len__(self) -> int:
+        return len(self.log_magnitude)
+
+    def __getitem__(self, clips: slice | Tensor) -> "Spectrogram":
+        """Some of the batch's clips, as a Spectrogram."""
+        return replace(self, log_magnitude=self.log_magnitude[clips], stft=self.stft[clips])
+
+
+class FrontEnd(nn.Module):
+    """Short-time Fourier analysis and synthesis at one sample rate.
+
+    Defaults are the papers': 16 kHz, 1024-point FFT, 23.2199 ms Hamming window, 11.6099 ms hop, which gives 513 bins
+    and 431 frames for 5 s. Always float32, also under autocast.
+
+    Arguments
+    ---------
+    sample_rate: Hz.
+    n_fft: FFT size in samples; must hold one window.
+    window_ms, hop_ms: milliseconds.
+
+    Raises UsageError for a rate, FFT size, window or hop outside what can be inverted.
+    """
+
+    def __init__(
+        self, sample_rate: int = 16000, n_fft: int = 1024, window_ms: float = 23.2199, hop_ms: float = 11.6099
+    ):
+        super().__init__()
+        if sample_rate <= 0 or n_fft < 2:
+            raise UsageError(f"sample_rate={sample_rate} Hz and n_fft={n_fft} must be positive (n_fft at least 2)")
+        window, hop = (round(sample_rate / 1000 * ms) for ms in (window_ms, hop_ms))
+        if not 0 < hop <= window <= n_fft:
+            raise UsageError(
+                f"hop_ms={hop_ms} ({hop} samples), window_ms={window_ms} ({window} samples) and n_fft={n_fft} must "
+                "satisfy 0 < hop <= window <= n_fft at this sample rate"
+            )
+        self.sample_rate, self.n_fft, self.hop = sample_rate, n_fft, hop
+        options = {"sample_rate": sample_rate, "win_length": window_ms, "hop_length": hop_ms, "n_fft": n_fft}
+        self._stft, self._istft = STFT(**options), ISTFT(**options)
+
+    @property
+    def num_bins(self) -> int:
+        return self.n_fft // 2 + 1
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames T of a clip of that many samples."""
+        return num_samples // self.hop + 1
+
+    def analyze(self, waveform: Tensor) -> Spectrogram:
+        """waveform [B, N] in [-1, 1] to its Spectrogram. Raises ValueError for another shape or no samples."""
+        if waveform.ndim != 2 or waveform.shape[1] == 0:
+            raise ValueError(f"expected waveforms [B, N] with N > 0, got {tuple(waveform.shape)}")
+        with torch.autocast(waveform.device.type, enabled=False):
+            stft = torch.view_as_complex(self._stft(waveform.float()).contiguous())  # [B, T, F]
+            return Spectrogram(compress(stft.abs()), stft, waveform.shape[1])
+
+    def synthesize(self, spectrogram: Spectrogram) -> Tensor:
+        """The waveform [B, N] of a Spectrogram: its magnitude with the phase of the sound it came from."""
+        with torch.autocast(spectrogram.log_magnitude.device.type, enabled=False):
+            stft = spectrogram.magnitude.float() * spectrogram.phase  # [B, T, F]
+            return self._istft(torch.view_as_real(stft), sig_length=spectrogram.num_samples)
