@@ -1,0 +1,375 @@
+"""ESC-50 and every folder laid out like it: metadata, folds, and clips ready for training.
+
+Layout: `<data folder>/meta/<name>.csv` with the columns filename, fold, target and category (also esc10 for
+that subset, and src_file where clips were cut from one recording), and the files in `<data folder>/audio/`:
+anything that libsndfile reads, any rate, mono or stereo, any length.
+
+Source: K. J. Piczak, ESC: Dataset for Environmental Sound Classification, ACM Multimedia 2015.
+"""
+
+import csv
+import io
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.errors import UsageError
+from recipes.audio import INT16_MAX
+from recipes.cache import DecodedClips, decoded_clips
+from recipes.files import name_some, write_atomically
+
+COLUMNS = ("filename", "fold", "target", "category")
+INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip: `target` is the class index, `group` the recording it was cut from (else its own id)."""
+
+    id: str
+    path: Path
+    fold: int
+    target: int
+    label: str
+    group: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A checked set. Class index = rank of the official target id among all clips, whatever the folds."""
+
+    name: str
+    clips: tuple[Clip, ...]
+    class_names: tuple[str, ...]
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        return tuple(sorted({clip.fold for clip in self.clips}))
+
+
+@dataclass(frozen=True)
+class FoldSplit:
+    """Disjoint fold numbers: fit weights on `train`, make choices on `valid`, tell results on `test`."""
+
+    train: tuple[int, ...]
+    valid: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+def read_corpus(data_folder: str | Path, subset: str | None = None) -> Corpus:
+    """Read and check the metadata of `data_folder`; `subset="esc10"` keeps the clips that its column marks.
+
+    Raises UsageError naming every fault at once: bad folds or targets, classes with two names, file names
+    given twice or leading out of the folder, files that are not there.
+    """
+    data_folder = Path(data_folder)
+    if subset not in (None, "esc10"):
+        raise UsageError(f"subset is {subset!r}: leave it empty for the whole set or give esc10.")
+    table = metadata_file(data_folder)
+    rows = _read_rows(table, (*COLUMNS, "esc10") if subset else COLUMNS)
+    if subset:
+        rows = [row for row in rows if row["esc10"].strip().lower() in ("true", "1")]
+        if not rows:
+            raise UsageError(f"{table} marks no clip as esc10: leave subset empty.")
+    _check_rows(table, rows, data_folder / "audio")
+
+    targets = sorted({int(row["target"]) for row in rows})
+    names = {int(row["target"]): row["category"].strip() for row in rows}
+    clips = []
+    for row in rows:
+        identifier = Path(row["filename"]).stem
+        clips.append(
+            Clip(
+                id=identifier,
+                path=data_folder / "audio" / row["filename"],
+                fold=int(row["fold"]),
+                target=targets.index(int(row["target"])),
+                label=row["category"].strip(),
+                group=row.get("src_file") or identifier,
+            )
+        )
+    return Corpus(subset or table.stem, tuple(clips), tuple(names[target] for target in targets))
+
+
+def metadata_file(data_folder: Path) -> Path:
+    """The one CSV file in `<data_folder>/meta`. Raises UsageError when there is none, or more than one."""
+    tables = sorted(path for path in (data_folder / "meta").glob("*.csv") if not path.name.startswith("."))
+    if len(tables) != 1:
+        found = name_some([table.name for table in tables]) or "none"
+        raise UsageError(
+            f"{data_folder} must hold exactly one meta/*.csv beside audio/, found: {found}; "
+            "point data_folder at a folder laid out like ESC-50."
+        )
+    return tables[0]
+
+
+def fold_split(
+    corpus: Corpus,
+    train_folds: Sequence[int],
+    valid_folds: Sequence[int],
+    test_folds: Sequence[int],
+    allow_leakage: bool = False,
+) -> FoldSplit:
+    """Check the three lists of folds against each other and the corpus.
+
+    Raises UsageError when a list is empty or names a fold that the metadata lacks, when two lists share a
+    fold, or when two hold clips of one recording under one label (unless `allow_leakage`). Clips of one
+    recording under *different* labels may be apart: ESC-50's own folds part four such recordings (a clock's
+    tick and alarm, a hen and a rooster), and they cannot make a classifier look better than it is.
+    """
+    lists = {"train_folds": train_folds, "valid_folds": valid_folds, "test_folds": test_folds}
+    for name, folds in lists.items():
+        if not isinstance(folds, list | tuple) or not folds:
+            raise UsageError(f"{name} is {folds!r}: give a list of folds out of {list(corpus.folds)}.")
+        unknown = [fold for fold in folds if isinstance(fold, bool) or fold not in corpus.folds]
+        if unknown:
+            raise UsageError(
+                f"{name} names {unknown}, which {corpus.name} lacks: choose from {list(corpus.folds)}."
+            )
+    for (first, a), (second, b) in combinations(lists.items(), 2):
+        shared = sorted(set(a) & set(b))
+        if shared:
+            raise UsageError(f"{first} and {second} share the folds {shared}: give each fold to one of them.")
+    if not allow_leakage:
+        _check_leakage(corpus, lists)
+    return FoldSplit(tuple(train_folds), tuple(valid_folds), tuple(test_folds))
+
+
+def cross_validation(corpus: Corpus, allow_leakage: bool = False) -> tuple[FoldSplit, ...]:
+    """Each fold once as test, the one before it (the last for the first) as validation, the rest as training.
+
+    Raises UsageError for fewer than three folds, and as `fold_split`.
+    """
+    folds = corpus.folds
+    if len(folds) < 3:
+        raise UsageError(f"{corpus.name} has the folds {list(folds)}: cross-validation needs at least three.")
+    splits = []
+    for i, test in enumerate(folds):
+        valid = folds[i - 1]
+        train = [fold for fold in folds if fold not in (valid, test)]
+        splits.append(fold_split(corpus, train, [valid], [test], allow_leakage))
+    return tuple(splits)
+
+
+def indices(corpus: Corpus, folds: Sequence[int]) -> list[int]:
+    """Positions in `corpus.clips` of the clips in these folds, in the order of the metadata."""
+    return [i for i, clip in enumerate(corpus.clips) if clip.fold in folds]
+
+
+@dataclass
+class ClipStore:
+    """The clips of a corpus as waveforms from the cache: nothing is decoded or resampled after `prepare`.
+
+    A store is small and travels to loader processes; each maps the same file into memory.
+    """
+
+    corpus: Corpus
+    sample_rate: int
+    decoded: DecodedClips = field(repr=False)
+
+    @property
+    def num_samples(self) -> int:
+        return self.decoded.num_samples
+
+    @property
+    def content_hash(self) -> str:
+        """Hex digest of the sound files and the settings of their decoding, not of labels and folds."""
+        return self.decoded.key
+
+    @cached_property
+    def _samples(self) -> np.ndarray:
+        return self.decoded.open()
+
+    def __getstate__(self) -> dict:
+        # a pickled memory map would carry every sample with it
+        return {name: value for name, value in self.__dict__.items() if name != "_samples"}
+
+    def __len__(self) -> int:
+        return len(self.corpus.clips)
+
+    def waveform(self, i: int) -> np.ndarray:
+        """Clip i of the corpus, float32 [num_samples], absolute peak 1 (silence is left as it is)."""
+        return self._samples[i] * np.float32(1 / INT16_MAX)
+
+
+@dataclass(frozen=True)
+class ClipItem:
+    """One clip of a `ClipDataset`: `index` is its position in the corpus."""
+
+    waveform: np.ndarray
+    label: int
+    index: int
+
+
+@dataclass
+class ClipBatch:
+    """waveform float32 [B, N], label long [B], index long [B] (positions in the corpus)."""
+
+    waveform: Tensor
+    label: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ClipBatch":
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "ClipBatch":
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "ClipBatch":
+        return ClipBatch(function(self.waveform), function(self.label), function(self.index))
+
+
+class ClipDataset(Dataset):
+    """The clips of `store` at these positions of the corpus; use with `collate`."""
+
+    def __init__(self, store: ClipStore, indices: Sequence[int]):
+        self.store = store
+        self.indices = list(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> ClipItem:
+        index = self.indices[position]
+        return ClipItem(self.store.waveform(index), self.store.corpus.clips[index].target, index)
+
+
+def collate(items: Sequence[ClipItem]) -> ClipBatch:
+    """Stack items into a batch."""
+    return ClipBatch(
+        waveform=torch.from_numpy(np.stack([item.waveform for item in items])),
+        label=torch.tensor([item.label for item in items]),
+        index=torch.tensor([item.index for item in items]),
+    )
+
+
+def prepare(
+    data_folder: str | Path,
+    cache_folder: str | Path,
+    sample_rate: int = 16000,
+    clip_seconds: float = 5.0,
+    subset: str | None = None,
+    workers: int | None = None,
+    download: bool = True,
+) -> ClipStore:
+    """Check the data (downloading ESC-50 first if `data_folder` is missing or empty) and decode it once.
+
+    Every clip becomes mono, `sample_rate` Hz, `clip_seconds` long (see `recipes.audio.fit_length`) and has an
+    absolute peak of 1, silence excepted. `workers` threads decode: by default as many as there are cores.
+
+    Raises UsageError for faults of the metadata, files that cannot be used, and settings out of range.
+    """
+    data_folder = Path(data_folder)
+    num_samples = round(sample_rate * clip_seconds)
+    if sample_rate < 1 or num_samples < 1 or sample_rate != int(sample_rate):
+        raise UsageError(
+            f"sample_rate is {sample_rate} Hz and clip_seconds {clip_seconds} s: "
+            "give a positive whole rate and a positive length."
+        )
+    if not data_folder.exists() or (data_folder.is_dir() and not any(data_folder.iterdir())):
+        if not download:
+            raise UsageError(
+                f"{data_folder} is missing or empty: point data_folder at ESC-50 or set download: True."
+            )
+        raise UsageError(f"{data_folder} is missing or empty: point data_folder at ESC-50.")
+    corpus = read_corpus(data_folder, subset)
+    paths = [clip.path for clip in corpus.clips]
+    return ClipStore(
+        corpus, sample_rate, decoded_clips(paths, cache_folder, sample_rate, num_samples, workers)
+    )
+
+
+def write_manifest(path: str | Path, store: ClipStore, split: FoldSplit) -> None:
+    """CSV of the clips that a run uses: id, path, fold, label, target (class index), split."""
+    parts = {fold: name for name in ("train", "valid", "test") for fold in getattr(split, name)}
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", "path", "fold", "label", "target", "split"))
+    for clip in store.corpus.clips:
+        if clip.fold in parts:
+            writer.writerow((clip.id, clip.path, clip.fold, clip.label, clip.target, parts[clip.fold]))
+    write_atomically(path, text.getvalue().encode())
+
+
+def _read_rows(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    try:
+        # utf-8-sig: spreadsheets put a byte order mark before the first column's name
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = list(reader)
+            found = reader.fieldnames or []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{table} is not a CSV file in UTF-8 ({error}).") from error
+    missing = [column for column in columns if column not in found]
+    if missing:
+        raise UsageError(f"{table} lacks the columns {missing}: it has {list(found)}.")
+    if not rows:
+        raise UsageError(f"{table} lists no clips: it has only the names of columns.")
+    uneven = [str(i) for i, row in enumerate(rows, 2) if None in row or None in row.values()]
+    if uneven:
+        raise UsageError(f"{table} has rows with too many or too few fields: rows {name_some(uneven)}.")
+    return rows
+
+
+def _check_rows(table: Path, rows: list[dict[str, str]], audio_folder: Path) -> None:
+    present = (
+        {entry.name for entry in os.scandir(audio_folder) if entry.is_file()}
+        if audio_folder.is_dir()
+        else set()
+    )
+    names = [row["filename"] for row in rows]
+    stems = Counter(Path(name).stem for name in names)
+    outside = {name for name in names if not name or name in (".", "..") or set(name) & set("/\\\0")}
+    labels, targets = defaultdict(set), defaultdict(set)
+    for row in rows:
+        labels[row["target"].strip()].add(row["category"].strip())
+        targets[row["category"].strip()].add(row["target"].strip())
+
+    faults = {
+        "file names that are empty or lead to another folder": sorted(map(repr, outside)),
+        "clips given twice": sorted(stem for stem, count in stems.items() if count > 1),
+        "folds that are no integers": _not_integers(rows, "fold"),
+        "targets that are no integers": _not_integers(rows, "target"),
+        "targets with several categories": [
+            f"{t} ({', '.join(sorted(c))})" for t, c in labels.items() if len(c) > 1
+        ],
+        "categories with several targets": [
+            f"{c} ({', '.join(sorted(t))})" for c, t in targets.items() if len(t) > 1
+        ],
+        "clips without a category": sorted(row["filename"] for row in rows if not row["category"].strip()),
+        f"files that are not in {audio_folder}": sorted(set(names) - present - outside),
+    }
+    found = [f"{len(what)} {fault}: {name_some(what)}" for fault, what in faults.items() if what]
+    if found:
+        raise UsageError(f"{table} cannot be used; it has {'; '.join(found)}.")
+
+
+def _not_integers(rows: list[dict[str, str]], column: str) -> list[str]:
+    return [f"{row[column]!r} ({row['filename']})" for row in rows if not INTEGER.fullmatch(row[column])]
+
+
+def _check_leakage(corpus: Corpus, lists: dict[str, Sequence[int]]) -> None:
+    part_of = {fold: name for name, folds in lists.items() for fold in folds}
+    parts = defaultdict(set)
+    for clip in corpus.clips:
+        if clip.fold in part_of:
+            parts[clip.group, clip.label].add(part_of[clip.fold])
+    leaking = [f"{group} ({label})" for (group, label), names in parts.items() if len(names) > 1]
+    if leaking:
+        raise UsageError(
+            f"{len(leaking)} recordings of {corpus.name} have clips in several of train, valid and test: "
+            f"{name_some(leaking)}; keep a recording's clips in one fold, or set allow_leakage: True."
+        )
