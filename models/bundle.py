@@ -67,7 +67,9 @@ def save_bundle(folder: str | Path, network: nn.Module, model_yaml: str, info: B
         staged = Path(temporary) / "new"
         staged.mkdir()
         (staged / "model.yaml").write_text(model_yaml, encoding="utf-8")
-        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+        state = {
+            name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()
+        }
         save_file(state, staged / "weights.safetensors")
         content = asdict(info) | {"sha256": {name: _sha256(staged / name) for name in FILES}}
         (staged / "bundle.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -94,7 +96,9 @@ def read_info(folder: str | Path, kind: str) -> BundleInfo:
         raise UsageError(f"{folder} is a bundle of kind {info.kind!r}; a {kind!r} is needed here")
     for name in FILES:
         if not (folder / name).is_file() or _sha256(folder / name) != info.sha256.get(name):
-            raise UsageError(f"{folder / name} is missing or altered: its SHA-256 is not the one in bundle.json")
+            raise UsageError(
+                f"{folder / name} is missing or altered: its SHA-256 is not the one in bundle.json"
+            )
     return info
 
 
@@ -150,7 +154,9 @@ def _check_tag(tag: str, origin: str | Path) -> None:
         return
     prefix, _, path = tag.partition(":")
     if prefix not in ("!new", "!name") or path.partition(".")[0] not in PACKAGES:
-        raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: only torch modules of {PACKAGES}")
+        raise UsageError(
+            f"{origin} asks for {tag!r}, which a bundle may not build: only torch modules of {PACKAGES}"
+        )
     module, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module), name)

@@ -111,7 +111,9 @@ class AudioClassifier(nn.Module):
         modes = {module: module.training for module in self.modules()}
         device = next(self.parameters()).device
         try:
-            evidence = self.eval()(self.frontend.analyze(torch.zeros(1, self.frontend.sample_rate, device=device)))
+            evidence = self.eval()(
+                self.frontend.analyze(torch.zeros(1, self.frontend.sample_rate, device=device))
+            )
         finally:
             for module, mode in modes.items():
                 module.training = mode

@@ -50,7 +50,9 @@ def load_backbone(
         ) from error
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
-        raise UsageError(f"weights={weights!r} do not fit size {size!r}: {len(missing)} tensors such as {missing[0]}")
+        raise UsageError(
+            f"weights={weights!r} do not fit size {size!r}: {len(missing)} tensors such as {missing[0]}"
+        )
     return model, str(weights)
 
 
@@ -78,7 +80,10 @@ def load_speechbrain(classifier: nn.Module, folder: str | Path) -> None:
     Raises UsageError when a file is missing or its tensors are not exactly this classifier's.
     """
     folder = Path(folder)
-    for name, module in (("embedding_model", classifier.backbone.model), ("classifier", classifier.head.classifier)):
+    for name, module in (
+        ("embedding_model", classifier.backbone.model),
+        ("classifier", classifier.head.classifier),
+    ):
         state = read_checkpoint(folder / f"{name}.ckpt")
         state = {_renamed(key): value for key, value in state.items()}
         try:

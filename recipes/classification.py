@@ -1,0 +1,157 @@
+"""Training and testing a classifier: what `train.py` does."""
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import speechbrain as sb
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from interpreters.metrics import accuracy
+from models.bundle import BundleInfo, save_bundle
+from models.classifier import Evidence
+from models.errors import UsageError
+from recipes.augmentation import TrainingClips
+from recipes.config import Recipe
+from recipes.esc50 import ClipStore, FoldSplit, write_manifest
+from recipes.report import ClipTable, RunFacts, summarize_folds, write_confusion, write_metrics
+from recipes.training import (
+    RecipeBrain,
+    Selection,
+    fold_set,
+    loader_options,
+    open_run,
+    open_store,
+    run_folder,
+    splits_of,
+)
+
+
+def additive_margin_loss(logits: Tensor, target: Tensor, margin: float, scale: float) -> Tensor:
+    """Additive-margin softmax loss (Wang et al., IEEE SPL 2018), mean over clips.
+
+    logits [B, K]: scale times cosine. target [B, K]: class weights summing to 1; the margin is taken off each cosine
+    in proportion to its weight. With scale 1 and margin 0 this is cross-entropy.
+    """
+    return F.cross_entropy(logits.float() - scale * margin * target, target)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A classifier's evidence beside the targets [B, K] it is trained towards."""
+
+    evidence: Evidence
+    target: Tensor
+
+
+class ClassifierBrain(RecipeBrain):
+    """Trains an `AudioClassifier` with augmentation and the additive-margin loss."""
+
+    selection = Selection("acc", larger_is_better=True)
+
+    def prepare(self, classifier, augmentation, margin: float, scale: float) -> None:
+        """What the objective needs: the classifier (also in `modules`), augmentation, margin and logit scale."""
+        self.frontend, self.augmentation = classifier.frontend, augmentation
+        self.margin, self.scale = margin, scale
+        self.num_classes = classifier.describe().num_classes
+
+    def on_stage_start(self, stage, epoch=None):
+        super().on_stage_start(stage, epoch)
+        self.table = ClipTable()
+
+    def compute_forward(self, batch, stage):
+        batch = batch.to(self.device)
+        clips = TrainingClips(batch.waveform, F.one_hot(batch.label, self.num_classes).float())
+        if stage == sb.Stage.TRAIN:
+            clips = self.augmentation(clips)
+        return Answer(self.modules.classifier(self.frontend.analyze(clips.waveform)), clips.target)
+
+    def compute_objectives(self, predictions, batch, stage):
+        if stage != sb.Stage.TRAIN:
+            probabilities = predictions.evidence.probabilities.cpu()
+            top = probabilities.max(dim=1)
+            self.table.add(
+                batch.index,
+                label=batch.label,
+                prediction=top.indices,
+                probability=top.values,
+                acc=accuracy(probabilities, batch.label.cpu()),
+            )
+        return additive_margin_loss(predictions.evidence.logits, predictions.target, self.margin, self.scale)
+
+    def stage_scores(self, stage):
+        return {"acc": self.table.mean("acc")}
+
+
+def train_classifier(recipe: Recipe) -> Path:
+    """Train, choose on validation, test, and leave metrics.json, clips.csv and a bundle; returns the run's folder.
+
+    With `folds: all`, once for every fold as test, and a summary with mean and spread over the folds.
+    """
+    store = open_store(recipe.values)
+    found, asked = len(store.corpus.class_names), recipe.values["num_classes"]
+    if found != asked:
+        raise UsageError(
+            f"{recipe.values['data_folder']} has {found} classes, not {asked}: pass --num_classes={found}"
+        )
+    splits = splits_of(recipe.values, store)
+    if len(splits) == 1:
+        return _train_split(recipe, store, splits[0], run_folder(recipe.values))
+    runs = [
+        _train_split(recipe, store, split, run_folder(recipe.values, k)) for k, split in enumerate(splits)
+    ]
+    return summarize_folds(runs, run_folder(recipe.values))
+
+
+def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Path) -> Path:
+    started = time.monotonic()
+    logger = open_run(recipe, folder)
+    write_manifest(folder / "manifest.csv", store, split)
+    settings = recipe.build()
+    classifier = settings["model"]["classifier"]
+    print(f"weights: {classifier.backbone.provenance}")
+    batch_size, epochs = settings["batch_size"], settings["epochs"]
+    train_set = fold_set(store, split.train, batch_size, training=True)
+    steps = len(train_set) // batch_size // settings["grad_accumulation_factor"]
+    brain = ClassifierBrain(
+        {"classifier": classifier},
+        settings,
+        recipe.run_opts,
+        folder,
+        logger,
+        settings["optimizer"],
+        settings["schedule"](steps_per_epoch=max(1, steps)),
+    )
+    brain.prepare(
+        classifier,
+        settings["augmentation"]["augmentation"],
+        settings["margin"],
+        settings["model"]["logit_scale"],
+    )
+    brain.train(epochs, train_set, fold_set(store, split.valid, batch_size), batch_size)
+    test_set = fold_set(store, split.test, batch_size)
+    brain.evaluate(test_set, **brain.selection.keys, test_loader_kwargs=loader_options(batch_size))
+
+    facts = RunFacts.of(recipe, store, split, brain.device, weights=classifier.backbone.provenance)
+    facts.training.update(brain.training_facts(), epochs=epochs, parameters=_count(classifier))
+    metrics = brain.stage_scores(sb.Stage.TEST)
+    brain.table.write(folder / "clips.csv", store.corpus)
+    write_confusion(folder, brain.table, store.corpus.class_names)
+    info = BundleInfo(
+        "classifier",
+        store.corpus.class_names,
+        store.sample_rate,
+        recipe.values["clip_seconds"],
+        facts.source() | {"test_acc": metrics["acc"]},
+    )
+    save_bundle(folder / "classifier", classifier, recipe.block("model"), info)
+    write_metrics(folder / "metrics.json", facts, metrics, seconds=time.monotonic() - started)
+    print(f"test accuracy {metrics['acc']:.3f} on folds {list(split.test)}; run in {folder}")
+    return folder
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

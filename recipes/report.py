@@ -1,0 +1,191 @@
+"""Results as files: metrics.json, clips.csv, the confusion matrix and summaries over folds."""
+
+import csv
+import io
+import json
+import math
+import statistics
+import subprocess
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from speechbrain.utils.distributed import run_on_main
+from torch import Tensor
+
+from recipes.config import Recipe
+from recipes.esc50 import ClipStore, Corpus, FoldSplit, indices
+from recipes.files import write_atomically
+
+SCORES = ("acc", "fid_i", "fa", "fa_raw_cosine", "ai", "ad", "ag", "sps", "comp", "kept")
+
+
+class ClipTable:
+    """One row a clip: its position in the corpus and every per-clip value, gathered batch by batch."""
+
+    def __init__(self):
+        self.index: list[int] = []
+        self.columns: dict[str, list[float]] = {}
+
+    def add(self, index: Tensor, **columns: Tensor) -> None:
+        """Append a batch: index [B] and columns [B]. Raises ValueError for a column of another length or name."""
+        if self.columns and set(columns) != set(self.columns):
+            raise ValueError(f"columns {sorted(columns)} do not match {sorted(self.columns)}")
+        for name, values in columns.items():
+            if values.shape != index.shape:
+                raise ValueError(f"column {name} has shape {tuple(values.shape)}, not {tuple(index.shape)}")
+            self.columns.setdefault(name, []).extend(values.tolist())
+        self.index.extend(index.tolist())
+
+    def mean(self, name: str) -> float:
+        """Mean over the clips where the value is defined; NaN when it is defined nowhere."""
+        values = [value for value in self.columns[name] if not math.isnan(value)]
+        return statistics.fmean(values) if values else math.nan
+
+    def averages(self) -> dict[str, float]:
+        """The mean of every score column, with the number of clips on which a score is undefined."""
+        scores = {name: self.mean(name) for name in SCORES if name in self.columns}
+        undefined = {
+            f"{name}_undefined": sum(map(math.isnan, self.columns[name]))
+            for name in scores
+            if any(map(math.isnan, self.columns[name]))
+        }
+        return scores | undefined
+
+    def write(self, path: Path, corpus: Corpus) -> None:
+        """clips.csv: id, label, prediction, probability, then every score."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        rest = [name for name in self.columns if name not in ("label", "prediction")]
+        writer.writerow(["id", "label", "prediction", *rest])
+        for row, index in enumerate(self.index):
+            names = [corpus.class_names[int(self.columns[name][row])] for name in ("label", "prediction")]
+            writer.writerow(
+                [corpus.clips[index].id, *names, *(f"{self.columns[name][row]:.6g}" for name in rest)]
+            )
+        run_on_main(write_atomically, args=(path, stream.getvalue().encode()))
+
+
+@dataclass
+class RunFacts:
+    """Everything in metrics.json but the scores. `interpreter` and `classifier` are None where they do not apply."""
+
+    experiment: str
+    data: dict
+    seed: int
+    commit: str
+    config_sha256: str
+    device: str
+    torch: str
+    classifier: dict | None = None
+    interpreter: dict | None = None
+    training: dict = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipe: Recipe, store: ClipStore, split: FoldSplit, device: str, weights: str) -> "RunFacts":
+        data = {
+            "name": store.corpus.name,
+            "content": store.content_hash,
+            **{f"{part}_folds": list(getattr(split, part)) for part in ("train", "valid", "test")},
+            "clips": len(indices(store.corpus, split.test)),
+            "contamination": "clean",
+        }
+        return cls(
+            recipe.values["experiment"],
+            data,
+            recipe.values["seed"],
+            commit(),
+            recipe.sha256,
+            device_name(device),
+            torch.__version__,
+            classifier={"recipe": recipe.path.stem, "weights": weights},
+        )
+
+    def source(self) -> dict:
+        """The part that a bundle keeps: where it came from."""
+        return {
+            key: asdict(self)[key]
+            for key in ("experiment", "seed", "commit", "data", "classifier", "training")
+        }
+
+
+def write_metrics(
+    path: Path, facts: RunFacts, metrics: dict, seconds: float, sweep: list[dict] | None = None
+) -> None:
+    """metrics.json by the output contract; NaN becomes null, because JSON has none."""
+    content = (
+        asdict(facts)
+        | {"seconds": round(seconds, 1), "metrics": metrics}
+        | ({"sweep": sweep} if sweep else {})
+    )
+    text = json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n"
+    run_on_main(write_atomically, args=(path, text.encode()))
+
+
+def summarize_folds(runs: list[Path], folder: Path) -> Path:
+    """metrics.json of a cross-validation: mean and spread (sample standard deviation) of the folds' metrics."""
+    folds = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in runs]
+    names = [name for name in SCORES if all(fold["metrics"].get(name) is not None for fold in folds)]
+    values = {name: [fold["metrics"][name] for fold in folds] for name in names}
+    summary = folds[0] | {
+        "data": {
+            "name": folds[0]["data"]["name"],
+            "protocol": f"{len(folds)}-fold cross-validation",
+            "test_folds": [fold["data"]["test_folds"] for fold in folds],
+            "clips": sum(fold["data"]["clips"] for fold in folds),
+            "contamination": folds[0]["data"]["contamination"],
+        },
+        "seconds": sum(fold["seconds"] for fold in folds),
+        "training": {},
+        "metrics": {name: statistics.fmean(each) for name, each in values.items()},
+        "spread": {name: statistics.stdev(each) for name, each in values.items()},
+        "folds": values,
+    }
+    write_atomically(folder / "metrics.json", (json.dumps(summary, indent=2) + "\n").encode())
+    for name in names:
+        print(
+            f"{name}: {summary['metrics'][name]:.4f} +- {summary['spread'][name]:.4f} over {len(folds)} folds"
+        )
+    return folder
+
+
+def write_confusion(folder: Path, table: ClipTable, class_names: tuple[str, ...]) -> None:
+    """confusion.csv: rows are true classes, columns predictions, cells counts of clips."""
+    counts = [[0] * len(class_names) for _ in class_names]
+    for label, prediction in zip(table.columns["label"], table.columns["prediction"], strict=True):
+        counts[int(label)][int(prediction)] += 1
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["true \\ predicted", *class_names])
+    writer.writerows([name, *row] for name, row in zip(class_names, counts, strict=True))
+    run_on_main(write_atomically, args=(folder / "confusion.csv", stream.getvalue().encode()))
+
+
+def commit() -> str:
+    """The commit of the running checkout, with "+changes" where it differs from it, or "unknown" outside git."""
+    root = Path(__file__).parent.parent
+    try:
+        described = subprocess.run(
+            ["git", "-C", root, "describe", "--always", "--abbrev=12", "--dirty=+changes"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return described.stdout.strip()
+
+
+def device_name(device: str) -> str:
+    """The card's name, or the CPU's with its thread count."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def _without_nan(value):
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

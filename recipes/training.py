@@ -1,0 +1,230 @@
+"""What both Brains share: where a run writes, exact resumption, choosing the best epoch, loading clips."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import speechbrain as sb
+import torch
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain.utils.train_logger import FileTrainLogger
+
+from models.errors import UsageError
+from recipes.config import Recipe, Settings
+from recipes.esc50 import (
+    ClipDataset,
+    ClipStore,
+    FoldSplit,
+    collate,
+    cross_validation,
+    fold_split,
+    indices,
+    prepare,
+)
+from recipes.files import write_atomically
+
+RUN_KEYS = (
+    "precision",
+    "eval_precision",
+    "max_grad_norm",
+    "grad_accumulation_factor",
+    "ckpt_interval_minutes",
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The validation metric that chooses the epoch: the one name that is logged, saved and searched for."""
+
+    name: str
+    larger_is_better: bool
+
+    @property
+    def keys(self) -> dict:
+        return {"max_key" if self.larger_is_better else "min_key": self.name}
+
+
+def open_store(values: dict) -> ClipStore:
+    """Check and decode the data of a recipe's plain values."""
+    return prepare(
+        values["data_folder"],
+        values["cache_folder"],
+        clip_seconds=values["clip_seconds"],
+        subset=values["subset"],
+    )
+
+
+def splits_of(values: dict, store: ClipStore) -> tuple[FoldSplit, ...]:
+    """The fold splits a recipe asks for: its three lists, or every fold once as test."""
+    if values["folds"] == "all":
+        return cross_validation(store.corpus)
+    return (fold_split(store.corpus, values["train_folds"], values["valid_folds"], values["test_folds"]),)
+
+
+def run_folder(values: dict, split_index: int | None = None) -> Path:
+    """`<output_folder>/<experiment>/<seed>`, or a `fold<k>` folder inside it during cross-validation."""
+    folder = Path(values["output_folder"]) / values["experiment"] / str(values["seed"])
+    return folder if split_index is None else folder / f"fold{split_index + 1}"
+
+
+def open_run(recipe: Recipe, folder: Path) -> FileTrainLogger:
+    """Make the run's folder, keep the resolved configuration in it, and return its training log.
+
+    Raises UsageError when the folder holds checkpoints of another configuration: the two must not be mixed.
+    """
+    kept = folder / "hyperparams.yaml"
+    begun = any((folder / "save").glob("CKPT*"))
+    if begun and kept.is_file() and kept.read_text(encoding="utf-8") != recipe.text:
+        raise UsageError(
+            f"{folder} holds checkpoints of another configuration; give this one another --experiment or --seed, "
+            "or remove that folder"
+        )
+    run_on_main(write_atomically, args=(kept, recipe.text.encode()))
+    return FileTrainLogger(str(folder / "train_log.txt"))
+
+
+def loader_options(batch_size: int, shuffle: bool = False) -> dict:
+    """DataLoader options: clips come from one memory map, so worker processes would only add a copy."""
+    return {
+        "batch_size": batch_size,
+        "shuffle": shuffle,
+        "drop_last": shuffle,
+        "collate_fn": collate,
+        "pin_memory": torch.cuda.is_available(),
+    }
+
+
+def fold_set(
+    store: ClipStore, folds: tuple[int, ...], batch_size: int, training: bool = False
+) -> ClipDataset:
+    """The clips of some folds. Raises UsageError when a training set cannot fill one batch."""
+    dataset = ClipDataset(store, indices(store.corpus, folds))
+    if training and len(dataset) < batch_size:
+        raise UsageError(
+            f"batch_size={batch_size} is larger than the {len(dataset)} training clips; make it smaller"
+        )
+    return dataset
+
+
+def run_options(settings: Settings) -> dict:
+    """Those of SpeechBrain's run options that a recipe sets."""
+    return {key: settings[key] for key in RUN_KEYS if key in settings}
+
+
+@sb.utils.checkpoints.register_checkpoint_hooks
+class EpochRandomness:
+    """Every random draw of an epoch follows from (seed, epoch), so a resumed run repeats the undisturbed one.
+
+    A checkpoint inside an epoch also keeps the generators' states, which `start` puts back once.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self.epoch = 0
+        self._pending: dict | None = None
+
+    def start(self, epoch: int) -> None:
+        """Seed python, numpy and torch for this epoch, or continue where a checkpoint inside it left off."""
+        self.epoch = epoch
+        pending, self._pending = self._pending, None
+        mixed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
+        random.seed(mixed)
+        np.random.seed(mixed)  # noqa: NPY002  SpeechBrain's augmentations may draw from numpy's global state
+        torch.manual_seed(mixed)
+        if pending is not None and pending["epoch"] == epoch:
+            torch.set_rng_state(pending["torch"])
+            if torch.cuda.is_available() and pending["cuda"]:
+                torch.cuda.set_rng_state_all(pending["cuda"])
+
+    @sb.utils.checkpoints.mark_as_saver
+    def save(self, path):
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        torch.save({"epoch": self.epoch, "torch": torch.get_rng_state(), "cuda": cuda}, path)
+
+    @sb.utils.checkpoints.mark_as_loader
+    def load(self, path, end_of_epoch=False):
+        del end_of_epoch
+        self._pending = torch.load(path, weights_only=True)
+
+
+class RecipeBrain(sb.Brain):
+    """A Brain that resumes exactly and reports the epoch its selection metric chose.
+
+    Subclasses set `selection` and implement `compute_forward`, `compute_objectives` and `stage_scores`.
+    """
+
+    selection: Selection
+
+    def __init__(self, modules, settings, run_opts, folder, logger, optimizer=None, schedule=None):
+        self.folder, self.logger, self.schedule = Path(folder), logger, schedule
+        self.randomness = EpochRandomness(settings["seed"])
+        checkpointer = Checkpointer(self.folder / "save", {"randomness": self.randomness})
+        for name, module in modules.items():
+            checkpointer.add_recoverable(name, module)
+        super().__init__(modules, optimizer, run_options(settings), run_opts, checkpointer)
+        if schedule is not None:
+            checkpointer.add_recoverable("schedule", schedule)
+        self.rates: list[float] = []
+
+    def train(self, epochs: int, train_set: ClipDataset, valid_set: ClipDataset, batch_size: int) -> None:
+        """Fit for that many epochs, continuing from the newest checkpoint of the run's folder if there is one."""
+        counter = EpochCounter(epochs)
+        self.checkpointer.add_recoverable("counter", counter)
+        self.fit(
+            counter,
+            train_set,
+            valid_set,
+            train_loader_kwargs=loader_options(batch_size, shuffle=True),
+            valid_loader_kwargs=loader_options(batch_size),
+        )
+
+    def stage_scores(self, stage: sb.Stage) -> dict[str, float]:
+        """Averages of the stage that just ended, among them `selection.name` after validation."""
+        raise NotImplementedError
+
+    def on_stage_start(self, stage, epoch=None):
+        if stage == sb.Stage.TRAIN:
+            self.randomness.start(epoch)
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        if should_step:
+            self.rates.append(self.optimizer.param_groups[0]["lr"])
+            self.schedule.on_batch_end(self.optimizer)
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        if stage == sb.Stage.TRAIN:
+            self.train_loss = stage_loss
+        elif stage == sb.Stage.VALID:
+            scores = self.stage_scores(stage) | {"loss": stage_loss}
+            if sb.utils.distributed.if_main_process():
+                self.logger.log_stats(
+                    {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"]},
+                    train_stats={"loss": self.train_loss},
+                    valid_stats=scores,
+                )
+            keys = {name + "s": [key] for name, key in self.selection.keys.items()}
+            self.checkpointer.save_and_keep_only(
+                meta={self.selection.name: scores[self.selection.name], "epoch": epoch},
+                importance_keys=[],
+                **{"max_keys": [], "min_keys": []} | keys,
+            )
+
+    def on_evaluate_start(self, max_key=None, min_key=None):
+        """Load the chosen epoch. Raises UsageError when the run's folder holds no checkpoint with that metric."""
+        chosen = self.checkpointer.recover_if_possible(max_key=max_key, min_key=min_key)
+        if chosen is None:
+            raise UsageError(
+                f"{self.folder / 'save'} holds no checkpoint with a validation {self.selection.name}"
+            )
+        self.chosen = {
+            "epoch": chosen.meta["epoch"],
+            f"valid_{self.selection.name}": chosen.meta[self.selection.name],
+        }
+
+    def training_facts(self) -> dict:
+        """Which epoch was chosen, by what, and the range of learning rates this process used."""
+        rates = {"lr_lowest": min(self.rates), "lr_highest": max(self.rates)} if self.rates else {}
+        return self.chosen | rates
