@@ -124,7 +124,7 @@ def run_all(function: Callable, items: Sequence, workers: int, description: str 
         except (UsageError, FileNotFoundError, PermissionError) as error:
             return error
 
-    silent = not (description and items)
+    silent = not description or len(items) < 2
     with ThreadPoolExecutor(workers) as executor:
         try:
             results = list(

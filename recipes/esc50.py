@@ -26,6 +26,7 @@ from torch.utils.data import Dataset
 from models.errors import UsageError
 from recipes.audio import INT16_MAX
 from recipes.cache import DecodedClips, decoded_clips
+from recipes.download import download_esc50, is_missing
 from recipes.files import name_some, write_atomically
 
 COLUMNS = ("filename", "fold", "target", "category")
@@ -279,12 +280,12 @@ def prepare(
             f"sample_rate is {sample_rate} Hz and clip_seconds {clip_seconds} s: "
             "give a positive whole rate and a positive length."
         )
-    if not data_folder.exists() or (data_folder.is_dir() and not any(data_folder.iterdir())):
+    if is_missing(data_folder):
         if not download:
             raise UsageError(
-                f"{data_folder} is missing or empty: point data_folder at ESC-50 or set download: True."
+                f"{data_folder} is missing or empty: point data_folder at ESC-50, or set download: True."
             )
-        raise UsageError(f"{data_folder} is missing or empty: point data_folder at ESC-50.")
+        download_esc50(data_folder)
     corpus = read_corpus(data_folder, subset)
     paths = [clip.path for clip in corpus.clips]
     return ClipStore(
