@@ -14,7 +14,7 @@ from models.pretrained import load_backbone
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 SIZES = {
     "nano": {"embed_dim": 24, "depths": [1, 1, 2, 1]},
-    "mini": {"embed_dim": 64, "depths": [2, 2, 6, 2]},
+    "mini": {"embed_dim": 48, "depths": [2, 2, 6, 2]},
     "tiny": {"embed_dim": 96, "depths": [2, 2, 6, 2]},
     "small": {"embed_dim": 96, "depths": [2, 2, 18, 2]},
     "base": {"embed_dim": 128, "depths": [2, 2, 18, 2]},
@@ -26,7 +26,7 @@ class FocalNet(nn.Module):
 
     Arguments
     ---------
-    size: "nano" (0.8M), "mini" (12M), "tiny" (28M), "small" (49M) or "base" (87M); with `weights` it must match them.
+    size: "nano" (0.8M), "mini" (7M), "tiny" (28M), "small" (49M) or "base" (87M); with `weights` it must match them.
     weights: a hub name such as "microsoft/focalnet-base", a local folder in the same layout, or None: from scratch.
     drop_path: stochastic depth rate of the last block (linear from 0 at the first).
 
