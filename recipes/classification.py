@@ -135,7 +135,6 @@ def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Pat
     test_set = fold_set(store, split.test, batch_size)
     brain.evaluate(test_set, **brain.selection.keys, test_loader_kwargs=loader_options(batch_size))
 
-    facts = RunFacts.of(recipe, store, split, brain.device, weights=classifier.backbone.provenance)
     facts.training.update(brain.training_facts(), epochs=epochs, parameters=_count(classifier))
     metrics = brain.stage_scores(sb.Stage.TEST)
     brain.table.write(folder / "clips.csv", store.corpus)
