@@ -1,0 +1,84 @@
+"""The interpreter contract: one class, one verb, one result type."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from models.classifier import AudioClassifier, ClassifierInfo, Evidence
+from models.errors import UsageError
+from models.frontend import Spectrogram
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """An answer to "what did the classifier listen to?" for B clips.
+
+    relevant, residual: the two parts of the input, as spectrograms that a classifier and the front end can take.
+    saliency: [B, T, F] in [0, 1], the mask or map behind them. target: [B] the class that is explained.
+    """
+
+    relevant: Spectrogram
+    residual: Spectrogram
+    saliency: Tensor
+    target: Tensor
+
+
+class Interpreter(nn.Module, ABC):
+    """Base of all interpreters.
+
+    A subclass states what it needs of a classifier in `requires` (out of "maps", "saliency", "gradient") and implements
+    `interpret`. One that is trained also implements `loss` and sets `trainable`. It never sees a batch, labels,
+    configuration, a path or a Brain, and the classifier it is handed is frozen and in evaluation mode.
+
+    Arguments
+    ---------
+    info: what the classifier offers, from `AudioClassifier.describe`; recipes pass it, YAML gives the rest.
+
+    Raises UsageError when the classifier lacks something required.
+    """
+
+    requires: frozenset[str] = frozenset()
+    trainable: bool = False
+    quantiles: tuple[float, ...] = ()
+
+    def __init__(self, info: ClassifierInfo):
+        super().__init__()
+        lacking = sorted(self.requires - info.provides)
+        if lacking:
+            raise UsageError(
+                f"{type(self).__name__} needs {', '.join(sorted(self.requires))} of a classifier, and this one has no "
+                f"{', '.join(lacking)}: choose another classifier or interpreter"
+            )
+
+    @abstractmethod
+    def interpret(
+        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence
+    ) -> Interpretation:
+        """Explain the predicted class of every clip.
+
+        spectrogram: B clips. evidence: what the classifier said about exactly these clips.
+        """
+
+    def sweep(
+        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence
+    ) -> Iterator[Interpretation]:
+        """One interpretation for every setting in `quantiles`, or the only one of an interpreter without a sweep."""
+        yield self.interpret(classifier, spectrogram, evidence)
+
+    def loss(
+        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence
+    ) -> dict[str, Tensor]:
+        """Named, weighted loss terms, each [B], whose sum over names averaged over clips is minimised.
+
+        Per-clip terms make the objective independent of the batch size. Only trainable interpreters have one.
+        """
+        raise TypeError(f"{type(self).__name__} is not trainable and has no loss")
+
+
+def masked(spectrogram: Spectrogram, mask: Tensor, evidence: Evidence) -> Interpretation:
+    """The interpretation of a mask [B, T, F] in [0, 1]: relevant = mask x X, residual = (1 - mask) x X, log1p each."""
+    return Interpretation(
+        spectrogram.masked(mask), spectrogram.masked(1 - mask), mask, evidence.prediction.detach()
+    )
