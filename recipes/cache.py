@@ -64,7 +64,7 @@ def decoded_clips(
     Raises UsageError naming all the files that cannot be read, or when the folder is not writable or full.
     """
     cache_folder = Path(cache_folder)
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or os.cpu_count() or 1
     with exclusive_lock(cache_folder / ".lock"):
         memo = HashMemo(cache_folder / "hashes.json")
         digests = memo.digests(paths, workers)
