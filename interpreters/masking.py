@@ -1,6 +1,6 @@
 """The masking objective that L-MAC and LMAC-TD share.
 
-Paissan et al., arXiv 2403.13086, equation (3): the relevant part must get the class of the whole input and the residual
+Paissan et al., arXiv 2403.13086: the relevant part must get the class of the whole input, and the residual
 must not.
 """
 
@@ -19,10 +19,10 @@ def masking_terms(
     w_in: float,
     w_out: float,
 ) -> dict[str, Tensor]:
-    """Weighted terms, each [B]: "inside" = w_in CE(f(relevant), c) and "outside" = -w_out CE(f(residual), c).
+    """Weighted terms [B]: "inside" = w_in CE(f(relevant), c) and "outside" = -w_out CE(f(residual), c).
 
-    relevant, residual: the two parts of B clips, with their graph. target: [B], the explained class c. w_in, w_out:
-    non-negative; a term of weight 0 is left out and its part never meets the classifier.
+    relevant, residual: the two parts of B clips, with their graph. target: [B], the explained class c.
+    w_in, w_out: non-negative; a term of weight 0 is left out and its part never meets the classifier.
     """
     parts = {"inside": (relevant, w_in), "outside": (residual, -w_out)}
     return {
