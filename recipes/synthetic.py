@@ -41,7 +41,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Clip:
+class SyntheticClip:
     """A clip and its truth: `samples` and `event` are int16 [N], the event lies in [onset, offset)."""
 
     id: str
@@ -118,7 +118,7 @@ CLASSES = {
 CATEGORIES = tuple(CLASSES)
 
 
-def make_clip(target, index, seconds, sample_rate, seed) -> Clip:
+def make_clip(target, index, seconds, sample_rate, seed) -> SyntheticClip:
     """Clip `index` of class `target`, whatever the corpus's size; the event fills at most 0.7 of it."""
     rng = np.random.default_rng([seed, target, index])
     total = round(seconds * sample_rate)
@@ -129,7 +129,7 @@ def make_clip(target, index, seconds, sample_rate, seed) -> Clip:
     alone = np.pad(_quantized(level * event.waveform), (onset, total - offset))
     samples = _quantized(alone / FULL_SCALE + rng.uniform(0.0005, 0.002) * rng.standard_normal(total))
     name = f"{index % FOLDS + 1}-{100000 + 10 * index + target}-A-{target}"
-    return Clip(name, samples, alone, onset, offset, event.low_hz, event.high_hz)
+    return SyntheticClip(name, samples, alone, onset, offset, event.low_hz, event.high_hz)
 
 
 def _quantized(waveform):

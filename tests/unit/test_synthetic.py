@@ -11,6 +11,7 @@ import soundfile
 
 from models.errors import UsageError
 from recipes import synthetic
+from recipes.esc50 import cross_validation, read_corpus
 from recipes.synthetic import CATEGORIES, EDGE_HZ, make_clip, make_corpus
 
 SMALL = {"clips_per_class": 5, "seconds": 1.0, "mixtures": 12}
@@ -51,6 +52,13 @@ def test_layout_is_esc50s(corpus):
     per_fold = Counter((row["fold"], row["target"]) for row in rows)
     assert len(per_fold) == 5 * 10
     assert set(per_fold.values()) == {1}
+
+
+def test_the_recipes_read_it_as_they_read_esc50(corpus):
+    found = read_corpus(corpus)
+    assert found.class_names == CATEGORIES
+    assert len(found.clips) == 50
+    assert {split.test for split in cross_validation(found)} == {(1,), (2,), (3,), (4,), (5,)}
 
 
 def test_same_seed_same_bytes_another_seed_other_sounds(corpus, tmp_path):
