@@ -1,0 +1,182 @@
+"""MobileNetV3 pretrained on AudioSet: the network, its 32 kHz mel front end and its published weights.
+
+Howard et al., Searching for MobileNetV3, ICCV 2019 (arXiv 1905.02244), table 1; trained on AudioSet by
+Schmid et al., Efficient Large-Scale Audio Tagging, ICASSP 2023 (arXiv 2211.04772), whose `mn04_as` has this
+width of 0.4. The modules are named after its published state dict, so that hardly a tensor needs renaming.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import torchaudio
+from torch import Tensor, nn
+from torchaudio.compliance.kaldi import get_mel_banks
+
+from models.classifier import Features
+from models.errors import UsageError
+from models.frontend import FrontEnd, Spectrogram
+from models.pretrained import read_checkpoint
+
+# Table 1 at width 0.4: kernel, expanded channels, output channels, squeeze-and-excite, hard-swish, stride
+BLOCKS = (
+    (3, 8, 8, False, False, 1),
+    (3, 24, 16, False, False, 2),
+    (3, 32, 16, False, False, 1),
+    (5, 32, 16, True, False, 2),
+    (5, 48, 16, True, False, 1),
+    (5, 48, 16, True, False, 1),
+    (3, 96, 32, False, True, 2),
+    (3, 80, 32, False, True, 1),
+    (3, 72, 32, False, True, 1),
+    (3, 72, 32, False, True, 1),
+    (3, 192, 48, True, True, 1),
+    (3, 272, 48, True, True, 1),
+    (5, 272, 64, True, True, 2),
+    (5, 384, 64, True, True, 1),
+    (5, 384, 64, True, True, 1),
+)
+STEM, LAST, EMBEDDING = 8, 384, 512
+# the last layer at 1/4, 1/8, 1/16 and 1/32 of the image
+MAP_LAYERS = (3, 6, 12, 16)
+TAGGING_HEAD = ("classifier.5.weight", "classifier.5.bias")
+
+
+class PreemphasisMelAdapter(nn.Module):
+    """Log mel power of the pre-emphasised sound at 32 kHz, scaled as the AudioSet MobileNets were trained.
+
+    The spectrogram is synthesised, so that masks reach the network, then analysed again: pre-emphasis 0.97,
+    FFT of 1024, symmetric Hann window of 800, hop of 320 samples, 128 Kaldi mel bands from 0 to 15 kHz,
+    (log(x + 1e-5) + 4.5) / 5.
+    Always float32, differentiable, and finite at silence.
+
+    frontend: the classifier's front end; its rate may be any.
+    """
+
+    sample_rate, n_fft, window_length, hop, num_mels, f_max = 32000, 1024, 800, 320, 128, 15000.0
+
+    def __init__(self, frontend: FrontEnd):
+        super().__init__()
+        self.frontend = frontend
+        window = torch.hann_window(self.window_length, periodic=False)
+        bands, _ = get_mel_banks(
+            self.num_mels, self.n_fft, self.sample_rate, 0.0, self.f_max, 100.0, -500.0, 1.0
+        )
+        # Kaldi leaves the bin at half the sample rate out
+        self.register_buffer("matrix", F.pad(bands, (0, 1)), persistent=False)  # [num_mels, n_fft / 2 + 1]
+        self.register_buffer("window", window, persistent=False)
+
+    def forward(self, spectrogram: Spectrogram) -> Tensor:
+        """Spectrogram of [B, T, F] to [B, 1, num_mels, 100 frames a second]."""
+        waveform = self.frontend.synthesize(spectrogram)
+        with torch.autocast(waveform.device.type, enabled=False):
+            waveform = torchaudio.functional.resample(waveform, self.frontend.sample_rate, self.sample_rate)
+            # the reflected borders of the STFT need more samples than half an FFT
+            waveform = F.pad(waveform, (0, max(0, self.n_fft - waveform.shape[1])))
+            waveform = waveform[:, 1:] - 0.97 * waveform[:, :-1]
+            stft = torch.stft(
+                waveform, self.n_fft, self.hop, self.window_length, self.window, return_complex=True
+            )
+            power = stft.real.square() + stft.imag.square()  # [B, bins, frames]
+            mel = torch.log(self.matrix @ power + 1e-5)
+            return ((mel + 4.5) / 5).unsqueeze(1)
+
+
+class MobileNet(nn.Module):
+    """MobileNetV3-Large of width 0.4 and one input channel, up to the 512-wide layer before its tagging head.
+
+    Arguments
+    ---------
+    weights: path of the published state dict (`mn04_as_mAP_432.pt`), or None: from scratch.
+
+    Raises UsageError for weights that are missing or are not exactly this network's.
+    """
+
+    def __init__(self, weights: str | None = None):
+        super().__init__()
+        layers = [_conv(1, STEM, 3, stride=2, activation=nn.Hardswish)]
+        channels = STEM
+        for block in BLOCKS:
+            layers.append(_InvertedResidual(channels, *block))
+            channels = block[2]
+        layers.append(_conv(channels, LAST, 1, activation=nn.Hardswish))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(LAST, EMBEDDING), nn.Hardswish(), nn.Dropout(0.2)
+        )
+        self.to(memory_format=torch.channels_last)  # a third faster on CPU
+        self.embedding_size = EMBEDDING
+        self.provenance = "from scratch"
+        if weights is not None:
+            self._load(Path(weights))
+            self.provenance = str(weights)
+
+    def forward(self, image: Tensor) -> Features:
+        """image [B, 1, mel, time] to Features with the maps at 1/4, 1/8, 1/16 and 1/32 of its size."""
+        maps = []
+        image = image.contiguous(memory_format=torch.channels_last)
+        for number, layer in enumerate(self.features):
+            image = layer(image)
+            if number in MAP_LAYERS:
+                maps.append(image.transpose(2, 3))
+        return Features(self.classifier(image), tuple(maps))
+
+    def _load(self, path: Path) -> None:
+        state = {
+            key.replace(".conc_se_layers.0.", "."): value for key, value in read_checkpoint(path).items()
+        }
+        for key in TAGGING_HEAD:
+            state.pop(key, None)
+        try:
+            self.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            detail = " ".join(str(error).split())[:300]
+            raise UsageError(f"weights={str(path)!r} are not those of an mn04 MobileNet: {detail}") from error
+
+
+class _InvertedResidual(nn.Module):
+    """Expand, filter each channel, optionally weigh channels, project; plus the input where shapes agree."""
+
+    def __init__(
+        self, channels: int, kernel: int, expanded: int, out: int, squeeze: bool, swish: bool, stride: int
+    ):
+        super().__init__()
+        activation = nn.Hardswish if swish else nn.ReLU
+        layers = [_conv(channels, expanded, 1, activation=activation)] if expanded != channels else []
+        layers.append(_conv(expanded, expanded, kernel, stride, expanded, activation))
+        if squeeze:
+            layers.append(_SqueezeExcite(expanded))
+        layers.append(_conv(expanded, out, 1))
+        self.block = nn.Sequential(*layers)
+        self.residual = stride == 1 and channels == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.block(x) if self.residual else self.block(x)
+
+
+class _SqueezeExcite(nn.Module):
+    """Channel weights in [0, 1] from the channels' means (Hu et al., CVPR 2018)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        squeezed = (channels // 4 + 4) // 8 * 8  # a quarter, rounded to a multiple of 8
+        self.fc1, self.fc2 = nn.Linear(channels, squeezed), nn.Linear(squeezed, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = torch.sigmoid(self.fc2(F.relu(self.fc1(x.mean(dim=(2, 3))))))
+        return x * weights[:, :, None, None]
+
+
+def _conv(
+    channels: int,
+    out: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    activation: type[nn.Module] = nn.Identity,
+) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(out, eps=0.001, momentum=0.01),
+        activation(),
+    )
