@@ -68,11 +68,17 @@ class Interpreter(nn.Module, ABC):
         yield self.interpret(classifier, spectrogram, evidence)
 
     def loss(
-        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence
+        self,
+        classifier: AudioClassifier,
+        spectrogram: Spectrogram,
+        evidence: Evidence,
+        clean: Spectrogram | None = None,
     ) -> dict[str, Tensor]:
         """Named, weighted loss terms, each [B], whose sum over names averaged over clips is minimised.
 
-        Per-clip terms make the objective independent of the batch size. Only trainable interpreters have one.
+        clean: the uncontaminated sound where training mixes noise into `spectrogram`, same [B, T, F]; None says that
+        the input is clean itself. Per-clip terms make the objective independent of the batch size. Only trainable
+        interpreters have one.
         """
         raise TypeError(f"{type(self).__name__} is not trainable and has no loss")
 

@@ -22,7 +22,6 @@ from recipes.training import (
     RecipeBrain,
     Selection,
     fold_set,
-    loader_options,
     open_run,
     open_store,
     run_folder,
@@ -91,7 +90,7 @@ def train_classifier(recipe: Recipe) -> Path:
 
     With `folds: all`, once for every fold as test, and a summary with mean and spread over the folds.
     """
-    store = open_store(recipe.values)
+    store = open_store(recipe.values, recipe.values["clip_seconds"])
     found, asked = len(store.corpus.class_names), recipe.values["num_classes"]
     if found != asked:
         raise UsageError(
@@ -112,6 +111,11 @@ def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Pat
     write_manifest(folder / "manifest.csv", store, split)
     settings = recipe.build()
     classifier = settings["model"]["classifier"]
+    if classifier.frontend.sample_rate != store.sample_rate:
+        raise UsageError(
+            f"the front end works at {classifier.frontend.sample_rate} Hz and the clips are cached at "
+            f"{store.sample_rate} Hz: set sample_rate={store.sample_rate} in the classifier's YAML"
+        )
     print(f"weights: {classifier.backbone.provenance}")
     batch_size, epochs = settings["batch_size"], settings["epochs"]
     train_set = fold_set(store, split.train, batch_size, training=True)
@@ -125,6 +129,7 @@ def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Pat
         settings["optimizer"],
         settings["schedule"](steps_per_epoch=max(1, steps)),
     )
+    facts = RunFacts.of(recipe, store, split, brain.device, weights=classifier.backbone.provenance)
     brain.prepare(
         classifier,
         settings["augmentation"]["augmentation"],
@@ -133,7 +138,7 @@ def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Pat
     )
     brain.train(epochs, train_set, fold_set(store, split.valid, batch_size), batch_size)
     test_set = fold_set(store, split.test, batch_size)
-    brain.evaluate(test_set, **brain.selection.keys, test_loader_kwargs=loader_options(batch_size))
+    brain.score(test_set, batch_size, chosen=True)
 
     facts.training.update(brain.training_facts(), epochs=epochs, parameters=_count(classifier))
     metrics = brain.stage_scores(sb.Stage.TEST)

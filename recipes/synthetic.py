@@ -1,6 +1,6 @@
 """A synthetic corpus in ESC-50's layout, to run everything without a download and with the truth at hand.
 
-`python -m recipes.synthetic FOLDER` writes `meta/esc50.csv` and `audio/<id>.flac` as ESC-50 names them: mono,
+`python -m recipes.synthetic FOLDER` writes `meta/synthetic.csv` and `audio/<id>.flac` as ESC-50 names them: mono,
 16 bit, each clip one event over faint white noise. `truth/<id>.flac` is the event alone, sample-aligned; by
 `truth/support.csv` it is zero outside [onset_s, offset_s) and has 99 % of its energy from low_hz to high_hz.
 For any STFT the ideal binary mask is True where |STFT(event)| > |STFT(clip - event)|. `mixtures/<id>.flac` is
@@ -195,7 +195,7 @@ def _write(folder, settings):
         save(folder / f"mixtures/{name}.flac", _quantized(scale * first + scale * gain * second))
         mixtures.append((name, fold + 1, pair[0].id, pair[1].id, labels, snr_db, scale, scale * gain, scale))
     for table, header, rows in (
-        ("meta/esc50.csv", "filename fold target category esc10 src_file take", clips),
+        ("meta/synthetic.csv", "filename fold target category esc10 src_file take", clips),
         ("truth/support.csv", "id onset_s offset_s low_hz high_hz", support),
         ("truth/mixtures.csv", "id fold first second labels snr_db gain_first gain_second scale", mixtures),
     ):

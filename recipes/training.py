@@ -1,6 +1,7 @@
 """What both Brains share: where a run writes, exact resumption, choosing the best epoch, loading clips."""
 
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from recipes.esc50 import (
 )
 from recipes.files import write_atomically
 
+EVALUATION_KEYS = ("contamination", "snr_db", "report_clips", "eval_batch_size", "eval_precision", "audio", "cache_folder")
 RUN_KEYS = (
     "precision",
     "eval_precision",
@@ -47,14 +49,9 @@ class Selection:
         return {"max_key" if self.larger_is_better else "min_key": self.name}
 
 
-def open_store(values: dict) -> ClipStore:
-    """Check and decode the data of a recipe's plain values."""
-    return prepare(
-        values["data_folder"],
-        values["cache_folder"],
-        clip_seconds=values["clip_seconds"],
-        subset=values["subset"],
-    )
+def open_store(values: dict, clip_seconds: float, sample_rate: int = 16000) -> ClipStore:
+    """Check and decode the data of a recipe's plain values for a model of that clip length and rate (Hz)."""
+    return prepare(values["data_folder"], values["cache_folder"], sample_rate, clip_seconds, values["subset"])
 
 
 def splits_of(values: dict, store: ClipStore) -> tuple[FoldSplit, ...]:
@@ -73,17 +70,24 @@ def run_folder(values: dict, split_index: int | None = None) -> Path:
 def open_run(recipe: Recipe, folder: Path) -> FileTrainLogger:
     """Make the run's folder, keep the resolved configuration in it, and return its training log.
 
+    Keys that only say how to evaluate (`EVALUATION_KEYS`) may change between runs in one folder.
     Raises UsageError when the folder holds checkpoints of another configuration: the two must not be mixed.
     """
     kept = folder / "hyperparams.yaml"
-    begun = any((folder / "save").glob("CKPT*"))
-    if begun and kept.is_file() and kept.read_text(encoding="utf-8") != recipe.text:
+    begun = any((folder / "save").glob("CKPT*")) and kept.is_file()
+    if begun and training_part(kept.read_text(encoding="utf-8")) != training_part(recipe.text):
         raise UsageError(
             f"{folder} holds checkpoints of another configuration; give this one another --experiment or --seed, "
             "or remove that folder"
         )
     run_on_main(write_atomically, args=(kept, recipe.text.encode()))
     return FileTrainLogger(str(folder / "train_log.txt"))
+
+
+def training_part(text: str) -> str:
+    """A resolved recipe without the top-level keys that only say how to evaluate."""
+    blocks = re.split(r"^(?=[A-Za-z_])", text, flags=re.MULTILINE)
+    return "".join(block for block in blocks if block.partition(":")[0] not in EVALUATION_KEYS)
 
 
 def loader_options(batch_size: int, shuffle: bool = False) -> dict:
@@ -161,12 +165,11 @@ class RecipeBrain(sb.Brain):
     def __init__(self, modules, settings, run_opts, folder, logger, optimizer=None, schedule=None):
         self.folder, self.logger, self.schedule = Path(folder), logger, schedule
         self.randomness = EpochRandomness(settings["seed"])
-        checkpointer = Checkpointer(self.folder / "save", {"randomness": self.randomness})
-        for name, module in modules.items():
-            checkpointer.add_recoverable(name, module)
+        checkpointer = None
+        if optimizer is not None:
+            kept = {"randomness": self.randomness, "schedule": schedule} | modules
+            checkpointer = Checkpointer(self.folder / "save", kept)
         super().__init__(modules, optimizer, run_options(settings), run_opts, checkpointer)
-        if schedule is not None:
-            checkpointer.add_recoverable("schedule", schedule)
         self.rates: list[float] = []
 
     def train(self, epochs: int, train_set: ClipDataset, valid_set: ClipDataset, batch_size: int) -> None:
@@ -180,6 +183,11 @@ class RecipeBrain(sb.Brain):
             train_loader_kwargs=loader_options(batch_size, shuffle=True),
             valid_loader_kwargs=loader_options(batch_size),
         )
+
+    def score(self, test_set: ClipDataset, batch_size: int, chosen: bool = False) -> None:
+        """Run the test stage, with the weights as they are or, if `chosen`, those of the selected epoch."""
+        keys = self.selection.keys if chosen else {}
+        self.evaluate(test_set, **keys, test_loader_kwargs=loader_options(batch_size))
 
     def stage_scores(self, stage: sb.Stage) -> dict[str, float]:
         """Averages of the stage that just ended, among them `selection.name` after validation."""
@@ -213,7 +221,12 @@ class RecipeBrain(sb.Brain):
             )
 
     def on_evaluate_start(self, max_key=None, min_key=None):
-        """Load the chosen epoch. Raises UsageError when the run's folder holds no checkpoint with that metric."""
+        """Load the chosen epoch, if a key says how it was chosen.
+
+        Raises UsageError when the run's folder holds no checkpoint with that metric.
+        """
+        if max_key is None and min_key is None:
+            return
         chosen = self.checkpointer.recover_if_possible(max_key=max_key, min_key=min_key)
         if chosen is None:
             raise UsageError(

@@ -1,0 +1,125 @@
+"""Mask decoders: from a classifier's feature maps to one logit for every time-frequency bin."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from speechbrain.lobes.models.Cnn14 import CNN14PSI_stft
+from torch import Tensor, nn
+
+from models.errors import UsageError
+
+
+def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """[B, C, h, w] to [B, C, *size], bilinear."""
+    if image.shape[2:] == size:
+        return image
+    return F.interpolate(image, size, mode="bilinear", align_corners=False)
+
+
+class _Refine(nn.Sequential):
+    """3 x 3 convolution, normalisation over the clip (the same at every batch size) and GELU."""
+
+    def __init__(self, before: int, after: int):
+        super().__init__(nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(1, after), nn.GELU())
+
+
+class LightDecoder(nn.Module):
+    """A small U-Net decoder for maps of any number, channels and size, and clips of any length.
+
+    From coarse to fine, each map is projected to `width` channels, added to what came from below and refined.
+    The finest result is mapped along frequency by a learned matrix, because maps may lie on a mel axis and
+    masks lie on a linear one. Four refinements, each with half the channels, then grow to half of [T, F], and
+    the logit is resized. With width 128 it has 1.2M parameters for CNN14.
+
+    Arguments
+    ---------
+    map_channels: C of each map, fine to coarse.
+    width: channels at the maps' resolutions; a multiple of 16.
+    bands: frequency bands between the maps and the mask.
+    use_input: also show the last refinement the log1p magnitude, for finer masks than the maps alone can give.
+        The published decoders see the maps only.
+
+    Raises UsageError for a width that cannot be halved four times or no bands.
+    """
+
+    def __init__(
+        self, map_channels: Sequence[int], width: int = 128, bands: int = 32, use_input: bool = False
+    ):
+        super().__init__()
+        if width < 16 or width % 16 or bands < 1:
+            raise UsageError(f"width={width} must be a positive multiple of 16 and bands={bands} at least 1")
+        self.bands, self.use_input = bands, use_input
+        self.projections = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in map_channels)
+        self.merges = nn.ModuleList(_Refine(width, width) for _ in map_channels)
+        self.position = nn.Parameter(torch.randn(width, 1, bands) * 0.02)
+        self.warp = nn.Linear(bands, bands)
+        channels = [width // 2**stage for stage in range(5)]
+        self.ups = nn.ModuleList(_Refine(channels[stage], channels[stage + 1]) for stage in range(3))
+        self.ups.append(_Refine(channels[3] + use_input, channels[4]))
+        self.last = nn.Conv2d(channels[4], 1, 3, padding=1)
+
+    def forward(self, maps: Sequence[Tensor], log_magnitude: Tensor) -> Tensor:
+        """maps [B, C, h, w], fine to coarse, and log1p magnitude [B, T, F] to float32 logits [B, T, F]."""
+        hidden = None
+        for one, project, merge in reversed(list(zip(maps, self.projections, self.merges, strict=True))):
+            skip = project(one.to(project.weight.dtype))
+            hidden = merge(skip if hidden is None else skip + _resize(hidden, skip.shape[2:]))
+        hidden = _resize(hidden, (hidden.shape[2], self.bands)) + self.position
+        hidden = hidden + self.warp(hidden)
+        frames, bins = log_magnitude.shape[1:]
+        half = ((frames + 1) // 2, (bins + 1) // 2)
+        start = hidden.shape[2:]
+        for stage, up in enumerate(self.ups, start=1):
+            share = stage / len(self.ups)
+            # A geometric path, so that every stage grows by the same factor at any clip length.
+            size = tuple(round(a * (b / a) ** share) for a, b in zip(start, half, strict=True))
+            hidden = _resize(hidden, size)
+            if self.use_input and stage == len(self.ups):
+                pooled = F.adaptive_avg_pool2d(log_magnitude.unsqueeze(1), size)
+                hidden = torch.cat((hidden, pooled.to(hidden.dtype)), dim=1)
+            hidden = up(hidden)
+        return _resize(self.last(hidden).float(), (frames, bins)).squeeze(1)
+
+
+class PaperDecoder(nn.Module):
+    """The decoder of the L-MAC paper (SpeechBrain's `CNN14PSI_stft`), for any classifier and clip length.
+
+    Its transposed convolutions fit together only for maps of (a, 2), (a, 2), (2a, 5) and (4a + 1, 10), coarse to
+    fine, so maps of other sizes are average-pooled to these with a = T // 32; CNN14's at 431 frames are left as
+    they are. Channels other than D, D/2, D/4, D/8 are projected by 1 x 1 convolutions. 236.7M parameters for
+    CNN14 (D = 2048).
+
+    Arguments
+    ---------
+    map_channels: C of the four maps, fine to coarse; D is the last.
+
+    Raises UsageError for a number of maps other than four, or fewer than 8 channels in the coarsest.
+    """
+
+    def __init__(self, map_channels: Sequence[int]):
+        super().__init__()
+        if len(map_channels) != 4 or map_channels[-1] < 8:
+            raise UsageError(
+                "PaperDecoder needs four maps with at least 8 channels in the coarsest, and this classifier's "
+                f"have {tuple(map_channels)}: use LightDecoder"
+            )
+        dim = map_channels[-1] // 8 * 8
+        needed = [dim, dim // 2, dim // 4, dim // 8]
+        self.projections = nn.ModuleList(
+            nn.Identity() if have == need else nn.Conv2d(have, need, 1)
+            for have, need in zip(reversed(map_channels), needed, strict=True)
+        )
+        self.psi = CNN14PSI_stft(dim=dim, outdim=1)
+
+    def forward(self, maps: Sequence[Tensor], log_magnitude: Tensor) -> Tensor:
+        """maps [B, C, h, w], fine to coarse, and log1p magnitude [B, T, F] to float32 logits [B, T, F]."""
+        frames, bins = log_magnitude.shape[1:]
+        rows = max(1, frames // 32)
+        sizes = ((rows, 2), (rows, 2), (2 * rows, 5), (4 * rows + 1, 10))
+        dtype = self.psi.convt1.weight.dtype
+        inputs = [
+            project(F.adaptive_avg_pool2d(one.to(dtype), size))
+            for one, project, size in zip(reversed(maps), self.projections, sizes, strict=True)
+        ]
+        return _resize(self.psi(inputs).float(), (frames, bins)).squeeze(1)

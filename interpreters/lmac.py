@@ -1,0 +1,127 @@
+"""L-MAC: a mask on the STFT, decoded from the classifier's feature maps.
+
+Paissan, Ravanelli and Subakan, Listenable Maps for Audio Classifiers, ICML 2024 (arXiv 2403.13086).
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interpreters.base import Interpretation, Interpreter, masked
+from models.classifier import AudioClassifier, ClassifierInfo, Evidence
+from models.errors import UsageError
+from models.frontend import Spectrogram
+
+
+class LMAC(Interpreter):
+    """A decoder's mask M = sigmoid(logit), trained so that what it keeps decides as the whole and the rest not.
+
+    Loss per clip, c the predicted class, X the log1p magnitude (section 2.1):
+
+        inside      w_in CE(f(M X), c)
+        outside   - w_out CE(f((1 - M) X), c)
+        sparsity    w_l1 mean |M|
+        smoothness  w_tv (sum of |differences of M| in time and in frequency) / (T F)
+
+    As published, `outside` has no lower bound but the range of the classifier's logits.
+
+    Fine-tuning for listening is a second training that starts from the first one's weights with `guidance`
+    above 0: a clip whose M X correlates with the clean X (cosine over [T, F]) by at least `min_correlation`
+    swaps its sparsity term for
+
+        guidance    w_g BCE(M, 1[X >= energy_threshold max X])
+
+    Arguments
+    ---------
+    decoder: called with the maps' channels, returns the module that takes the maps and the log1p magnitude
+        [B, T, F] and gives logits [B, T, F].
+    inside, outside, sparsity, smoothness, guidance: the weights; a term of weight 0 is not computed.
+    min_correlation: in [0, 1]; the listening study also used 0.7, and a guidance of 16.
+    energy_threshold: share of the clip's largest log1p magnitude, in [0, 1].
+
+    Raises UsageError for a negative weight or a share outside [0, 1].
+    """
+
+    requires = frozenset({"maps"})
+    trainable = True
+
+    def __init__(
+        self,
+        info: ClassifierInfo,
+        decoder: Callable[[tuple[int, ...]], nn.Module],
+        inside: float = 4.0,
+        outside: float = 0.2,
+        sparsity: float = 0.4,
+        smoothness: float = 0.0,
+        guidance: float = 0.0,
+        min_correlation: float = 0.6,
+        energy_threshold: float = 0.35,
+    ):
+        super().__init__(info)
+        self.weights = {
+            "inside": inside,
+            "outside": outside,
+            "sparsity": sparsity,
+            "smoothness": smoothness,
+            "guidance": guidance,
+        }
+        for name, weight in self.weights.items():
+            if weight < 0:
+                raise UsageError(f"{name}={weight} must be 0 (the term is left out) or more in L-MAC")
+        for name, share in (("min_correlation", min_correlation), ("energy_threshold", energy_threshold)):
+            if not 0 <= share <= 1:
+                raise UsageError(f"{name}={share} must be in [0, 1] in L-MAC")
+        self.min_correlation, self.energy_threshold = min_correlation, energy_threshold
+        self.decoder = decoder(info.map_channels)
+
+    def mask_logit(self, spectrogram: Spectrogram, evidence: Evidence) -> Tensor:
+        """[B, T, F] logits of the mask, float32."""
+        return self.decoder(evidence.features.maps, spectrogram.log_magnitude).float()
+
+    def interpret(
+        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence
+    ) -> Interpretation:
+        return masked(spectrogram, self.mask_logit(spectrogram, evidence).sigmoid(), evidence)
+
+    def loss(
+        self,
+        classifier: AudioClassifier,
+        spectrogram: Spectrogram,
+        evidence: Evidence,
+        clean: Spectrogram | None = None,
+    ) -> dict[str, Tensor]:
+        logit = self.mask_logit(spectrogram, evidence)
+        mask = logit.sigmoid()
+        parts, target = masked(spectrogram, mask, evidence), evidence.prediction
+        terms = {}
+        if self.weights["inside"]:
+            logits = classifier(parts.relevant).logits.float()
+            terms["inside"] = F.cross_entropy(logits, target, reduction="none")
+        if self.weights["outside"]:
+            logits = classifier(parts.residual).logits.float()
+            terms["outside"] = -F.cross_entropy(logits, target, reduction="none")
+        if self.weights["sparsity"]:
+            terms["sparsity"] = mask.mean(dim=(1, 2))
+        if self.weights["smoothness"]:
+            steps = sum(mask.diff(dim=dim).abs().sum(dim=(1, 2)) for dim in (1, 2))
+            terms["smoothness"] = steps / mask[0].numel()
+        if self.weights["guidance"]:
+            energy = (spectrogram if clean is None else clean).log_magnitude.float()
+            near = self.correlates(parts.relevant, energy)
+            terms["guidance"] = self.guidance(logit, energy) * near
+            if "sparsity" in terms:
+                terms["sparsity"] = terms["sparsity"] * ~near
+        return {name: self.weights[name] * term for name, term in terms.items()}
+
+    @torch.no_grad()
+    def correlates(self, relevant: Spectrogram, energy: Tensor) -> Tensor:
+        """[B] whether the relevant part is like enough to the clean log1p magnitude [B, T, F] to be guided."""
+        kept = relevant.log_magnitude.float().flatten(1)
+        return F.cosine_similarity(kept, energy.flatten(1)) >= self.min_correlation
+
+    def guidance(self, logit: Tensor, energy: Tensor) -> Tensor:
+        """[B] binary cross-entropy of the mask against the bins with much of the clip's energy [B, T, F]."""
+        loud = energy >= self.energy_threshold * energy.amax(dim=(1, 2), keepdim=True)
+        return F.binary_cross_entropy_with_logits(logit, loud.float(), reduction="none").mean(dim=(1, 2))

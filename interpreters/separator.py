@@ -1,0 +1,195 @@
+"""The networks of LMAC-TD: a filterbank, a decoder of the classifier's maps and a SepFormer that masks.
+
+SepFormer: Subakan et al., arXiv 2010.13154; its layers are those of `speechbrain.lobes.models.dual_path`.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from speechbrain.lobes.models.dual_path import Decoder, Dual_Path_Model, Encoder, SBTransformerBlock
+from speechbrain.nnet.attention import MultiheadAttention
+from torch import Tensor, nn
+
+from models.errors import UsageError
+from models.pretrained import read_checkpoint
+
+
+class Codec(nn.Module):
+    """Encoder (strided convolution, ReLU) and decoder (transposed convolution) between sound and frames.
+
+    Frame i is centred on sample i x stride with stride = kernel / 2, so every sample lies in two frames. The
+    decoder is linear: what two complementary masks leave sums to what the frames themselves decode to.
+
+    Arguments
+    ---------
+    filters: channels of a frame. kernel: length of a filter in samples, even.
+    init: "frame" makes decode(encode(x)) = x from the start: the filters are sine-windowed cosines and sines
+        of filters / 4 frequencies and their negatives, so that ReLU splits signs instead of dropping them,
+        and the decoder is the transpose of this tight frame. "random" is torch's, as published.
+    weights: folder with `encoder.ckpt` and `decoder.ckpt` as SpeechBrain's SepFormer releases lay them out,
+        used in place of `init`; or None.
+
+    Raises UsageError for an odd kernel, an unknown init, too few filters for a frame, and weights that are
+    missing or of another shape.
+    """
+
+    def __init__(self, filters: int = 256, kernel: int = 16, init: str = "frame", weights: str | None = None):
+        super().__init__()
+        if kernel < 2 or kernel % 2:
+            raise UsageError(f"kernel={kernel} samples must be even and at least 2")
+        if init not in ("frame", "random"):
+            raise UsageError(
+                f"codec={init!r} must be 'frame' (exact from the start) or 'random' (as published)"
+            )
+        self.filters, self.stride = filters, kernel // 2
+        self.encoder = Encoder(kernel_size=kernel, out_channels=filters)
+        self.decoder = Decoder(filters, 1, kernel_size=kernel, stride=self.stride, bias=False)
+        if weights is not None:
+            self._load(Path(weights))
+        elif init == "frame":
+            self._init_tight_frame(filters, kernel)
+
+    @torch.no_grad()
+    def _init_tight_frame(self, filters: int, kernel: int) -> None:
+        if filters % 4 or filters < 2 * kernel:
+            raise UsageError(
+                f"filters={filters} must be a multiple of 4 and at least twice kernel={kernel} in codec='frame'"
+            )
+        count = filters // 4
+        sample = torch.arange(kernel) + 0.5
+        window = torch.sin(math.pi * sample / kernel)  # its squares sum to 1 at a hop of half a kernel
+        angle = math.pi * torch.outer(torch.arange(count) + 0.5, sample) / count
+        positive = torch.cat([angle.cos(), angle.sin()]) * window / math.sqrt(count)
+        frame = torch.cat([positive, -positive]).unsqueeze(1)  # [filters, 1, kernel]
+        self.encoder.conv1d.weight.copy_(frame)
+        self.decoder.weight.copy_(frame)
+
+    def _load(self, folder: Path) -> None:
+        for name in ("encoder", "decoder"):
+            try:
+                getattr(self, name).load_state_dict(read_checkpoint(folder / f"{name}.ckpt"), strict=True)
+            except RuntimeError as error:
+                detail = " ".join(str(error).split())[:300]
+                raise UsageError(f"{folder / name}.ckpt does not fit this codec: {detail}") from error
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        """waveform [B, N] to frames [B, filters, ceil(N / stride) + 1], not negative, in float32."""
+        num_samples = waveform.shape[1]
+        end = self.stride * (math.ceil(num_samples / self.stride) + 1)
+        with torch.autocast(waveform.device.type, enabled=False):
+            return self.encoder(F.pad(waveform.float(), (self.stride, end - num_samples)))
+
+    def decode(self, frames: Tensor, num_samples: int) -> Tensor:
+        """frames [B, filters, L] to a waveform [B, num_samples] in float32."""
+        with torch.autocast(frames.device.type, enabled=False):
+            waveform = self.decoder(frames.float())
+        return waveform[:, self.stride : self.stride + num_samples]
+
+
+class MapDecoder(nn.Module):
+    """U-Net decoder: a classifier's maps, coarse to fine, to a sequence of features along time.
+
+    Every map passes a 1 x 1 convolution; the coarser result is resized to the next finer map, concatenated
+    with it and convolved. Frequency is then averaged into `bands` and joined with the channels: maps may have
+    any number, channels and size.
+
+    Arguments
+    ---------
+    map_channels: C of each map, fine to coarse. width: channels inside. out_channels: of the sequence.
+    """
+
+    def __init__(self, map_channels: Sequence[int], width: int, out_channels: int, bands: int = 8):
+        super().__init__()
+        self.bands = bands
+        self.lateral = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, width, 1), nn.GroupNorm(1, width)) for channels in map_channels
+        )
+        self.merge = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(2 * width, width, 3, padding=1), nn.GroupNorm(1, width), nn.ReLU())
+            for _ in map_channels[1:]
+        )
+        self.output = nn.Conv1d(width * bands, out_channels, 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """maps [B, C, h, w], fine to coarse with h along time, to [B, out_channels, h of the finest]."""
+        skips = [lateral(one.float()) for lateral, one in zip(self.lateral, maps, strict=True)]
+        x = skips[-1]
+        for merge, skip in zip(reversed(self.merge), reversed(skips[:-1]), strict=True):
+            x = F.interpolate(x, skip.shape[2:], mode="bilinear", align_corners=False)
+            x = merge(torch.cat([x, skip], dim=1))
+        x = F.adaptive_avg_pool2d(x, (x.shape[2], self.bands))
+        return self.output(x.transpose(2, 3).flatten(1, 2))
+
+
+def sample_at(sequence: Tensor, position: Tensor) -> Tensor:
+    """Interpolate sequence [B, C, h], its steps sharing [0, 1] evenly, linearly at positions [L] in [0, 1]."""
+    index = (position * sequence.shape[2] - 0.5).clamp(0, sequence.shape[2] - 1)
+    below = index.long()
+    above = (below + 1).clamp(max=sequence.shape[2] - 1)
+    return torch.lerp(sequence[:, :, below], sequence[:, :, above], (index - below).to(sequence))
+
+
+class _Attention(MultiheadAttention):
+    """SpeechBrain's attention without the attention weights, which nobody reads and which fill the memory."""
+
+    def forward(self, *arguments, **options):
+        return super().forward(*arguments, **options, return_attn_weights=False), None
+
+
+def _transformer(num_layers: int, width: int, heads: int, feed_forward: int) -> SBTransformerBlock:
+    block = SBTransformerBlock(
+        num_layers, width, heads, feed_forward, dropout=0.0, use_positional_encoding=True, norm_before=True
+    )
+    for layer in block.mdl.layers:
+        layer.self_att = _Attention(heads, width)
+    return block
+
+
+class MaskNetwork(Dual_Path_Model):
+    """SepFormer's dual-path mask network for one source, with the output activation as an argument.
+
+    Arguments
+    ---------
+    filters: channels of input and mask. width: channels inside.
+    layers: dual-path layers, each of `intra_layers` transformer layers within chunks of `chunk` frames and
+        `inter_layers` across them.
+    activation: what the mask passes last; a sigmoid as LMAC-TD is published, SpeechBrain's own has a ReLU.
+
+    Raises UsageError for an odd chunk or a width that the heads do not divide.
+    """
+
+    def __init__(
+        self,
+        filters: int = 256,
+        width: int = 256,
+        layers: int = 2,
+        chunk: int = 250,
+        intra_layers: int = 8,
+        inter_layers: int = 2,
+        heads: int = 8,
+        feed_forward: int = 256,
+        activation: type[nn.Module] = nn.Sigmoid,
+    ):
+        if chunk < 2 or chunk % 2:
+            raise UsageError(f"chunk={chunk} frames must be even and at least 2")
+        if width % heads or width % 2:
+            raise UsageError(f"width={width} must be even and a multiple of heads={heads}")
+        intra, inter = (_transformer(n, width, heads, feed_forward) for n in (intra_layers, inter_layers))
+        super().__init__(
+            filters,
+            width,
+            intra,
+            inter,
+            num_layers=layers,
+            K=chunk,
+            num_spks=1,
+            linear_layer_after_inter_intra=False,
+        )
+        self.activation = activation()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """frames [B, filters, L] to a mask [B, filters, L] in the range of the activation, float32."""
+        return super().forward(frames).squeeze(0).float()

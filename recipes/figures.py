@@ -1,0 +1,76 @@
+"""Pictures: spectrograms with what was kept, the FID-I / FA trade-off, and the paper's two-sound mixture figure."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from recipes.explain import Explanation
+
+matplotlib.rcParams.update({"font.size": 8, "svg.hashsalt": "earwitness", "svg.fonttype": "none"})
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One spectrogram to draw: title, [T, F] log1p magnitude, length in seconds, and saliency [T, F] to outline."""
+
+    title: str
+    log_magnitude: np.ndarray
+    seconds: float
+    saliency: np.ndarray | None = None
+
+
+def spectrogram_figure(panels: Sequence[Panel], sample_rate: int) -> Figure:
+    """Panels side by side on one colour scale; time in s along x, frequency in kHz along y."""
+    figure = Figure(figsize=(2.6 * len(panels), 2.2), layout="constrained")
+    top = max(max(float(panel.log_magnitude.max()) for panel in panels), 1e-3)
+    for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True):
+        extent = (0, panel.seconds, 0, sample_rate / 2000)
+        axes.imshow(
+            panel.log_magnitude.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=0, vmax=top
+        )
+        if panel.saliency is not None and panel.saliency.min() < 0.5 <= panel.saliency.max():
+            axes.contour(panel.saliency.T, [0.5], extent=extent, colors="cyan", linewidths=0.6)
+        axes.set(title=panel.title, xlabel="time [s]")
+    figure.axes[0].set_ylabel("frequency [kHz]")
+    return figure
+
+
+def explanation_figure(explanation: Explanation, sample_rate: int) -> Figure:
+    """Input with the mask's outline, relevant part and residual."""
+    seconds = len(explanation.sound) / sample_rate
+    magnitude, saliency = explanation.log_magnitude, explanation.saliency
+    return spectrogram_figure(
+        [
+            Panel("input, relevant part outlined", magnitude, seconds, saliency),
+            Panel("relevant", magnitude * saliency, seconds),
+            Panel("residual", magnitude * (1 - saliency), seconds),
+        ],
+        sample_rate,
+    )
+
+
+def tradeoff_figure(sweep: Sequence[dict], title: str) -> Figure:
+    """FID-I and FA against the quantile, as Figure 3 of the FocalNet paper."""
+    figure = Figure(figsize=(4.2, 2.8), layout="constrained")
+    left = figure.subplots()
+    right = left.twinx()
+    ordered = sorted(sweep, key=lambda row: row["quantile"])
+    quantiles = [row["quantile"] for row in ordered]
+    for axes, name, label, colour in ((left, "fid_i", "FID-I", "tab:blue"), (right, "fa", "FA", "tab:orange")):
+        axes.plot(quantiles, [row[name] for row in ordered], "o-", color=colour, markersize=3)
+        axes.set_ylabel(label, color=colour)
+    left.set(xlabel="quantile q", title=title)
+    left.grid(alpha=0.3)
+    return figure
+
+
+def encode(figure: Figure, kind: str) -> bytes:
+    """The figure as "png" or "svg"."""
+    stream = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else None
+    figure.savefig(stream, format=kind, dpi=110, metadata=metadata)
+    return stream.getvalue()

@@ -1,0 +1,206 @@
+"""Training an interpreter where it has something to train, then scoring it: what `interpret.py` does."""
+
+import time
+from pathlib import Path
+
+import speechbrain as sb
+import torch
+
+from interpreters.base import Interpreter
+from models.bundle import BundleInfo, save_bundle
+from models.errors import UsageError
+from recipes.config import Recipe, Settings
+from recipes.contamination import Contamination, check_contamination
+from recipes.esc50 import ClipStore, FoldSplit, indices, write_manifest
+from recipes.examples import explain_file, write_examples
+from recipes.report import ClipTable, RunFacts, summarize_folds, write_metrics
+from recipes.scoring import score_batch
+from recipes.subject import Subject, check_data, find_classifier, load_interpreter, load_subject, untrained_or_loaded
+from recipes.training import (
+    RecipeBrain,
+    Selection,
+    fold_set,
+    loader_options,
+    open_run,
+    open_store,
+    run_folder,
+    splits_of,
+)
+
+
+class InterpreterBrain(RecipeBrain):
+    """Trains and scores any `Interpreter`. The frozen classifier is never among the Brain's own modules."""
+
+    selection = Selection("loss", larger_is_better=False)
+
+    def prepare(self, subject: Subject, interpreter: Interpreter, noise: dict[sb.Stage, Contamination]) -> None:
+        """What the stages need; noise: what each of them mixes into its clips."""
+        self.classifier, self.interpreter, self.noise = subject.classifier, interpreter, noise
+        self.logit_scale = subject.offers.logit_scale
+        self.epoch = 0
+
+    def on_stage_start(self, stage, epoch=None):
+        super().on_stage_start(stage, epoch)
+        self.epoch = epoch if stage == sb.Stage.TRAIN else 0
+        self.tables: list[ClipTable] = []
+        self.terms: dict[str, list[float]] = {}
+
+    def compute_forward(self, batch, stage):
+        """Per-clip loss terms by name in training and validation; per-clip scores of every setting in testing."""
+        mixed = self.noise[stage].apply(batch, self.epoch).to(self.device)
+        frontend = self.classifier.frontend
+        spectrogram = frontend.analyze(mixed.waveform)
+        if stage == sb.Stage.TEST:
+            return list(
+                score_batch(self.classifier, self.interpreter, spectrogram, mixed.label, self.logit_scale)
+            )
+        with torch.no_grad():
+            evidence = self.classifier(spectrogram)
+        clean = None
+        if self.noise[stage].kind != "clean":
+            clean = frontend.analyze(batch.waveform.to(self.device))
+        return self.interpreter.loss(self.classifier, spectrogram, evidence, clean=clean)
+
+    def compute_objectives(self, predictions, batch, stage):
+        if stage == sb.Stage.TEST:
+            self.tables = self.tables or [ClipTable() for _ in predictions]
+            for table, columns in zip(self.tables, predictions, strict=True):
+                table.add(batch.index, **columns)
+            return torch.zeros(())
+        for name, term in predictions.items():
+            self.terms.setdefault(name, []).extend(term.detach().float().tolist())
+        return sum(term.float() for term in predictions.values()).mean()
+
+    def stage_scores(self, stage):
+        return {name: sum(values) / len(values) for name, values in self.terms.items()}
+
+
+def run_interpreter(recipe: Recipe) -> Path:
+    """Train if there is something to train, score on the test folds and write the report; or explain one file.
+
+    Returns the folder that was written. Raises UsageError before data is prepared for anything missing or wrong.
+    """
+    values = recipe.values
+    command = f"python interpret.py {recipe.path}"
+    for kind in contaminations(values):
+        check_contamination(kind, values["snr_db"], values["noise_folder"])
+    if values["audio"] is not None:
+        subject = load_subject(values["classifier"], _device(recipe))
+        interpreter = untrained_or_loaded(
+            recipe.build()["interpreter"]["interpreter"], run_folder(values), subject, command
+        )
+        return explain_file(subject, interpreter.to(_device(recipe)), Path(values["audio"]), run_folder(values))
+    cross_validated = values["folds"] == "all"
+    classifier = Path(values["classifier"])
+    paths = [classifier.parent / f"fold{k + 1}" / "classifier" for k in range(5)] if cross_validated else [classifier]
+    trained = find_classifier(paths[0])
+    store = open_store(values, trained.clip_seconds, trained.sample_rate)
+    splits = splits_of(values, store)
+    folders = [run_folder(values, k if cross_validated else None) for k in range(len(splits))]
+    for path, split, folder in zip(paths, splits, folders, strict=True):
+        _run_split(recipe, store, split, load_subject(path, _device(recipe)), folder, command)
+    return summarize_folds(folders, run_folder(values)) if cross_validated else folders[0]
+
+
+def contaminations(values: dict) -> list[str]:
+    """The kinds of contamination a recipe scores on, one or a list in the YAML."""
+    return values["contamination"] if isinstance(values["contamination"], list) else [values["contamination"]]
+
+
+def _run_split(
+    recipe: Recipe, store: ClipStore, split: FoldSplit, subject: Subject, folder: Path, command: str
+) -> None:
+    check_data(subject.info, store, split, subject.bundle.path)
+    logger = open_run(recipe, folder)
+    write_manifest(folder / "manifest.csv", store, split)
+    settings = recipe.build()
+    interpreter = settings["interpreter"]["interpreter"](info=subject.offers)
+    facts = RunFacts.of(recipe, store, split, _device(recipe), subject.info.source["classifier"]["weights"])
+    facts.classifier = {"path": str(subject.bundle.path), "sha256": subject.fingerprint} | subject.info.source
+    facts.interpreter = {"recipe": recipe.path.stem, "class": type(interpreter).__name__}
+    facts.interpreter["parameters"] = sum(parameter.numel() for parameter in interpreter.parameters())
+    if interpreter.trainable and recipe.run_opts.test_only:
+        trained = load_interpreter(folder, subject, command)
+        interpreter = trained.network
+        facts.training.update(trained.info.source["training"])
+    elif interpreter.trainable:
+        brain = _trainer(recipe, settings, subject, interpreter, store, split, folder, logger)
+        facts.training.update(_fit(brain, settings, store, split), seconds=round(time.monotonic() - brain.started, 1))
+        source = facts.source() | {"classifier_weights_sha256": subject.fingerprint}
+        info = BundleInfo(
+            "interpreter", subject.info.class_names, subject.info.sample_rate, subject.info.clip_seconds, source
+        )
+        save_bundle(folder / "interpreter", interpreter, recipe.block("interpreter"), info)
+    for kind in contaminations(recipe.values):
+        target = folder if kind == "clean" else folder / kind
+        _score(recipe, settings, subject, interpreter, store, split, kind, facts, target)
+
+
+def _trainer(recipe, settings: Settings, subject, interpreter, store, split, folder, logger) -> InterpreterBrain:
+    batch_size = settings["batch_size"]
+    steps = len(indices(store.corpus, split.train)) // batch_size // settings["grad_accumulation_factor"]
+    brain = InterpreterBrain(
+        {"interpreter": interpreter},
+        settings,
+        recipe.run_opts,
+        folder,
+        logger,
+        settings["optimizer"],
+        settings["schedule"](steps_per_epoch=max(1, steps)),
+    )
+    noise = {
+        stage: Contamination(
+            settings["train_noise"],
+            store,
+            part,
+            indices(store.corpus, getattr(split, part)),
+            settings["seed"],
+            settings["train_snr_db"],
+            settings["noise_folder"],
+        )
+        for stage, part in ((sb.Stage.TRAIN, "train"), (sb.Stage.VALID, "valid"))
+    }
+    brain.prepare(subject, interpreter, noise)
+    brain.started = time.monotonic()
+    return brain
+
+
+def _fit(brain: InterpreterBrain, settings: Settings, store: ClipStore, split: FoldSplit) -> dict:
+    """Train, load the chosen epoch's weights, and return the facts of the training."""
+    batch_size, epochs = settings["batch_size"], settings["epochs"]
+    train_set = fold_set(store, split.train, batch_size, training=True)
+    brain.train(epochs, train_set, fold_set(store, split.valid, batch_size), batch_size)
+    brain.on_evaluate_start(**brain.selection.keys)
+    return brain.training_facts() | {"epochs": epochs}
+
+
+def _score(recipe, settings, subject, interpreter, store, split, kind, facts: RunFacts, folder: Path) -> None:
+    """Score on the test folds under one contamination and write metrics.json, clips.csv and the report."""
+    started = time.monotonic()
+    clips = indices(store.corpus, split.test)
+    noise = Contamination(
+        kind, store, "test", clips, settings["seed"], settings["snr_db"], settings["noise_folder"]
+    )
+    brain = InterpreterBrain({"interpreter": interpreter}, settings, recipe.run_opts, folder, None)
+    brain.prepare(subject, interpreter.to(brain.device), {sb.Stage.TEST: noise})
+    batch_size = settings["eval_batch_size"]
+    brain.score(fold_set(store, split.test, batch_size), batch_size)
+    table, sweep = brain.tables[0], None
+    facts.data["contamination"] = "clean" if kind == "clean" else noise.facts()
+    if interpreter.quantiles:
+        sweep = [{"quantile": q} | t.averages() for q, t in zip(interpreter.quantiles, brain.tables, strict=True)]
+        table = brain.tables[interpreter.quantiles.index(interpreter.headline)]
+        facts.interpreter["quantile"] = interpreter.headline
+    metrics = table.averages()
+    table.write(folder / "clips.csv", store.corpus)
+    if kind != "clean":
+        noise.write_draws(folder / "draws.csv")
+    seconds = time.monotonic() - started
+    write_metrics(folder / "metrics.json", facts, metrics, seconds, sweep)
+    write_examples(folder, subject, interpreter, store, noise, table, settings["report_clips"], facts, metrics, sweep)
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    print(f"{facts.experiment} [{kind}]: {shown}\nreport: {folder / 'report.html'}")
+
+
+def _device(recipe: Recipe) -> str:
+    return recipe.run_opts.device or sb.utils.distributed.infer_device()

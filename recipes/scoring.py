@@ -1,0 +1,66 @@
+"""Scoring explanations: from a batch of spectrograms to every per-clip number, and no classifier pass more."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from interpreters.base import Interpretation, Interpreter
+from interpreters.metrics import (
+    accuracy,
+    average_drop,
+    average_gain,
+    average_increase,
+    complexity,
+    faithfulness,
+    fidelity_to_input,
+    kept_fraction,
+    sparseness,
+)
+from models.classifier import AudioClassifier, Evidence
+from models.frontend import Spectrogram
+
+
+@torch.no_grad()
+def score_batch(
+    classifier: AudioClassifier,
+    interpreter: Interpreter,
+    spectrogram: Spectrogram,
+    label: Tensor,
+    logit_scale: float = 1.0,
+) -> Iterator[dict[str, Tensor]]:
+    """Per-clip columns of every setting of the interpreter's sweep, by 1 + 2Q classifier passes.
+
+    label [B]. logit_scale: `ClassifierInfo.logit_scale`; other than 1 it adds `fa_raw_cosine`, the faithfulness under
+    a softmax of raw cosines, which is what the FocalNet paper's Table 1 holds.
+    Each yielded column is a CPU tensor [B].
+    """
+    evidence = classifier(spectrogram)
+    top = evidence.probabilities.max(dim=1)
+    whole = {"label": label, "prediction": top.indices, "probability": top.values}
+    whole["acc"] = accuracy(evidence.probabilities, label)
+    for interpretation in interpreter.sweep(classifier, spectrogram, evidence):
+        relevant, residual = classifier(interpretation.relevant), classifier(interpretation.residual)
+        scores = compare(evidence, relevant, residual) | describe_saliency(interpretation)
+        if logit_scale != 1:
+            cosines = [Evidence(one.logits / logit_scale, one.features) for one in (evidence, residual)]
+            scores["fa_raw_cosine"] = faithfulness(*(one.probabilities for one in cosines))
+        yield {name: column.cpu() for name, column in (whole | scores).items()}
+
+
+def compare(evidence: Evidence, relevant: Evidence, residual: Evidence) -> dict[str, Tensor]:
+    """FID-I, FA, AI, AD and AG, each [B], from the evidence on the input and on its two parts."""
+    whole, kept, removed = (one.probabilities for one in (evidence, relevant, residual))
+    return {
+        "fid_i": fidelity_to_input(whole, kept),
+        "fa": faithfulness(whole, removed),
+        "ai": average_increase(whole, kept),
+        "ad": average_drop(whole, kept),
+        "ag": average_gain(whole, kept),
+    }
+
+
+def describe_saliency(interpretation: Interpretation) -> dict[str, Tensor]:
+    """Sparseness, complexity and kept fraction of the saliency, each [B]; NaN where undefined."""
+    saliency = interpretation.saliency
+    return {"sps": sparseness(saliency), "comp": complexity(saliency), "kept": kept_fraction(saliency)}

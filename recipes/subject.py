@@ -1,0 +1,85 @@
+"""The classifier under explanation, and the interpreter trained for it, from their bundles."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from interpreters.base import Interpreter
+from models.bundle import Bundle, BundleInfo, load_bundle, read_info
+from models.classifier import AudioClassifier, ClassifierInfo
+from models.errors import UsageError
+from recipes.esc50 import ClipStore, FoldSplit
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A frozen classifier, what its bundle says, and what it offers to interpreters."""
+
+    bundle: Bundle
+    offers: ClassifierInfo
+
+    @property
+    def classifier(self) -> AudioClassifier:
+        return self.bundle.network
+
+    @property
+    def info(self) -> BundleInfo:
+        return self.bundle.info
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights: an interpreter belongs to exactly one classifier."""
+        return self.info.sha256["weights.safetensors"]
+
+
+def find_classifier(path: str | Path) -> BundleInfo:
+    """The facts of a classifier bundle. Raises UsageError that says which command makes a missing one."""
+    path = Path(path)
+    if not (path / "bundle.json").is_file():
+        raise UsageError(
+            f"no trained classifier at {path}: make one with `python train.py hparams/{path.parent.parent.name}.yaml "
+            "--data_folder=path/to/ESC-50`, or pass --classifier=path/to/a/classifier"
+        )
+    return read_info(path, "classifier")
+
+
+def load_subject(path: str | Path, device: str) -> Subject:
+    """Load a classifier bundle, frozen, on a device. Raises UsageError as `find_classifier` and `load_bundle`."""
+    find_classifier(path)
+    bundle = load_bundle(path, "classifier")
+    bundle.network.freeze().to(device)
+    return Subject(bundle, bundle.network.describe())
+
+
+def load_interpreter(folder: Path, subject: Subject, command: str) -> Bundle:
+    """The trained interpreter of a run. command: what trains it, for the error sentence.
+
+    Raises UsageError when there is none, or when it was trained for another classifier.
+    """
+    path = folder / "interpreter"
+    if not (path / "bundle.json").is_file():
+        raise UsageError(f"no trained interpreter at {path}: train it with `{command} --data_folder=path/to/ESC-50`")
+    bundle = load_bundle(path, "interpreter", info=subject.offers)
+    if bundle.info.source["classifier_weights_sha256"] != subject.fingerprint:
+        raise UsageError(f"{path} was trained for another classifier than {subject.bundle.path}: use that, or retrain")
+    bundle.network.requires_grad_(False)
+    return bundle
+
+
+def untrained_or_loaded(recipe_interpreter, folder: Path, subject: Subject, command: str) -> Interpreter:
+    """An interpreter ready to explain: as built where nothing is trained, else from the run's bundle."""
+    interpreter = recipe_interpreter(info=subject.offers)
+    return load_interpreter(folder, subject, command).network if interpreter.trainable else interpreter
+
+
+def check_data(info: BundleInfo, store: ClipStore, split: FoldSplit, path: Path) -> None:
+    """Raises UsageError when a classifier's classes are not the data's, or it was trained on a test fold."""
+    if info.class_names != store.corpus.class_names:
+        raise UsageError(
+            f"{path} knows {len(info.class_names)} classes ({', '.join(info.class_names[:3])}, …) and the data has "
+            f"{len(store.corpus.class_names)} ({', '.join(store.corpus.class_names[:3])}, …): they must be the same"
+        )
+    if info.sample_rate != store.sample_rate:
+        raise UsageError(f"{path} works at {info.sample_rate} Hz and the data was prepared at {store.sample_rate} Hz")
+    seen = sorted(set(info.source["data"]["train_folds"]) & set(split.test))
+    if seen and info.source["data"]["content"] == store.content_hash:
+        raise UsageError(f"{path} was trained on fold {seen[0]}, which is a test fold here: choose other test_folds")
