@@ -171,6 +171,20 @@ def test_the_draw_is_the_same_in_every_process_and_version(store):
     assert partners == {"1-0": "1-1", "1-1": "1-2", "1-2": "1-1", "1-3": "1-0"}
 
 
+def test_draws_do_not_follow_the_rows_of_the_metadata(store, tmp_path):
+    audio = store.corpus.clips[0].path.parent
+    (tmp_path / "audio").symlink_to(audio)
+    header, *rows = (audio.parent / "meta" / "mine.csv").read_text().splitlines()
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "mine.csv").write_text("\n".join([header, *rows[::-1]]))
+    turned = prepare(tmp_path, tmp_path / "cache", RATE, SAMPLES / RATE, download=False)
+    for number, each in enumerate((store, turned)):
+        make(each, "mixture", None).write_draws(tmp_path / f"{number}.csv")
+    tables = [(tmp_path / f"{number}.csv").read_text().splitlines() for number in (0, 1)]
+    assert tables[0] != tables[1]
+    assert sorted(tables[0]) == sorted(tables[1])
+
+
 def test_partner_has_another_label_in_the_same_part(store):
     contamination = make(store, "mixture", None)
     clips = store.corpus.clips
