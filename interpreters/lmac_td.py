@@ -36,9 +36,9 @@ class LMACTD(Interpreter):
         M = sigmoid(SepFormer((1 - alpha) H_e + alpha H_d))
         relevant = decode(M H_e), residual = decode((1 - M) H_e).
 
-    Two differences from the published method, and what undoes them: the codec starts as a tight frame and stays
-    so, and relevant + residual is the input, exactly (`Codec(init="random")`, `freeze_codec=False`); H_e and
-    H_d are brought to unit RMS per clip before they are mixed, and alpha means the same for a faint clip and a
+    Two differences from the published method, and what undoes them. The codec starts as a tight frame and
+    stays so: relevant + residual is exactly the input (`Codec(init="random")`, `freeze_codec=False`). H_e and
+    H_d are brought to unit RMS per clip before they are mixed: alpha means the same for a faint clip and a
     loud one (`balance=False`).
 
     A sound longer than `max_seconds` is separated in windows of that length, of which a quarter overlaps, the

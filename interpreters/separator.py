@@ -56,7 +56,7 @@ class Codec(nn.Module):
     def _init_tight_frame(self, filters: int, kernel: int) -> None:
         if filters % 4 or filters < 2 * kernel:
             raise UsageError(
-                f"filters={filters} must be a multiple of 4 and at least twice kernel={kernel} in codec='frame'"
+                f"filters={filters} must be a multiple of 4 and at least twice kernel={kernel} in a frame"
             )
         count = filters // 4
         sample = torch.arange(kernel) + 0.5
@@ -125,7 +125,7 @@ class MapDecoder(nn.Module):
 
 
 def sample_at(sequence: Tensor, position: Tensor) -> Tensor:
-    """Interpolate sequence [B, C, h], its steps sharing [0, 1] evenly, linearly at positions [L] in [0, 1]."""
+    """Linear interpolation of sequence [B, C, h], its steps sharing [0, 1] evenly, at positions [L]."""
     index = (position * sequence.shape[2] - 0.5).clamp(0, sequence.shape[2] - 1)
     below = index.long()
     above = (below + 1).clamp(max=sequence.shape[2] - 1)
