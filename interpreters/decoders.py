@@ -37,7 +37,7 @@ class LightDecoder(nn.Module):
     map_channels: C of each map, fine to coarse.
     width: channels at the maps' resolutions; a multiple of 16.
     bands: frequency bands between the maps and the mask.
-    use_input: also show the last refinement the log1p magnitude, for finer masks than the maps alone can give.
+    use_input: also show the last refinement the log1p magnitude, for finer masks than the maps alone give.
         The published decoders see the maps only.
 
     Raises UsageError for a width that cannot be halved four times or no bands.
@@ -85,10 +85,10 @@ class LightDecoder(nn.Module):
 class PaperDecoder(nn.Module):
     """The decoder of the L-MAC paper (SpeechBrain's `CNN14PSI_stft`), for any classifier and clip length.
 
-    Its transposed convolutions fit together only for maps of (a, 2), (a, 2), (2a, 5) and (4a + 1, 10), coarse to
-    fine, so maps of other sizes are average-pooled to these with a = T // 32; CNN14's at 431 frames are left as
-    they are. Channels other than D, D/2, D/4, D/8 are projected by 1 x 1 convolutions. 236.7M parameters for
-    CNN14 (D = 2048).
+    Its transposed convolutions fit together only for maps of (a, 2), (a, 2), (2a, 5) and (4a + 1, 10), coarse
+    to fine, so maps of other sizes are average-pooled to these with a = T // 32; CNN14's at 431 frames are
+    left as they are. Channels other than D, D/2, D/4, D/8 are projected by 1 x 1 convolutions. It has 236.7M
+    parameters for CNN14 (D = 2048).
 
     Arguments
     ---------
@@ -101,8 +101,8 @@ class PaperDecoder(nn.Module):
         super().__init__()
         if len(map_channels) != 4 or map_channels[-1] < 8:
             raise UsageError(
-                "PaperDecoder needs four maps with at least 8 channels in the coarsest, and this classifier's "
-                f"have {tuple(map_channels)}: use LightDecoder"
+                "PaperDecoder needs four maps with at least 8 channels in the coarsest, and this "
+                f"classifier's have {tuple(map_channels)}: use LightDecoder"
             )
         dim = map_channels[-1] // 8 * 8
         needed = [dim, dim // 2, dim // 4, dim // 8]

@@ -16,7 +16,7 @@ from models.frontend import Spectrogram
 
 
 class LMAC(Interpreter):
-    """A decoder's mask M = sigmoid(logit), trained so that what it keeps decides as the whole and the rest not.
+    """A decoder's mask M = sigmoid(logit), trained so that what it keeps decides as the whole, the rest not.
 
     Loss per clip, c the predicted class, X the log1p magnitude (section 2.1):
 
@@ -117,7 +117,7 @@ class LMAC(Interpreter):
 
     @torch.no_grad()
     def correlates(self, relevant: Spectrogram, energy: Tensor) -> Tensor:
-        """[B] whether the relevant part is like enough to the clean log1p magnitude [B, T, F] to be guided."""
+        """[B] whether the relevant part is so like the clean log1p magnitude [B, T, F] as to be guided."""
         kept = relevant.log_magnitude.float().flatten(1)
         return F.cosine_similarity(kept, energy.flatten(1)) >= self.min_correlation
 
