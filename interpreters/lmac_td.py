@@ -157,12 +157,10 @@ class LMACTD(Interpreter):
         return torch.stack([self.codec.decode(part * encoded, length) for part in (mask, 1 - mask)])
 
     def _mix(self, encoded: Tensor, guide: Tensor | None) -> Tensor:
-        """(1 - alpha) H_e + alpha H_d [B, filters, L]; what has no share is not touched."""
+        """(1 - alpha) H_e + alpha H_d [B, filters, L], exactly H_e at alpha 0 and exactly H_d at alpha 1."""
         scale = _unit_rms if self.balance else Tensor.float
         if guide is None:
             return scale(encoded)
-        if self.alpha == 1:
-            return scale(guide)
         return torch.lerp(scale(encoded), scale(guide), self.alpha)
 
 
