@@ -1,0 +1,31 @@
+# make demo, make test, make lint: each sets up everything it needs in .venv on a machine with Python 3.11 or 3.12.
+PYTHON := $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
+RUN := .venv/bin/python
+DEMO_DATA := results/synthetic
+
+.PHONY: setup demo test lint clean
+setup: .venv/ready
+
+.venv/ready: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found on PATH"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --editable '.[test]'
+	touch $@
+
+demo: setup
+	$(RUN) -m recipes.synthetic $(DEMO_DATA) --clips_per_class 40
+	$(RUN) train.py hparams/demo_focalnet.yaml --data_folder=$(DEMO_DATA)
+	$(RUN) interpret.py hparams/modulation.yaml --experiment=demo_modulation --data_folder=$(DEMO_DATA) \
+		--classifier=results/demo_focalnet/1234/classifier --quantile=[0.5,0.7,0.9,0.95]
+
+test: setup lint
+	$(RUN) -m pytest
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+clean:
+	rm -rf .venv results
