@@ -22,6 +22,7 @@ CLASSIFIERS = {
     "cnn14": {"width": 0.125},
     "focalnet": {"size": "nano"},
     "vit": {"size": "nano"},
+    "mobilenet": {},
 }
 
 
