@@ -61,11 +61,10 @@ class Recipe:
         return Settings(load_hyperpyyaml(io.StringIO(self.text)))
 
     def block(self, key: str) -> str:
-        """The resolved YAML below one top-level key, as a document of its own, for a bundle."""
+        """The resolved YAML below one top-level key, as a document of its own, for a bundle; no path to weights left."""
         reader = YAML()
         node = reader.load(self.text)[key]
-        if "weights" in node:
-            node["weights"] = None
+        _forget_weights(node)
         stream = io.StringIO()
         reader.dump(node, stream)
         return stream.getvalue()
@@ -74,34 +73,57 @@ class Recipe:
 def load_recipe(arguments: list[str]) -> Recipe:
     """Read `RECIPE.yaml --key=value …` as SpeechBrain's command line does.
 
+    A recipe of the form `extends: other.yaml` plus plain keys is that other recipe with those keys changed.
     Raises UsageError for a missing file, a broken one, an unknown key (with the nearest known one), a placeholder
     left unset, or a value that `check_values` refuses.
     """
     if not arguments or arguments[0].startswith("-"):
         raise UsageError("the first argument must be a recipe, such as hparams/focalnet.yaml")
     name, run_opts, override_text = RunOptions.from_command_line_args(arguments)
-    path = Path(name)
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, [one.name for one in path.parent.glob("*.yaml")], 1)
-        raise UsageError(f"no recipe {path}" + (f"; did you mean {path.parent / near[0]}?" if near else ""))
-    try:
-        overrides = yaml.safe_load(override_text) if override_text else {}
-        keys = list(yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader))
-    except yaml.YAMLError as error:
-        raise UsageError(
-            f"{path} or its overrides are not valid YAML: {' '.join(str(error).split())}"
-        ) from error
-    unknown = [key for key in overrides if key not in keys]
+    path = _existing(Path(name))
+    overrides = _parse(override_text or "{}", yaml.SafeLoader, "the command line")
+    written, base = _parse(path.read_text(encoding="utf-8"), _PlainLoader, path), path
+    if "extends" in written:
+        base = _existing(path.parent / str(written.pop("extends")))
+        overrides = written | overrides
+        written = _parse(base.read_text(encoding="utf-8"), _PlainLoader, base)
+    unknown = [key for key in overrides if key not in written]
     if unknown:
-        raise UsageError("; ".join(_unknown(key, keys, path) for key in unknown))
+        raise UsageError("; ".join(_unknown(key, list(written), base) for key in unknown))
     try:
-        with path.open(encoding="utf-8") as stream:
+        with base.open(encoding="utf-8") as stream:
             text = resolve_references(stream, overrides).read()
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(f"{path}: {error}; set it on the command line or in the YAML") from error
     values = yaml.load(text, Loader=_PlainLoader)
     check_values(values, path)
     return Recipe(path, text, values, run_opts)
+
+
+def _forget_weights(node: object) -> None:
+    """Null every `weights:` below a node: a bundle brings its own, and a path would mean nothing elsewhere."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if key == "weights":
+            node[key] = None
+        else:
+            _forget_weights(value)
+
+
+def _existing(path: Path) -> Path:
+    if path.is_file():
+        return path
+    near = difflib.get_close_matches(path.name, [one.name for one in path.parent.glob("*.yaml")], 1)
+    raise UsageError(f"no recipe {path}" + (f"; did you mean {path.parent / near[0]}?" if near else ""))
+
+
+def _parse(text: str, loader: type, origin: object) -> dict:
+    try:
+        found = yaml.load(text, Loader=loader)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{origin} must hold keys with values, not {type(found).__name__}")
+    return found
 
 
 def _unknown(key: str, keys: list[str], path: Path) -> str:
