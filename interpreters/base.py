@@ -53,9 +53,7 @@ class Interpreter(nn.Module, ABC):
             )
 
     @abstractmethod
-    def interpret(
-        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence
-    ) -> Interpretation:
+    def interpret(self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence) -> Interpretation:
         """Explain the predicted class of every clip.
 
         spectrogram: B clips. evidence: what the classifier said about exactly these clips.
@@ -85,6 +83,4 @@ class Interpreter(nn.Module, ABC):
 
 def masked(spectrogram: Spectrogram, mask: Tensor, evidence: Evidence) -> Interpretation:
     """The interpretation of a mask [B, T, F] in [0, 1]: relevant = mask x X, residual = (1 - mask) x X, log1p each."""
-    return Interpretation(
-        spectrogram.masked(mask), spectrogram.masked(1 - mask), mask, evidence.prediction.detach()
-    )
+    return Interpretation(spectrogram.masked(mask), spectrogram.masked(1 - mask), mask, evidence.prediction.detach())

@@ -43,9 +43,7 @@ class LightDecoder(nn.Module):
     Raises UsageError for a width that cannot be halved four times or no bands.
     """
 
-    def __init__(
-        self, map_channels: Sequence[int], width: int = 128, bands: int = 32, use_input: bool = False
-    ):
+    def __init__(self, map_channels: Sequence[int], width: int = 128, bands: int = 32, use_input: bool = False):
         super().__init__()
         if width < 16 or width % 16 or bands < 1:
             raise UsageError(f"width={width} must be a positive multiple of 16 and bands={bands} at least 1")

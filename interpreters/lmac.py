@@ -80,9 +80,7 @@ class LMAC(Interpreter):
         """[B, T, F] logits of the mask, float32."""
         return self.decoder(evidence.features.maps, spectrogram.log_magnitude).float()
 
-    def interpret(
-        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence
-    ) -> Interpretation:
+    def interpret(self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence) -> Interpretation:
         return masked(spectrogram, self.mask_logit(spectrogram, evidence).sigmoid(), evidence)
 
     def loss(

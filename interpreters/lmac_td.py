@@ -90,9 +90,7 @@ class LMACTD(Interpreter):
         self.map_decoder = MapDecoder(info.map_channels, width, filters) if alpha > 0 else None
         self.mask_network = mask_network(filters)
 
-    def interpret(
-        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence
-    ) -> Interpretation:
+    def interpret(self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence) -> Interpretation:
         """Explain the predicted class of every clip.
 
         The mask lies on encoded frames, not on the time-frequency plane. `saliency` is therefore the relevant

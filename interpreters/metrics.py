@@ -16,13 +16,8 @@ def _check(**probabilities: Tensor) -> None:
     for name, value in probabilities.items():
         if value.ndim != 2 or not value.is_floating_point():
             raise ValueError(f"{name} must be probabilities [B, K], got {value.dtype} {tuple(value.shape)}")
-        if (
-            not torch.allclose(value.sum(dim=1), torch.ones(len(value)).to(value), atol=1e-3)
-            or value.min() < 0
-        ):
-            raise ValueError(
-                f"{name} must be probabilities: rows in [0, 1] that sum to 1 (softmax the logits once)"
-            )
+        if not torch.allclose(value.sum(dim=1), torch.ones(len(value)).to(value), atol=1e-3) or value.min() < 0:
+            raise ValueError(f"{name} must be probabilities: rows in [0, 1] that sum to 1 (softmax the logits once)")
         shapes.add(tuple(value.shape))
     if len(shapes) != 1:
         raise ValueError(f"{', '.join(probabilities)} must have one shape, got {sorted(shapes)}")
@@ -72,19 +67,17 @@ def average_gain(p_input: Tensor, p_relevant: Tensor) -> Tensor:
     whole = _of_prediction(p_input, p_input)
     gain = (_of_prediction(p_input, p_relevant) - whole).clamp(min=0)
     room = 1 - whole
-    return 100.0 * torch.where(room > 0, gain / room.clamp(min=torch.finfo(room.dtype).tiny), gain).clamp(
-        max=1
-    )
+    return 100.0 * torch.where(room > 0, gain / room.clamp(min=torch.finfo(room.dtype).tiny), gain).clamp(max=1)
 
 
 def _flat(saliency: Tensor) -> Tensor:
-    """[B, ...] to its absolute values [B, n] in float64."""
-    return saliency.flatten(1).abs().double()
+    """[B, ...] to its absolute values [B, n]; sums over them are taken in float64."""
+    return saliency.flatten(1).abs()
 
 
 def sparseness(saliency: Tensor) -> Tensor:
     """SPS: Gini index of |saliency| over all time-frequency bins, in [0, 1). NaN where it is all zero, so undefined."""
-    values = _flat(saliency).sort(dim=1).values
+    values = _flat(saliency).sort(dim=1).values.double()
     n = values.shape[1]
     rank = torch.arange(1, n + 1, device=values.device, dtype=values.dtype)
     return ((2 * rank - n - 1) * values).sum(dim=1) / (n * values.sum(dim=1))
@@ -92,7 +85,7 @@ def sparseness(saliency: Tensor) -> Tensor:
 
 def complexity(saliency: Tensor) -> Tensor:
     """COMP: entropy in nats of |saliency| normalised to sum 1, in [0, ln n]. NaN where it is all zero, so undefined."""
-    values = _flat(saliency)
+    values = _flat(saliency).double()
     share = values / values.sum(dim=1, keepdim=True)
     return torch.special.entr(share).sum(dim=1)
 

@@ -41,9 +41,7 @@ class Codec(nn.Module):
         if kernel < 2 or kernel % 2:
             raise UsageError(f"kernel={kernel} samples must be even and at least 2")
         if init not in ("frame", "random"):
-            raise UsageError(
-                f"codec={init!r} must be 'frame' (exact from the start) or 'random' (as published)"
-            )
+            raise UsageError(f"codec={init!r} must be 'frame' (exact from the start) or 'random' (as published)")
         self.filters, self.stride = filters, kernel // 2
         self.encoder = Encoder(kernel_size=kernel, out_channels=filters)
         self.decoder = Decoder(filters, 1, kernel_size=kernel, stride=self.stride, bias=False)
@@ -55,9 +53,7 @@ class Codec(nn.Module):
     @torch.no_grad()
     def _init_tight_frame(self, filters: int, kernel: int) -> None:
         if filters % 4 or filters < 2 * kernel:
-            raise UsageError(
-                f"filters={filters} must be a multiple of 4 and at least twice kernel={kernel} in a frame"
-            )
+            raise UsageError(f"filters={filters} must be a multiple of 4 and at least twice kernel={kernel} in a frame")
         count = filters // 4
         sample = torch.arange(kernel) + 0.5
         window = torch.sin(math.pi * sample / kernel)  # its squares sum to 1 at a hop of half a kernel

@@ -13,7 +13,6 @@ project, torch, transformers and SpeechBrain are built, everything else is refus
 import hashlib
 import io
 import json
-import os
 import tempfile
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -67,15 +66,13 @@ def save_bundle(folder: str | Path, network: nn.Module, model_yaml: str, info: B
         staged = Path(temporary) / "new"
         staged.mkdir()
         (staged / "model.yaml").write_text(model_yaml, encoding="utf-8")
-        state = {
-            name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()
-        }
+        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
         save_file(state, staged / "weights.safetensors")
         content = asdict(info) | {"sha256": {name: _sha256(staged / name) for name in FILES}}
         (staged / "bundle.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
-            os.replace(folder, Path(temporary) / "old")
-        os.replace(staged, folder)
+            folder.replace(Path(temporary) / "old")
+        staged.replace(folder)
     return folder
 
 
@@ -96,9 +93,7 @@ def read_info(folder: str | Path, kind: str) -> BundleInfo:
         raise UsageError(f"{folder} is a bundle of kind {info.kind!r}; a {kind!r} is needed here")
     for name in FILES:
         if not (folder / name).is_file() or _sha256(folder / name) != info.sha256.get(name):
-            raise UsageError(
-                f"{folder / name} is missing or altered: its SHA-256 is not the one in bundle.json"
-            )
+            raise UsageError(f"{folder / name} is missing or altered: its SHA-256 is not the one in bundle.json")
     return info
 
 
@@ -154,9 +149,7 @@ def _check_tag(tag: str, origin: str | Path) -> None:
         return
     prefix, _, path = tag.partition(":")
     if prefix not in ("!new", "!name") or path.partition(".")[0] not in PACKAGES:
-        raise UsageError(
-            f"{origin} asks for {tag!r}, which a bundle may not build: only torch modules of {PACKAGES}"
-        )
+        raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: only torch modules of {PACKAGES}")
     module, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module), name)

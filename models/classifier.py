@@ -89,9 +89,7 @@ class AudioClassifier(nn.Module):
     its place: `tests/conformance.py` checks one.
     """
 
-    def __init__(
-        self, frontend: FrontEnd, adapter: nn.Module, backbone: nn.Module, head: Callable[[int], nn.Module]
-    ):
+    def __init__(self, frontend: FrontEnd, adapter: nn.Module, backbone: nn.Module, head: Callable[[int], nn.Module]):
         super().__init__()
         self.frontend, self.adapter, self.backbone = frontend, adapter, backbone
         self.head = head(backbone.embedding_size)
@@ -111,9 +109,7 @@ class AudioClassifier(nn.Module):
         modes = {module: module.training for module in self.modules()}
         device = next(self.parameters()).device
         try:
-            evidence = self.eval()(
-                self.frontend.analyze(torch.zeros(1, self.frontend.sample_rate, device=device))
-            )
+            evidence = self.eval()(self.frontend.analyze(torch.zeros(1, self.frontend.sample_rate, device=device)))
         finally:
             for module, mode in modes.items():
                 module.training = mode

@@ -34,9 +34,7 @@ class CNN14(nn.Module):
         if width != 1:
             for block, (before, after) in enumerate(zip([1, *channels], channels, strict=False), start=1):
                 setattr(self.model, f"conv_block{block}", ConvBlock(before, after, "bn"))
-        self.model.to(
-            memory_format=torch.channels_last
-        )  # a quarter faster in bf16 on CPU, no slower elsewhere
+        self.model.to(memory_format=torch.channels_last)  # a quarter faster in bf16 on CPU, no slower elsewhere
         self.embedding_size = channels[-1]
 
     def forward(self, mel: Tensor) -> Features:

@@ -35,9 +35,7 @@ class FocalNet(nn.Module):
 
     def __init__(self, size: str = "base", weights: str | None = None, drop_path: float = 0.1):
         super().__init__()
-        self.model, self.provenance = load_backbone(
-            FocalNetBackbone, self._config, SIZES, size, weights, drop_path
-        )
+        self.model, self.provenance = load_backbone(FocalNetBackbone, self._config, SIZES, size, weights, drop_path)
         self.embedding_size = self.model.config.hidden_sizes[-1]
 
     @staticmethod

@@ -52,9 +52,7 @@ class Spectrogram:
         Raises ValueError when the mask does not broadcast to [B, T, F].
         """
         if torch.broadcast_shapes(mask.shape, self.log_magnitude.shape) != self.log_magnitude.shape:
-            raise ValueError(
-                f"mask {tuple(mask.shape)} does not fit {tuple(self.log_magnitude.shape)} [B, T, F]"
-            )
+            raise ValueError(f"mask {tuple(mask.shape)} does not fit {tuple(self.log_magnitude.shape)} [B, T, F]")
         return replace(self, log_magnitude=self.log_magnitude * mask)
 
     def __len__(self) -> int:
@@ -85,9 +83,7 @@ class FrontEnd(nn.Module):
     ):
         super().__init__()
         if sample_rate <= 0 or n_fft < 2:
-            raise UsageError(
-                f"sample_rate={sample_rate} Hz and n_fft={n_fft} must be positive (n_fft at least 2)"
-            )
+            raise UsageError(f"sample_rate={sample_rate} Hz and n_fft={n_fft} must be positive (n_fft at least 2)")
         window, hop = (round(sample_rate / 1000 * ms) for ms in (window_ms, hop_ms))
         if not 0 < hop <= window <= n_fft:
             raise UsageError(

@@ -59,9 +59,7 @@ class PreemphasisMelAdapter(nn.Module):
         super().__init__()
         self.frontend = frontend
         window = torch.hann_window(self.window_length, periodic=False)
-        bands, _ = get_mel_banks(
-            self.num_mels, self.n_fft, self.sample_rate, 0.0, self.f_max, 100.0, -500.0, 1.0
-        )
+        bands, _ = get_mel_banks(self.num_mels, self.n_fft, self.sample_rate, 0.0, self.f_max, 100.0, -500.0, 1.0)
         # Kaldi leaves the bin at half the sample rate out
         self.register_buffer("matrix", F.pad(bands, (0, 1)), persistent=False)  # [num_mels, n_fft / 2 + 1]
         self.register_buffer("window", window, persistent=False)
@@ -74,9 +72,7 @@ class PreemphasisMelAdapter(nn.Module):
             # the reflected borders of the STFT need more samples than half an FFT
             waveform = F.pad(waveform, (0, max(0, self.n_fft - waveform.shape[1])))
             waveform = waveform[:, 1:] - 0.97 * waveform[:, :-1]
-            stft = torch.stft(
-                waveform, self.n_fft, self.hop, self.window_length, self.window, return_complex=True
-            )
+            stft = torch.stft(waveform, self.n_fft, self.hop, self.window_length, self.window, return_complex=True)
             power = stft.real.square() + stft.imag.square()  # [B, bins, frames]
             mel = torch.log(self.matrix @ power + 1e-5)
             return ((mel + 4.5) / 5).unsqueeze(1)
@@ -122,9 +118,7 @@ class MobileNet(nn.Module):
         return Features(self.classifier(image), tuple(maps))
 
     def _load(self, path: Path) -> None:
-        state = {
-            key.replace(".conc_se_layers.0.", "."): value for key, value in read_checkpoint(path).items()
-        }
+        state = {key.replace(".conc_se_layers.0.", "."): value for key, value in read_checkpoint(path).items()}
         for key in TAGGING_HEAD:
             state.pop(key, None)
         try:
@@ -137,9 +131,7 @@ class MobileNet(nn.Module):
 class _InvertedResidual(nn.Module):
     """Expand, filter each channel, optionally weigh channels, project; plus the input where shapes agree."""
 
-    def __init__(
-        self, channels: int, kernel: int, expanded: int, out: int, squeeze: bool, swish: bool, stride: int
-    ):
+    def __init__(self, channels: int, kernel: int, expanded: int, out: int, squeeze: bool, swish: bool, stride: int):
         super().__init__()
         activation = nn.Hardswish if swish else nn.ReLU
         layers = [_conv(channels, expanded, 1, activation=activation)] if expanded != channels else []

@@ -50,9 +50,7 @@ def load_backbone(
         ) from error
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
-        raise UsageError(
-            f"weights={weights!r} do not fit size {size!r}: {len(missing)} tensors such as {missing[0]}"
-        )
+        raise UsageError(f"weights={weights!r} do not fit size {size!r}: {len(missing)} tensors such as {missing[0]}")
     return model, str(weights)
 
 

@@ -46,17 +46,13 @@ def read_audio(path: str | Path) -> Audio:
             samples = file.read(dtype="float32", always_2d=True)
     # soundfile raises TypeError for .raw files, which carry no header
     except (soundfile.SoundFileError, TypeError, OSError) as error:
-        raise UsageError(
-            f"{path} cannot be decoded ({_reason(error)}): give a whole wav, flac or ogg file."
-        ) from error
+        raise UsageError(f"{path} cannot be decoded ({_reason(error)}): give a whole wav, flac or ogg file.") from error
     if len(samples) < expected:
         raise UsageError(f"{path} is cut off ({len(samples)} of {expected} samples): replace it.")
     if samples.size == 0:
         raise UsageError(f"{path} holds no samples: replace or remove it.")
     if sample_rate < MIN_SAMPLE_RATE:
-        raise UsageError(
-            f"{path} claims a rate of {sample_rate} Hz: {MIN_SAMPLE_RATE} Hz is the least allowed."
-        )
+        raise UsageError(f"{path} claims a rate of {sample_rate} Hz: {MIN_SAMPLE_RATE} Hz is the least allowed.")
     if not np.isfinite(samples).all():
         raise UsageError(f"{path} holds NaN or infinite samples: replace or remove it.")
     return Audio(np.ascontiguousarray(samples.T), sample_rate)

@@ -127,9 +127,7 @@ def run_all(function: Callable, items: Sequence, workers: int, description: str 
     silent = not description or len(items) < 2
     with ThreadPoolExecutor(workers) as executor:
         try:
-            results = list(
-                tqdm(executor.map(attempt, items), description, len(items), unit="file", disable=silent)
-            )
+            results = list(tqdm(executor.map(attempt, items), description, len(items), unit="file", disable=silent))
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise

@@ -1,7 +1,5 @@
 """Training and testing a classifier: what `train.py` does."""
 
-import time
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,20 +91,15 @@ def train_classifier(recipe: Recipe) -> Path:
     store = open_store(recipe.values, recipe.values["clip_seconds"])
     found, asked = len(store.corpus.class_names), recipe.values["num_classes"]
     if found != asked:
-        raise UsageError(
-            f"{recipe.values['data_folder']} has {found} classes, not {asked}: pass --num_classes={found}"
-        )
+        raise UsageError(f"{recipe.values['data_folder']} has {found} classes, not {asked}: pass --num_classes={found}")
     splits = splits_of(recipe.values, store)
     if len(splits) == 1:
         return _train_split(recipe, store, splits[0], run_folder(recipe.values))
-    runs = [
-        _train_split(recipe, store, split, run_folder(recipe.values, k)) for k, split in enumerate(splits)
-    ]
+    runs = [_train_split(recipe, store, split, run_folder(recipe.values, k)) for k, split in enumerate(splits)]
     return summarize_folds(runs, run_folder(recipe.values))
 
 
 def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Path) -> Path:
-    started = time.monotonic()
     logger = open_run(recipe, folder)
     write_manifest(folder / "manifest.csv", store, split)
     settings = recipe.build()
@@ -152,7 +145,7 @@ def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Pat
         facts.source() | {"test_acc": metrics["acc"]},
     )
     save_bundle(folder / "classifier", classifier, recipe.block("model"), info)
-    write_metrics(folder / "metrics.json", facts, metrics, seconds=time.monotonic() - started)
+    write_metrics(folder / "metrics.json", facts, metrics, seconds=brain.stopwatch.seconds)
     print(f"test accuracy {metrics['acc']:.3f} on folds {list(split.test)}; run in {folder}")
     return folder
 

@@ -182,9 +182,7 @@ def check_values(values: Mapping, path: Path) -> None:
         for first, second in ((a, b) for i, a in enumerate(lists) for b in lists[i + 1 :]):
             shared = sorted(set(values[first]) & set(values[second]))
             if shared:
-                problems.append(
-                    f"{first} and {second} share fold {', '.join(map(str, shared))}; they must be disjoint"
-                )
+                problems.append(f"{first} and {second} share fold {', '.join(map(str, shared))}; they must be disjoint")
     if problems:
         raise UsageError(f"{path}: " + "; ".join(problems))
 

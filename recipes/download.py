@@ -31,9 +31,7 @@ STAGING = ".download"
 CHUNK = 1 << 20
 
 
-def fetch(
-    url: str, destination: str | Path, sha256: str | None = None, attempts: int = 5, pause: float = 1.0
-) -> Path:
+def fetch(url: str, destination: str | Path, sha256: str | None = None, attempts: int = 5, pause: float = 1.0) -> Path:
     """Download `url` to `destination`, which appears only when it is whole and its SHA-256 is right.
 
     What has arrived is kept in `<destination>.part`; the next attempt, of this run or a later one, asks for
@@ -90,8 +88,7 @@ def extract_zip(archive: str | Path, folder: str | Path, max_bytes: int = 4_000_
             needed, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
             if free < needed:
                 raise UsageError(
-                    f"{archive} unpacks to {needed / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB free: "
-                    "make room."
+                    f"{archive} unpacks to {needed / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB free: make room."
                 )
             for member in tqdm(members, "Unpacking", unit="file"):
                 target = folder / member.filename
@@ -138,9 +135,7 @@ def download_esc50(data_folder: str | Path, url: str = ESC50_URL, sha256: str | 
         roots = list(unpacked.iterdir())
         if len(roots) != 1 or not (roots[0] / "meta").is_dir() or not (roots[0] / "audio").is_dir():
             archive.unlink()
-            raise UsageError(
-                f"{url} must hold one folder with meta/ and audio/ in it: it is no ESC-50 archive."
-            )
+            raise UsageError(f"{url} must hold one folder with meta/ and audio/ in it: it is no ESC-50 archive.")
         for source in sorted(roots[0].iterdir(), key=lambda path: path.name == "meta"):
             _move(source, data_folder / source.name)
         shutil.rmtree(staging)
@@ -193,12 +188,7 @@ def _check_members(archive: Path, members: list[zipfile.ZipInfo], max_bytes: int
     for member in members:
         name, kind = member.filename, stat.S_IFMT(member.external_attr >> 16)
         path = PurePosixPath(name)
-        if (
-            path.is_absolute()
-            or ".." in path.parts
-            or not path.parts
-            or set(member.orig_filename) & set("\\:\0")
-        ):
+        if path.is_absolute() or ".." in path.parts or not path.parts or set(member.orig_filename) & set("\\:\0"):
             fault = "leads out of the folder"
         elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             fault = "is a link or a device"

@@ -134,9 +134,7 @@ def fold_split(
             raise UsageError(f"{name} is {folds!r}: give a list of folds out of {list(corpus.folds)}.")
         unknown = [fold for fold in folds if isinstance(fold, bool) or fold not in corpus.folds]
         if unknown:
-            raise UsageError(
-                f"{name} names {unknown}, which {corpus.name} lacks: choose from {list(corpus.folds)}."
-            )
+            raise UsageError(f"{name} names {unknown}, which {corpus.name} lacks: choose from {list(corpus.folds)}.")
     for (first, a), (second, b) in combinations(lists.items(), 2):
         shared = sorted(set(a) & set(b))
         if shared:
@@ -282,15 +280,11 @@ def prepare(
         )
     if is_missing(data_folder):
         if not download:
-            raise UsageError(
-                f"{data_folder} is missing or empty: point data_folder at ESC-50, or set download: True."
-            )
+            raise UsageError(f"{data_folder} is missing or empty: point data_folder at ESC-50, or set download: True.")
         download_esc50(data_folder)
     corpus = read_corpus(data_folder, subset)
     paths = [clip.path for clip in corpus.clips]
-    return ClipStore(
-        corpus, sample_rate, decoded_clips(paths, cache_folder, sample_rate, num_samples, workers)
-    )
+    return ClipStore(corpus, sample_rate, decoded_clips(paths, cache_folder, sample_rate, num_samples, workers))
 
 
 def write_manifest(path: str | Path, store: ClipStore, split: FoldSplit) -> None:
@@ -326,11 +320,7 @@ def _read_rows(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _check_rows(table: Path, rows: list[dict[str, str]], audio_folder: Path) -> None:
-    present = (
-        {entry.name for entry in os.scandir(audio_folder) if entry.is_file()}
-        if audio_folder.is_dir()
-        else set()
-    )
+    present = {entry.name for entry in os.scandir(audio_folder) if entry.is_file()} if audio_folder.is_dir() else set()
     names = [row["filename"] for row in rows]
     stems = Counter(Path(name).stem for name in names)
     outside = {name for name in names if not name or name in (".", "..") or set(name) & set("/\\\0")}
@@ -344,12 +334,8 @@ def _check_rows(table: Path, rows: list[dict[str, str]], audio_folder: Path) -> 
         "clips given twice": sorted(stem for stem, count in stems.items() if count > 1),
         "folds that are no integers": _not_integers(rows, "fold"),
         "targets that are no integers": _not_integers(rows, "target"),
-        "targets with several categories": [
-            f"{t} ({', '.join(sorted(c))})" for t, c in labels.items() if len(c) > 1
-        ],
-        "categories with several targets": [
-            f"{c} ({', '.join(sorted(t))})" for c, t in targets.items() if len(t) > 1
-        ],
+        "targets with several categories": [f"{t} ({', '.join(sorted(c))})" for t, c in labels.items() if len(c) > 1],
+        "categories with several targets": [f"{c} ({', '.join(sorted(t))})" for c, t in targets.items() if len(t) > 1],
         "clips without a category": sorted(row["filename"] for row in rows if not row["category"].strip()),
         f"files that are not in {audio_folder}": sorted(set(names) - present - outside),
     }

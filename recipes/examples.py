@@ -98,9 +98,7 @@ def write_examples(
     write_atomically(folder / "report.html", render_page(facts.experiment, shown, metrics, plots, cards))
 
 
-def _mixture(
-    folder: Path, subject: Subject, interpreter: Interpreter, store: ClipStore, table: ClipTable
-) -> Card:
+def _mixture(folder: Path, subject: Subject, interpreter: Interpreter, store: ClipStore, table: ClipTable) -> Card:
     """The two-sound figure of the FocalNet paper (its Figure 2): two clips, their sum, what explains the prediction.
 
     The clips are the two of different predicted classes that the classifier is most certain of and right about (or
@@ -117,9 +115,7 @@ def _mixture(
     waves = [wave / max(float(np.linalg.norm(wave)), 1e-8) for wave in waves]
     found = explain(subject.classifier, interpreter, peak_normalize(waves[0] + waves[1]), subject.info.clip_seconds)
     rate = store.sample_rate
-    parts = [
-        explain(subject.classifier, interpreter, wave, subject.info.clip_seconds).log_magnitude for wave in waves
-    ]
+    parts = [explain(subject.classifier, interpreter, wave, subject.info.clip_seconds).log_magnitude for wave in waves]
     seconds = len(found.sound) / rate
     picture = encode(
         spectrogram_figure(
@@ -170,8 +166,6 @@ def _write(
     heading = f"{title}: {predicted}" if label in (None, predicted) else f"{title}: {predicted}, but it is {label}"
     facts = f"probability of {predicted}, input → relevant → residual: {shares}; kept {found.saliency.mean():.2f}. "
     return Card(heading, facts + scores, picture, sounds, wrong=label not in (None, predicted))
-
-
 
 
 def _top(probabilities: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:

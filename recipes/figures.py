@@ -30,7 +30,13 @@ def spectrogram_figure(panels: Sequence[Panel], sample_rate: int) -> Figure:
     for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True):
         extent = (0, panel.seconds, 0, sample_rate / 2000)
         axes.imshow(
-            panel.log_magnitude.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=0, vmax=top
+            panel.log_magnitude.T,
+            origin="lower",
+            aspect="auto",
+            extent=extent,
+            cmap="magma",
+            vmin=0,
+            vmax=top,
         )
         if panel.saliency is not None and panel.saliency.min() < 0.5 <= panel.saliency.max():
             axes.contour(panel.saliency.T, [0.5], extent=extent, colors="cyan", linewidths=0.6)
@@ -60,7 +66,10 @@ def tradeoff_figure(sweep: Sequence[dict], title: str) -> Figure:
     right = left.twinx()
     ordered = sorted(sweep, key=lambda row: row["quantile"])
     quantiles = [row["quantile"] for row in ordered]
-    for axes, name, label, colour in ((left, "fid_i", "FID-I", "tab:blue"), (right, "fa", "FA", "tab:orange")):
+    for axes, name, label, colour in (
+        (left, "fid_i", "FID-I", "tab:blue"),
+        (right, "fa", "FA", "tab:orange"),
+    ):
         axes.plot(quantiles, [row[name] for row in ordered], "o-", color=colour, markersize=3)
         axes.set_ylabel(label, color=colour)
     left.set(xlabel="quantile q", title=title)

@@ -8,19 +8,24 @@ import torch
 
 from interpreters.base import Interpreter
 from models.bundle import BundleInfo, save_bundle
-from models.errors import UsageError
 from recipes.config import Recipe, Settings
 from recipes.contamination import Contamination, check_contamination
 from recipes.esc50 import ClipStore, FoldSplit, indices, write_manifest
 from recipes.examples import explain_file, write_examples
 from recipes.report import ClipTable, RunFacts, summarize_folds, write_metrics
 from recipes.scoring import score_batch
-from recipes.subject import Subject, check_data, find_classifier, load_interpreter, load_subject, untrained_or_loaded
+from recipes.subject import (
+    Subject,
+    check_data,
+    find_classifier,
+    load_interpreter,
+    load_subject,
+    untrained_or_loaded,
+)
 from recipes.training import (
     RecipeBrain,
     Selection,
     fold_set,
-    loader_options,
     open_run,
     open_store,
     run_folder,
@@ -51,9 +56,7 @@ class InterpreterBrain(RecipeBrain):
         frontend = self.classifier.frontend
         spectrogram = frontend.analyze(mixed.waveform)
         if stage == sb.Stage.TEST:
-            return list(
-                score_batch(self.classifier, self.interpreter, spectrogram, mixed.label, self.logit_scale)
-            )
+            return list(score_batch(self.classifier, self.interpreter, spectrogram, mixed.label, self.logit_scale))
         with torch.no_grad():
             evidence = self.classifier(spectrogram)
         clean = None
@@ -125,10 +128,14 @@ def _run_split(
         facts.training.update(trained.info.source["training"])
     elif interpreter.trainable:
         brain = _trainer(recipe, settings, subject, interpreter, store, split, folder, logger)
-        facts.training.update(_fit(brain, settings, store, split), seconds=round(time.monotonic() - brain.started, 1))
+        facts.training.update(_fit(brain, settings, store, split), seconds=round(brain.stopwatch.seconds, 1))
         source = facts.source() | {"classifier_weights_sha256": subject.fingerprint}
         info = BundleInfo(
-            "interpreter", subject.info.class_names, subject.info.sample_rate, subject.info.clip_seconds, source
+            "interpreter",
+            subject.info.class_names,
+            subject.info.sample_rate,
+            subject.info.clip_seconds,
+            source,
         )
         save_bundle(folder / "interpreter", interpreter, recipe.block("interpreter"), info)
     for kind in contaminations(recipe.values):
@@ -161,7 +168,6 @@ def _trainer(recipe, settings: Settings, subject, interpreter, store, split, fol
         for stage, part in ((sb.Stage.TRAIN, "train"), (sb.Stage.VALID, "valid"))
     }
     brain.prepare(subject, interpreter, noise)
-    brain.started = time.monotonic()
     return brain
 
 
@@ -178,9 +184,7 @@ def _score(recipe, settings, subject, interpreter, store, split, kind, facts: Ru
     """Score on the test folds under one contamination and write metrics.json, clips.csv and the report."""
     started = time.monotonic()
     clips = indices(store.corpus, split.test)
-    noise = Contamination(
-        kind, store, "test", clips, settings["seed"], settings["snr_db"], settings["noise_folder"]
-    )
+    noise = Contamination(kind, store, "test", clips, settings["seed"], settings["snr_db"], settings["noise_folder"])
     brain = InterpreterBrain({"interpreter": interpreter}, settings, recipe.run_opts, folder, None)
     brain.prepare(subject, interpreter.to(brain.device), {sb.Stage.TEST: noise})
     batch_size = settings["eval_batch_size"]

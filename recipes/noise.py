@@ -26,9 +26,7 @@ def check_noise_folder(folder: str | Path) -> None:
     if not Path(folder).is_dir():
         raise UsageError(f"{folder} is not a folder: give the path of a folder of sound files.")
     if not any(_opens(path) for path in _sound_files(Path(folder))):
-        raise UsageError(
-            f"{folder} holds no readable sound file (of {' '.join(SUFFIXES)}): give a folder that does."
-        )
+        raise UsageError(f"{folder} holds no readable sound file (of {' '.join(SUFFIXES)}): give a folder that does.")
 
 
 @dataclass(frozen=True)
@@ -135,9 +133,7 @@ class Recording:
         except (soundfile.SoundFileError, OSError) as error:
             raise UsageError(f"{self.path} cannot be decoded ({error}): replace or remove it.") from error
         if len(frames) < stop - start or not np.isfinite(frames).all():
-            raise UsageError(
-                f"{self.path} is cut off or holds NaN or infinite samples: replace or remove it."
-            )
+            raise UsageError(f"{self.path} is cut off or holds NaN or infinite samples: replace or remove it.")
         resampled = resample(to_mono(frames.T), self.file_rate, self.sample_rate)
         return resampled[offset - first * up :][:num_samples]
 
@@ -175,13 +171,10 @@ def _recording(folder: Path, span: _Span, sample_rate: int) -> Recording:
     except (soundfile.SoundFileError, OSError) as error:
         raise UsageError(f"{span.path} cannot be decoded ({error}): replace or remove it.") from error
     if info.frames == 0 or info.samplerate < MIN_SAMPLE_RATE:
-        raise UsageError(
-            f"{span.path} holds {info.frames} frames at {info.samplerate} Hz: replace or remove it."
-        )
+        raise UsageError(f"{span.path} holds {info.frames} frames at {info.samplerate} Hz: replace or remove it.")
     step = info.samplerate // math.gcd(info.samplerate, sample_rate)
     start, stop = (
-        info.frames if share == 5 else info.frames * share // 5 // step * step
-        for share in (span.start, span.stop)
+        info.frames if share == 5 else info.frames * share // 5 // step * step for share in (span.start, span.stop)
     )
     return Recording(span.path, name, info.samplerate, sample_rate, start, stop)
 

@@ -60,9 +60,7 @@ class ClipTable:
         writer.writerow(["id", "label", "prediction", *rest])
         for row, index in enumerate(self.index):
             names = [corpus.class_names[int(self.columns[name][row])] for name in ("label", "prediction")]
-            writer.writerow(
-                [corpus.clips[index].id, *names, *(f"{self.columns[name][row]:.6g}" for name in rest)]
-            )
+            writer.writerow([corpus.clips[index].id, *names, *(f"{self.columns[name][row]:.6g}" for name in rest)])
         run_on_main(write_atomically, args=(path, stream.getvalue().encode()))
 
 
@@ -103,21 +101,12 @@ class RunFacts:
 
     def source(self) -> dict:
         """The part that a bundle keeps: where it came from."""
-        return {
-            key: asdict(self)[key]
-            for key in ("experiment", "seed", "commit", "data", "classifier", "training")
-        }
+        return {key: asdict(self)[key] for key in ("experiment", "seed", "commit", "data", "classifier", "training")}
 
 
-def write_metrics(
-    path: Path, facts: RunFacts, metrics: dict, seconds: float, sweep: list[dict] | None = None
-) -> None:
+def write_metrics(path: Path, facts: RunFacts, metrics: dict, seconds: float, sweep: list[dict] | None = None) -> None:
     """metrics.json by the output contract; NaN becomes null, because JSON has none."""
-    content = (
-        asdict(facts)
-        | {"seconds": round(seconds, 1), "metrics": metrics}
-        | ({"sweep": sweep} if sweep else {})
-    )
+    content = asdict(facts) | {"seconds": round(seconds, 1), "metrics": metrics} | ({"sweep": sweep} if sweep else {})
     text = json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n"
     run_on_main(write_atomically, args=(path, text.encode()))
 
@@ -143,9 +132,7 @@ def summarize_folds(runs: list[Path], folder: Path) -> Path:
     }
     write_atomically(folder / "metrics.json", (json.dumps(summary, indent=2) + "\n").encode())
     for name in names:
-        print(
-            f"{name}: {summary['metrics'][name]:.4f} +- {summary['spread'][name]:.4f} over {len(folds)} folds"
-        )
+        print(f"{name}: {summary['metrics'][name]:.4f} +- {summary['spread'][name]:.4f} over {len(folds)} folds")
     return folder
 
 

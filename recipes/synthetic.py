@@ -145,9 +145,7 @@ def make_corpus(folder, clips_per_class=20, seconds=2.0, sample_rate=16000, seed
     settings = {**locals(), "seconds": float(seconds), "version": VERSION}
     folder = Path(settings.pop("folder")).resolve()
     if clips_per_class < 1 or clips_per_class % FOLDS:
-        raise UsageError(
-            f"clips_per_class={clips_per_class} leaves folds uneven: give a multiple of {FOLDS}."
-        )
+        raise UsageError(f"clips_per_class={clips_per_class} leaves folds uneven: give a multiple of {FOLDS}.")
     for name, (low, high) in RANGES.items():
         if not low <= settings[name] <= high:
             raise UsageError(f"{name}={settings[name]} is out of range: give a value from {low} to {high}.")

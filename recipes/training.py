@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,15 @@ from recipes.esc50 import (
 )
 from recipes.files import write_atomically
 
-EVALUATION_KEYS = ("contamination", "snr_db", "report_clips", "eval_batch_size", "eval_precision", "audio", "cache_folder")
+EVALUATION_KEYS = (
+    "contamination",
+    "snr_db",
+    "report_clips",
+    "eval_batch_size",
+    "eval_precision",
+    "audio",
+    "cache_folder",
+)
 RUN_KEYS = (
     "precision",
     "eval_precision",
@@ -101,15 +110,11 @@ def loader_options(batch_size: int, shuffle: bool = False) -> dict:
     }
 
 
-def fold_set(
-    store: ClipStore, folds: tuple[int, ...], batch_size: int, training: bool = False
-) -> ClipDataset:
+def fold_set(store: ClipStore, folds: tuple[int, ...], batch_size: int, training: bool = False) -> ClipDataset:
     """The clips of some folds. Raises UsageError when a training set cannot fill one batch."""
     dataset = ClipDataset(store, indices(store.corpus, folds))
     if training and len(dataset) < batch_size:
-        raise UsageError(
-            f"batch_size={batch_size} is larger than the {len(dataset)} training clips; make it smaller"
-        )
+        raise UsageError(f"batch_size={batch_size} is larger than the {len(dataset)} training clips; make it smaller")
     return dataset
 
 
@@ -154,6 +159,27 @@ class EpochRandomness:
         self._pending = torch.load(path, weights_only=True)
 
 
+@sb.utils.checkpoints.register_checkpoint_hooks
+class Stopwatch:
+    """Seconds of work on a run, over all the processes that resumed it; saved with every checkpoint."""
+
+    def __init__(self):
+        self._before, self._started = 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+    @sb.utils.checkpoints.mark_as_saver
+    def save(self, path):
+        torch.save({"seconds": self.seconds}, path)
+
+    @sb.utils.checkpoints.mark_as_loader
+    def load(self, path, end_of_epoch=False):
+        del end_of_epoch
+        self._before, self._started = torch.load(path, weights_only=True)["seconds"], time.monotonic()
+
+
 class RecipeBrain(sb.Brain):
     """A Brain that resumes exactly and reports the epoch its selection metric chose.
 
@@ -164,11 +190,12 @@ class RecipeBrain(sb.Brain):
 
     def __init__(self, modules, settings, run_opts, folder, logger, optimizer=None, schedule=None):
         self.folder, self.logger, self.schedule = Path(folder), logger, schedule
-        self.randomness = EpochRandomness(settings["seed"])
+        self.randomness, self.stopwatch = EpochRandomness(settings["seed"]), Stopwatch()
         checkpointer = None
         if optimizer is not None:
             kept = {"randomness": self.randomness, "schedule": schedule} | modules
             checkpointer = Checkpointer(self.folder / "save", kept)
+            checkpointer.add_recoverable("stopwatch", self.stopwatch, optional_load=True)
         super().__init__(modules, optimizer, run_options(settings), run_opts, checkpointer)
         self.rates: list[float] = []
 
@@ -229,9 +256,7 @@ class RecipeBrain(sb.Brain):
             return
         chosen = self.checkpointer.recover_if_possible(max_key=max_key, min_key=min_key)
         if chosen is None:
-            raise UsageError(
-                f"{self.folder / 'save'} holds no checkpoint with a validation {self.selection.name}"
-            )
+            raise UsageError(f"{self.folder / 'save'} holds no checkpoint with a validation {self.selection.name}")
         self.chosen = {
             "epoch": chosen.meta["epoch"],
             f"valid_{self.selection.name}": chosen.meta[self.selection.name],

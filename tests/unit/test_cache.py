@@ -138,9 +138,7 @@ def test_a_damaged_memo_costs_only_hashing(paths, tmp_path, decodes, content):
 def test_all_unusable_files_are_named_and_nothing_is_left(paths, tmp_path):
     paths[1].write_text("no sound")
     soundfile.write(paths[4], np.full(9, np.inf), RATE, subtype="FLOAT")
-    with pytest.raises(
-        UsageError, match=r"2 of 6 files.*1\.wav cannot be decoded.*4\.wav holds NaN or infinite"
-    ):
+    with pytest.raises(UsageError, match=r"2 of 6 files.*1\.wav cannot be decoded.*4\.wav holds NaN or infinite"):
         build(paths, tmp_path / "cache")
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".lock", "hashes.json"]
     paths[0].unlink()
@@ -172,10 +170,7 @@ def test_two_runs_that_start_together_build_once(paths, tmp_path):
     context = multiprocessing.get_context("fork")
     log, started = tmp_path / "log", context.Event()
     log.touch()
-    runs = [
-        context.Process(target=_slow_build, args=(paths, tmp_path / "cache", started, log, 0.05))
-        for _ in range(2)
-    ]
+    runs = [context.Process(target=_slow_build, args=(paths, tmp_path / "cache", started, log, 0.05)) for _ in range(2)]
     for run in runs:
         run.start()
     for run in runs:

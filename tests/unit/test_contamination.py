@@ -232,9 +232,7 @@ def test_a_silent_crop_is_drawn_again_and_silence_alone_is_refused(store, tmp_pa
     for index in contamination.clips:
         draw = contamination.draw(index)
         assert draw.offset <= 57000 < draw.offset + SAMPLES
-    with pytest.raises(
-        UsageError, match="noise met only silence in 100 draws for clip 2-0: draw from sounds"
-    ):
+    with pytest.raises(UsageError, match="noise met only silence in 100 draws for clip 2-0: draw from sounds"):
         make(store, "noise", tmp_path, part="train").draw(audible(store, 2)[0])
 
 

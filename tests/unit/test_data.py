@@ -110,9 +110,7 @@ def test_to_mono_is_the_mean_over_channels():
     assert mono.dtype == np.float32
 
 
-@pytest.mark.parametrize(
-    ("from_rate", "to_rate"), [(44100, 16000), (8000, 16000), (48000, 16000), (11025, 16000)]
-)
+@pytest.mark.parametrize(("from_rate", "to_rate"), [(44100, 16000), (8000, 16000), (48000, 16000), (11025, 16000)])
 def test_resampling_keeps_a_tone_in_place_to_minus_100_db(from_rate, to_rate):
     frequency = 0.4 * min(from_rate, to_rate)
     result = resample(tone(frequency, from_rate, 1.0), from_rate, to_rate)
@@ -373,9 +371,7 @@ def test_clips_with_nan_are_refused_by_name(tmp_path):
     folder = make_set(tmp_path / "set", FIVE_FOLDS)
     for name in ("2-30.wav", "4-7.wav"):
         soundfile.write(folder / "audio" / name, np.full(9, np.nan), 8000, subtype="FLOAT")
-    with pytest.raises(
-        UsageError, match=r"2 of 10 files cannot be used.*2-30\.wav holds NaN.*4-7\.wav holds NaN"
-    ):
+    with pytest.raises(UsageError, match=r"2 of 10 files cannot be used.*2-30\.wav holds NaN.*4-7\.wav holds NaN"):
         prepare(folder, tmp_path / "cache")
 
 

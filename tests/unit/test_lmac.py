@@ -84,9 +84,7 @@ def test_terms_by_hand():
     # M = sigmoid(log 3) = 3/4, X = (1, 3): sum of M X = 3, sum of (1 - M) X = 1, predicted class 0.
     interpreter = lmac([[math.log(3.0), math.log(3.0)]], smoothness=2.0)
     terms = losses(interpreter, spectrogram([[1.0, 3.0]]), Total())
-    assert {
-        name: pytest.approx(value.item(), rel=1e-5) for name, value in terms.items() if value.shape == (1,)
-    } == {
+    assert {name: pytest.approx(value.item(), rel=1e-5) for name, value in terms.items() if value.shape == (1,)} == {
         "inside": 4 * softplus(-3.0),
         "outside": -0.2 * softplus(-1.0),
         "sparsity": 0.4 * 0.75,
@@ -230,15 +228,11 @@ def test_the_paper_decoder_is_the_published_one_at_its_own_length():
     decoder = PaperDecoder((4, 8, 16, 32))
     published = CNN14PSI_stft(dim=32, outdim=1)
     published.load_state_dict(decoder.psi.state_dict())
-    maps = [
-        torch.randn(2, c, *size) for c, size in ((4, (53, 10)), (8, (26, 5)), (16, (13, 2)), (32, (13, 2)))
-    ]
+    maps = [torch.randn(2, c, *size) for c, size in ((4, (53, 10)), (8, (26, 5)), (16, (13, 2)), (32, (13, 2)))]
     logits = decoder(maps, torch.zeros(2, 431, 513))
     expected = published(maps[::-1])
     assert expected.shape == (2, 1, 425, 513)
-    torch.testing.assert_close(
-        logits, F.interpolate(expected, (431, 513), mode="bilinear", align_corners=False)[:, 0]
-    )
+    torch.testing.assert_close(logits, F.interpolate(expected, (431, 513), mode="bilinear", align_corners=False)[:, 0])
 
 
 @pytest.mark.parametrize("frames", [1, 87, 259, 345, 388, 432, 433, 440, 517, 862])

@@ -22,9 +22,7 @@ from models.frontend import FrontEnd
 RECIPE = Path(__file__).parents[2] / "hparams" / "interpreters" / "lmac_td.yaml"
 RATE = 16000
 CODEC = partial(Codec, filters=64, kernel=32)
-NETWORK = partial(
-    MaskNetwork, width=16, layers=1, chunk=50, intra_layers=1, inter_layers=1, heads=2, feed_forward=16
-)
+NETWORK = partial(MaskNetwork, width=16, layers=1, chunk=50, intra_layers=1, inter_layers=1, heads=2, feed_forward=16)
 
 
 def interpreter(info: ClassifierInfo, codec=CODEC, **settings) -> LMACTD:
@@ -190,12 +188,9 @@ def test_the_mask_is_a_sigmoid_and_the_activation_an_argument():
 def test_the_mask_network_is_speechbrains():
     torch.manual_seed(0)
     blocks = [
-        SBTransformerBlock(n, 32, 4, 48, dropout=0.0, use_positional_encoding=True, norm_before=True)
-        for n in (2, 1)
+        SBTransformerBlock(n, 32, 4, 48, dropout=0.0, use_positional_encoding=True, norm_before=True) for n in (2, 1)
     ]
-    stock = Dual_Path_Model(
-        24, 32, *blocks, num_layers=2, K=20, num_spks=1, linear_layer_after_inter_intra=False
-    )
+    stock = Dual_Path_Model(24, 32, *blocks, num_layers=2, K=20, num_spks=1, linear_layer_after_inter_intra=False)
     ours = MaskNetwork(24, 32, 2, 20, 2, 1, 4, 48, activation=nn.ReLU)
     ours.load_state_dict(stock.state_dict())
     frames = torch.randn(2, 24, 133)
@@ -349,9 +344,7 @@ def test_a_long_sound_is_separated_in_windows(info):
 def test_a_window_sees_its_own_part_of_the_maps(classifier, info):
     waveform = sound(1, 3.0)
     maps = looked_at(classifier, waveform)[1].features.maps
-    whole, windowed = (
-        interpreter(info, alpha=1, balance=False, max_seconds=seconds) for seconds in (3.0, 1.0)
-    )
+    whole, windowed = (interpreter(info, alpha=1, balance=False, max_seconds=seconds) for seconds in (3.0, 1.0))
     (everything,) = network_inputs(whole, waveform, maps)
     pieces = network_inputs(windowed, waveform, maps)
     starts = [0, 12000, 24000, 32000]

@@ -66,9 +66,7 @@ def test_a_checkpoint_laid_out_like_the_published_one_gives_the_same_network(tmp
     network = randomised().eval()
     torch.save(published_layout(network), tmp_path / "mn04.pt")
     image = torch.randn(2, 1, 128, 100)
-    torch.testing.assert_close(
-        MobileNet(tmp_path / "mn04.pt").eval()(image).embedding, network(image).embedding
-    )
+    torch.testing.assert_close(MobileNet(tmp_path / "mn04.pt").eval()(image).embedding, network(image).embedding)
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "shape"])

@@ -39,9 +39,9 @@ def corpus(tmp_path_factory):
 
 
 def test_layout_is_esc50s(corpus):
-    header = (corpus / "meta/esc50.csv").read_bytes().split(b"\n")[0]
+    header = (corpus / "meta/synthetic.csv").read_bytes().split(b"\n")[0]
     assert header == b"filename,fold,target,category,esc10,src_file,take"
-    rows = table(corpus / "meta/esc50.csv")
+    rows = table(corpus / "meta/synthetic.csv")
     assert len(rows) == len({row["src_file"] for row in rows}) == 50
     for row in rows:
         assert row["filename"] == f"{row['fold']}-{row['src_file']}-A-{row['target']}.flac"
@@ -132,7 +132,7 @@ def test_onsets_and_levels_vary_within_a_class():
 
 def test_mixture_is_the_sum_of_its_sources_at_the_stated_snr(corpus):
     rows = table(corpus / "truth/mixtures.csv")
-    category = {row["filename"][:-5]: row["category"] for row in table(corpus / "meta/esc50.csv")}
+    category = {row["filename"][:-5]: row["category"] for row in table(corpus / "meta/synthetic.csv")}
     assert {path.stem for path in (corpus / "mixtures").iterdir()} == {row["id"] for row in rows}
     assert Counter(row["fold"] for row in rows) == {"1": 3, "2": 3, "3": 2, "4": 2, "5": 2}
     for row in rows:
