@@ -45,8 +45,8 @@ def load_backbone(
         model, report = network.from_pretrained(weights, config=config, output_loading_info=True)
     except (OSError, RuntimeError) as error:
         raise UsageError(
-            f"weights={weights!r} could not be loaded as size {size!r} ({str(error).splitlines()[0]}): give a hub name, "
-            "a local folder that holds config.json and the weights, or null to train from scratch"
+            f"weights={weights!r} could not be loaded as size {size!r} ({str(error).splitlines()[0]}): give a hub "
+            "name, a local folder that holds config.json and the weights, or null to train from scratch"
         ) from error
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:

@@ -53,7 +53,7 @@ class ViT(nn.Module):
         """image [B, 3, 224, 224] to Features: mean of the tokens, maps of four layers, the attention map.
 
         The attention map [B, 1, 14, 14] is the last layer's attention of the class token to the patches, averaged over
-        heads. Only that row is computed, from the layer's own queries and keys, so the network may attend by any kernel.
+        heads. Only that row is computed, from the layer's own queries and keys, whatever kernel the network uses.
         """
         query: list[Tensor] = []
         key: list[Tensor] = []

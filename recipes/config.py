@@ -61,7 +61,7 @@ class Recipe:
         return Settings(load_hyperpyyaml(io.StringIO(self.text)))
 
     def block(self, key: str) -> str:
-        """The resolved YAML below one top-level key, as a document of its own, for a bundle; no path to weights left."""
+        """The resolved YAML below one top-level key, as a document for a bundle, with no path to weights left."""
         reader = YAML()
         node = reader.load(self.text)[key]
         _forget_weights(node)

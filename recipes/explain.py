@@ -15,8 +15,8 @@ from recipes.audio import fit_length, peak_normalize
 class Explanation:
     """One sound explained, in windows of the classifier's clip length.
 
-    sound, relevant, residual: float32 [N] at the classifier's rate. log_magnitude, saliency: [T, F], the windows' frames
-    one after the other. probabilities: [W, K] posterior of every window; relevant_probabilities, residual_probabilities
+    sound, relevant, residual: float32 [N] at the classifier's rate. log_magnitude, saliency: [T, F], the frames of
+    all windows. probabilities: [W, K] posterior of every window; relevant_probabilities, residual_probabilities
     likewise. window_seconds: length of a window; a sound no longer than one window is one window.
     """
 

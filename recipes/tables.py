@@ -1,0 +1,161 @@
+"""The README's result tables, from the metrics.json files kept under docs/results.
+
+python -m recipes.tables --keep results/modulation/1234      copy a run's metrics.json into docs/results
+python -m recipes.tables                                      write the tables into README.md
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from models.errors import UsageError
+from recipes.files import write_atomically
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
+COLUMNS = {
+    "acc": "ACC",
+    "fid_i": "FID-I",
+    "fa": "FA",
+    "fa_raw_cosine": "FA, raw cosines",
+    "ai": "AI %",
+    "ad": "AD %",
+    "ag": "AG %",
+    "sps": "SPS",
+    "comp": "COMP",
+    "kept": "kept",
+}
+
+
+def keep(run: Path) -> list[Path]:
+    """Copy a run's metrics.json, and those of its contaminations, into docs/results; returns the copies.
+
+    Raises UsageError when the folder holds none.
+    """
+    found = sorted(run.glob("metrics.json")) + sorted(run.glob("*/metrics.json"))
+    if not found:
+        raise UsageError(f"{run} holds no metrics.json: give a run's folder such as results/focalnet/1234")
+    copies = []
+    for path in found:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        part = "" if path.parent == run else f"_{path.parent.name}"
+        copies.append(RESULTS / f"{content['experiment']}{part}.json")
+        write_atomically(copies[-1], path.read_bytes())
+    return copies
+
+
+def load() -> list[dict]:
+    """Every kept result, in the order of file names."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def classifier_table(results: list[dict]) -> str:
+    """Classifiers: chosen on the validation fold, reported on the test fold."""
+    rows = [
+        [
+            one["experiment"],
+            _millions(one["training"]["parameters"]),
+            _origin(one["classifier"]["weights"]),
+            str(one["training"]["epochs"]),
+            _number(one["training"]["valid_acc"]),
+            _number(one["metrics"]["acc"]),
+            one["device"],
+        ]
+        for one in results
+        if one["interpreter"] is None
+    ]
+    return markdown(["recipe", "parameters", "weights", "epochs", "valid ACC", "test ACC", "device"], rows)
+
+
+def interpreter_table(results: list[dict]) -> str:
+    """Interpreters on the test fold, clean and contaminated, every score that each has."""
+    rows = []
+    for one in sorted(results, key=lambda one: (_condition(one), one["experiment"])):
+        if one["interpreter"] is not None:
+            name = one["experiment"] + (f", q = {one['interpreter']['quantile']}" * ("quantile" in one["interpreter"]))
+            scores = [_number(one["metrics"].get(key)) for key in COLUMNS]
+            rows.append([name, one["classifier"]["experiment"], _condition(one), *scores])
+    return markdown(["recipe", "classifier", "clips", *COLUMNS.values()], rows)
+
+
+def sweep_table(results: list[dict]) -> str:
+    """FID-I and FA at every quantile of the kept sweeps (Figure 3 of the FocalNet paper)."""
+    rows = [
+        [
+            one["experiment"],
+            *(_number(row[key]) for key in ("quantile", "fid_i", "fa", "fa_raw_cosine", "kept")),
+        ]
+        for one in results
+        if _condition(one) == "clean"
+        for row in one.get("sweep", [])
+    ]
+    return markdown(["recipe", "q", "FID-I", "FA", "FA, raw cosines", "kept"], rows)
+
+
+def published_table() -> str:
+    """Table 1 of the FocalNet paper."""
+    published = json.loads((ROOT / "docs" / "published.json").read_text(encoding="utf-8"))
+    keys = ("acc", "fid_i", "fa_raw_cosine")
+    rows = [[row["name"], *(str(row[key]) for key in keys), _millions(row["parameters"])] for row in published["rows"]]
+    return f"{markdown(['published', 'ACC', 'FID-I', 'FA, raw cosines', 'parameters'], rows)}\n\n{published['source']}."
+
+
+def fill(text: str, results: list[dict]) -> str:
+    """The README with its tables replaced, each between `<!-- name -->` and `<!-- /name -->`."""
+    tables = {
+        "classifiers": classifier_table(results),
+        "interpreters": interpreter_table(results),
+        "sweeps": sweep_table(results),
+        "published": published_table(),
+    }
+    for name, table in tables.items():
+        text = re.sub(
+            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
+            lambda found, table=table: f"{found[1]}{table}\n{found[2]}",
+            text,
+            flags=re.DOTALL,
+        )
+    return text
+
+
+def _condition(result: dict) -> str:
+    kind = result["data"]["contamination"]
+    return kind if isinstance(kind, str) else f"{kind['kind']}, {kind['snr_db']:.1f} dB"
+
+
+def _origin(weights: str) -> str:
+    return weights if weights == "from scratch" else f"pretrained: {Path(weights).name}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _millions(count: float) -> str:
+    return f"{count / 1e6:.1f}M"
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="python -m recipes.tables", description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", type=Path, nargs="+", default=[], help="runs whose metrics.json to copy first")
+    for run in parser.parse_args(arguments).keep:
+        print(*keep(run), sep="\n")
+    readme = ROOT / "README.md"
+    write_atomically(readme, fill(readme.read_text(encoding="utf-8"), load()).encode())
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UsageError as mistake:
+        sys.exit(f"error: {mistake}")
