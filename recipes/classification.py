@@ -100,7 +100,7 @@ def train_classifier(recipe: Recipe) -> Path:
 
 
 def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Path) -> Path:
-    logger = open_run(recipe, folder)
+    logs = open_run(recipe, folder)
     write_manifest(folder / "manifest.csv", store, split)
     settings = recipe.build()
     classifier = settings["model"]["classifier"]
@@ -118,7 +118,7 @@ def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Pat
         settings,
         recipe.run_opts,
         folder,
-        logger,
+        logs,
         settings["optimizer"],
         settings["schedule"](steps_per_epoch=max(1, steps)),
     )

@@ -6,23 +6,26 @@ import io
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-import yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.constructor import SafeConstructor
 from speechbrain.utils.run_opts import RunOptions
 from speechbrain.utils.seed import seed_everything
 
 from models.errors import UsageError
 
 
-class _PlainLoader(yaml.SafeLoader):
+RUN_OPTIONS = {field.name for field in fields(RunOptions)}
+
+
+class _PlainConstructor(SafeConstructor):
     """Reads a recipe's scalars and lists; whatever a tag would build becomes None."""
 
 
-_PlainLoader.add_multi_constructor("!", lambda loader, suffix, node: None)
+_PlainConstructor.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 class Settings(dict):
@@ -71,7 +74,7 @@ class Recipe:
 
 
 def load_recipe(arguments: list[str]) -> Recipe:
-    """Read `RECIPE.yaml --key=value …` as SpeechBrain's command line does.
+    """Read `RECIPE.yaml --key=value …`; keys that the recipe lacks may be SpeechBrain's run options, spelt in full.
 
     A recipe of the form `extends: other.yaml` plus plain keys is that other recipe with those keys changed.
     Raises UsageError for a missing file, a broken one, an unknown key (with the nearest known one), a placeholder
@@ -79,14 +82,13 @@ def load_recipe(arguments: list[str]) -> Recipe:
     """
     if not arguments or arguments[0].startswith("-"):
         raise UsageError("the first argument must be a recipe, such as hparams/focalnet.yaml")
-    name, run_opts, override_text = RunOptions.from_command_line_args(arguments)
-    path = _existing(Path(name))
-    overrides = _parse(override_text or "{}", yaml.SafeLoader, "the command line")
-    written, base = _parse(path.read_text(encoding="utf-8"), _PlainLoader, path), path
+    path = _existing(Path(arguments[0]))
+    written, base, changes = _parse(path.read_text(encoding="utf-8"), path), path, {}
     if "extends" in written:
         base = _existing(path.parent / str(written.pop("extends")))
-        overrides = written | overrides
-        written = _parse(base.read_text(encoding="utf-8"), _PlainLoader, base)
+        changes, written = written, _parse(base.read_text(encoding="utf-8"), base)
+    given, run_opts = _command_line(path, arguments[1:], written)
+    overrides = changes | given
     unknown = [key for key in overrides if key not in written]
     if unknown:
         raise UsageError("; ".join(_unknown(key, list(written), base) for key in unknown))
@@ -95,7 +97,7 @@ def load_recipe(arguments: list[str]) -> Recipe:
             text = resolve_references(stream, overrides).read()
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(f"{path}: {error}; set it on the command line or in the YAML") from error
-    values = yaml.load(text, Loader=_PlainLoader)
+    values = _parse(text, path)
     check_values(values, path)
     return Recipe(path, text, values, run_opts)
 
@@ -116,10 +118,37 @@ def _existing(path: Path) -> Path:
     raise UsageError(f"no recipe {path}" + (f"; did you mean {path.parent / near[0]}?" if near else ""))
 
 
-def _parse(text: str, loader: type, origin: object) -> dict:
+def _command_line(path: Path, options: list[str], keys: Mapping) -> tuple[dict, RunOptions]:
+    """The overrides of a recipe's keys, and SpeechBrain's run options.
+
+    A name that both know, such as precision, is the recipe's, so that the kept configuration says what ran. An
+    abbreviation is nobody's: SpeechBrain would accept it and do nothing.
+    """
+    given: list[list[str]] = []
+    for option in options:
+        if option.startswith("--"):
+            given.append([option])
+        elif given:
+            given[-1].append(option)
+        else:
+            raise UsageError(f"{option!r} is not of the form --key=value")
+    overrides, others = {}, [str(path)]
+    for first, *rest in given:
+        key, _, value = first[2:].partition("=")
+        if key in RUN_OPTIONS and key not in keys:
+            others += [first, *rest]
+        else:
+            overrides[key] = _parse(f"{key}: {' '.join([value, *rest])}", "the command line").get(key)
+    return overrides, RunOptions.from_command_line_args(others)[1]
+
+
+def _parse(text: str, origin: object) -> dict:
+    """Plain values by the rules of YAML 1.2, which are HyperPyYAML's: 1e-3 is a number."""
+    reader = YAML(typ="safe", pure=True)
+    reader.Constructor = _PlainConstructor
     try:
-        found = yaml.load(text, Loader=loader)
-    except yaml.YAMLError as error:
+        found = reader.load(text)
+    except YAMLError as error:
         raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise UsageError(f"{origin} must hold keys with values, not {type(found).__name__}")
@@ -127,7 +156,7 @@ def _parse(text: str, loader: type, origin: object) -> dict:
 
 
 def _unknown(key: str, keys: list[str], path: Path) -> str:
-    near = difflib.get_close_matches(key, keys, 1, cutoff=0.5)
+    near = difflib.get_close_matches(key, [*keys, *sorted(RUN_OPTIONS)], 1, cutoff=0.5)
     hint = f"did you mean --{near[0]}?" if near else f"known keys: {', '.join(keys)}"
     return f"{path} has no key {key!r}; {hint}"
 
@@ -142,6 +171,7 @@ def _each(check: Callable[[object], bool]) -> Callable[[object], bool]:
 
 
 _count, _fraction = _number(1, 1e9, whole=True), _number(0, 1)
+_path = ("a path", lambda value: isinstance(value, str) and value != "")
 # key: (what is allowed, check). Keys not listed are checked by what they build.
 RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "seed": ("a whole number of 0 or more", _number(0, 2**31, whole=True)),
@@ -149,6 +179,10 @@ RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
         "a name without '/'",
         lambda v: isinstance(v, str) and v != "" and "/" not in v and v[0] != ".",
     ),
+    "output_folder": _path,
+    "data_folder": _path,
+    "cache_folder": _path,
+    "classifier": _path,
     "train_folds": ("a list of fold numbers", _each(_number(0, 1e6, whole=True))),
     "valid_folds": ("a list of fold numbers", _each(_number(0, 1e6, whole=True))),
     "test_folds": ("a list of fold numbers", _each(_number(0, 1e6, whole=True))),
@@ -158,6 +192,9 @@ RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "num_classes": ("a whole number of 2 or more", _number(2, 1e6, whole=True)),
     "epochs": ("a whole number of 1 or more", _count),
     "batch_size": ("a whole number of 1 or more", _count),
+    "eval_batch_size": ("a whole number of 1 or more", _count),
+    "grad_accumulation_factor": ("a whole number of 1 or more", _count),
+    "peak_lr": ("a number above 0", _number(1e-30, 1e3)),
     "margin": ("a number in [0, 1]", _fraction),
     "quantile": (
         "a number in [0, 1] or a list of them",

@@ -114,7 +114,7 @@ def _run_split(
     recipe: Recipe, store: ClipStore, split: FoldSplit, subject: Subject, folder: Path, command: str
 ) -> None:
     check_data(subject.info, store, split, subject.bundle.path)
-    logger = open_run(recipe, folder)
+    logs = open_run(recipe, folder)
     write_manifest(folder / "manifest.csv", store, split)
     settings = recipe.build()
     interpreter = settings["interpreter"]["interpreter"](info=subject.offers)
@@ -127,7 +127,7 @@ def _run_split(
         interpreter = trained.network
         facts.training.update(trained.info.source["training"])
     elif interpreter.trainable:
-        brain = _trainer(recipe, settings, subject, interpreter, store, split, folder, logger)
+        brain = _trainer(recipe, settings, subject, interpreter, store, split, folder, logs)
         facts.training.update(_fit(brain, settings, store, split), seconds=round(brain.stopwatch.seconds, 1))
         source = facts.source() | {"classifier_weights_sha256": subject.fingerprint}
         info = BundleInfo(
@@ -143,7 +143,7 @@ def _run_split(
         _score(recipe, settings, subject, interpreter, store, split, kind, facts, target)
 
 
-def _trainer(recipe, settings: Settings, subject, interpreter, store, split, folder, logger) -> InterpreterBrain:
+def _trainer(recipe, settings: Settings, subject, interpreter, store, split, folder, logs) -> InterpreterBrain:
     batch_size = settings["batch_size"]
     steps = len(indices(store.corpus, split.train)) // batch_size // settings["grad_accumulation_factor"]
     brain = InterpreterBrain(
@@ -151,7 +151,7 @@ def _trainer(recipe, settings: Settings, subject, interpreter, store, split, fol
         settings,
         recipe.run_opts,
         folder,
-        logger,
+        logs,
         settings["optimizer"],
         settings["schedule"](steps_per_epoch=max(1, steps)),
     )
@@ -185,7 +185,7 @@ def _score(recipe, settings, subject, interpreter, store, split, kind, facts: Ru
     started = time.monotonic()
     clips = indices(store.corpus, split.test)
     noise = Contamination(kind, store, "test", clips, settings["seed"], settings["snr_db"], settings["noise_folder"])
-    brain = InterpreterBrain({"interpreter": interpreter}, settings, recipe.run_opts, folder, None)
+    brain = InterpreterBrain({"interpreter": interpreter}, settings, recipe.run_opts, folder)
     brain.prepare(subject, interpreter.to(brain.device), {sb.Stage.TEST: noise})
     batch_size = settings["eval_batch_size"]
     brain.score(fold_set(store, split.test, batch_size), batch_size)

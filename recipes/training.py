@@ -1,5 +1,6 @@
 """What both Brains share: where a run writes, exact resumption, choosing the best epoch, loading clips."""
 
+import importlib.util
 import random
 import re
 import time
@@ -12,7 +13,7 @@ import torch
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.distributed import run_on_main
 from speechbrain.utils.epoch_loop import EpochCounter
-from speechbrain.utils.train_logger import FileTrainLogger
+from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger, TrainLogger
 
 from models.errors import UsageError
 from recipes.config import Recipe, Settings
@@ -76,8 +77,10 @@ def run_folder(values: dict, split_index: int | None = None) -> Path:
     return folder if split_index is None else folder / f"fold{split_index + 1}"
 
 
-def open_run(recipe: Recipe, folder: Path) -> FileTrainLogger:
-    """Make the run's folder, keep the resolved configuration in it, and return its training log.
+def open_run(recipe: Recipe, folder: Path) -> tuple[TrainLogger, ...]:
+    """Make the run's folder, keep the resolved configuration in it, and return its training logs.
+
+    train_log.txt always; TensorBoard's files under tensorboard/ where the recipe says `tensorboard: true`.
 
     Keys that only say how to evaluate (`EVALUATION_KEYS`) may change between runs in one folder.
     Raises UsageError when the folder holds checkpoints of another configuration: the two must not be mixed.
@@ -90,7 +93,12 @@ def open_run(recipe: Recipe, folder: Path) -> FileTrainLogger:
             "or remove that folder"
         )
     run_on_main(write_atomically, args=(kept, recipe.text.encode()))
-    return FileTrainLogger(str(folder / "train_log.txt"))
+    logs: tuple[TrainLogger, ...] = (FileTrainLogger(str(folder / "train_log.txt")),)
+    if recipe.values.get("tensorboard"):
+        if importlib.util.find_spec("tensorboard") is None:
+            raise UsageError("tensorboard=true needs the package tensorboard: pip install 'earwitness[tensorboard]'")
+        logs += (TensorboardLogger(str(folder / "tensorboard")),)
+    return logs
 
 
 def training_part(text: str) -> str:
@@ -188,8 +196,8 @@ class RecipeBrain(sb.Brain):
 
     selection: Selection
 
-    def __init__(self, modules, settings, run_opts, folder, logger, optimizer=None, schedule=None):
-        self.folder, self.logger, self.schedule = Path(folder), logger, schedule
+    def __init__(self, modules, settings, run_opts, folder, logs=(), optimizer=None, schedule=None):
+        self.folder, self.logs, self.schedule = Path(folder), logs, schedule
         self.randomness, self.stopwatch = EpochRandomness(settings["seed"]), Stopwatch()
         checkpointer = None
         if optimizer is not None:
@@ -235,11 +243,9 @@ class RecipeBrain(sb.Brain):
         elif stage == sb.Stage.VALID:
             scores = self.stage_scores(stage) | {"loss": stage_loss}
             if sb.utils.distributed.if_main_process():
-                self.logger.log_stats(
-                    {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"]},
-                    train_stats={"loss": self.train_loss},
-                    valid_stats=scores,
-                )
+                rate = self.optimizer.param_groups[0]["lr"]
+                for log in self.logs:
+                    log.log_stats({"epoch": epoch, "lr": rate}, {"loss": self.train_loss}, scores)
             keys = {name + "s": [key] for name, key in self.selection.keys.items()}
             self.checkpointer.save_and_keep_only(
                 meta={self.selection.name: scores[self.selection.name], "epoch": epoch},
