@@ -85,8 +85,8 @@ class AudioClassifier(nn.Module):
     backbone: module, backbone input -> Features, with `embedding_size` D.
     head: called with D, returns the module embedding [B, D] -> logits [B, K].
 
-    Any other module that takes a Spectrogram and returns Evidence, and has `frontend` and `describe`, may stand in
-    its place: `tests/conformance.py` checks one.
+    Any other module that takes a Spectrogram and returns Evidence, and has `frontend`, `describe` and `freeze`, may
+    stand in its place: `tests/conformance.py` checks one.
     """
 
     def __init__(self, frontend: FrontEnd, adapter: nn.Module, backbone: nn.Module, head: Callable[[int], nn.Module]):
