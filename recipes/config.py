@@ -17,7 +17,6 @@ from speechbrain.utils.seed import seed_everything
 
 from models.errors import UsageError
 
-
 RUN_OPTIONS = {field.name for field in fields(RunOptions)}
 
 

@@ -29,7 +29,7 @@ from recipes.esc50 import (
 )
 from recipes.files import write_atomically
 
-EVALUATION_KEYS = (
+UNTRAINED_KEYS = (
     "contamination",
     "snr_db",
     "report_clips",
@@ -37,6 +37,8 @@ EVALUATION_KEYS = (
     "eval_precision",
     "audio",
     "cache_folder",
+    "tensorboard",
+    "ckpt_interval_minutes",
 )
 RUN_KEYS = (
     "precision",
@@ -82,7 +84,7 @@ def open_run(recipe: Recipe, folder: Path) -> tuple[TrainLogger, ...]:
 
     train_log.txt always; TensorBoard's files under tensorboard/ where the recipe says `tensorboard: true`.
 
-    Keys that only say how to evaluate (`EVALUATION_KEYS`) may change between runs in one folder.
+    Keys that leave the trained weights alone (`UNTRAINED_KEYS`) may change between runs in one folder.
     Raises UsageError when the folder holds checkpoints of another configuration: the two must not be mixed.
     """
     kept = folder / "hyperparams.yaml"
@@ -102,9 +104,9 @@ def open_run(recipe: Recipe, folder: Path) -> tuple[TrainLogger, ...]:
 
 
 def training_part(text: str) -> str:
-    """A resolved recipe without the top-level keys that only say how to evaluate."""
+    """A resolved recipe without the top-level keys that leave the trained weights alone."""
     blocks = re.split(r"^(?=[A-Za-z_])", text, flags=re.MULTILINE)
-    return "".join(block for block in blocks if block.partition(":")[0] not in EVALUATION_KEYS)
+    return "".join(block for block in blocks if block.partition(":")[0] not in UNTRAINED_KEYS)
 
 
 def loader_options(batch_size: int, shuffle: bool = False) -> dict:
