@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interpreters.base import Interpretation, Interpreter, masked
+from interpreters.masking import masking_terms
 from models.classifier import AudioClassifier, ClassifierInfo, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
@@ -93,13 +94,10 @@ class LMAC(Interpreter):
         logit = self.mask_logit(spectrogram, evidence)
         mask = logit.sigmoid()
         parts, target = masked(spectrogram, mask, evidence), evidence.prediction
+        faithful = masking_terms(
+            classifier, parts.relevant, parts.residual, target, self.weights["inside"], self.weights["outside"]
+        )
         terms = {}
-        if self.weights["inside"]:
-            logits = classifier(parts.relevant).logits.float()
-            terms["inside"] = F.cross_entropy(logits, target, reduction="none")
-        if self.weights["outside"]:
-            logits = classifier(parts.residual).logits.float()
-            terms["outside"] = -F.cross_entropy(logits, target, reduction="none")
         if self.weights["sparsity"]:
             terms["sparsity"] = mask.mean(dim=(1, 2))
         if self.weights["smoothness"]:
@@ -111,7 +109,7 @@ class LMAC(Interpreter):
             terms["guidance"] = self.guidance(logit, energy) * near
             if "sparsity" in terms:
                 terms["sparsity"] = terms["sparsity"] * ~near
-        return {name: self.weights[name] * term for name, term in terms.items()}
+        return faithful | {name: self.weights[name] * term for name, term in terms.items()}
 
     @torch.no_grad()
     def correlates(self, relevant: Spectrogram, energy: Tensor) -> Tensor:
