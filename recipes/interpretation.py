@@ -94,15 +94,30 @@ def run_interpreter(recipe: Recipe) -> Path:
         )
         return explain_file(subject, interpreter.to(_device(recipe)), Path(values["audio"]), run_folder(values))
     cross_validated = values["folds"] == "all"
-    classifier = Path(values["classifier"])
-    paths = [classifier.parent / f"fold{k + 1}" / "classifier" for k in range(5)] if cross_validated else [classifier]
-    trained = find_classifier(paths[0])
+    trained = find_classifier(_classifier(values, 0 if cross_validated else None))
     store = open_store(values, trained.clip_seconds, trained.sample_rate)
     splits = splits_of(values, store)
-    folders = [run_folder(values, k if cross_validated else None) for k in range(len(splits))]
-    for path, split, folder in zip(paths, splits, folders, strict=True):
-        _run_split(recipe, store, split, load_subject(path, _device(recipe)), folder, command)
-    return summarize_folds(folders, run_folder(values)) if cross_validated else folders[0]
+    folders = []
+    for k, split in enumerate(splits):
+        number = k if cross_validated else None
+        folders.append(run_folder(values, number))
+        subject = load_subject(_classifier(values, number), _device(recipe))
+        _run_split(recipe, store, split, subject, folders[-1], command)
+    if cross_validated:
+        for kind in contaminations(values):
+            summarize_folds([_part(folder, kind) for folder in folders], _part(run_folder(values), kind))
+    return run_folder(values)
+
+
+def _part(folder: Path, kind: str) -> Path:
+    """Where the scores under one contamination go."""
+    return folder if kind == "clean" else folder / kind
+
+
+def _classifier(values: dict, split_index: int | None) -> Path:
+    """The classifier's bundle, or during cross-validation that of `train.py --folds=all` for the same split."""
+    path = Path(values["classifier"])
+    return path if split_index is None else path.parent / f"fold{split_index + 1}" / path.name
 
 
 def contaminations(values: dict) -> list[str]:
@@ -139,8 +154,7 @@ def _run_split(
         )
         save_bundle(folder / "interpreter", interpreter, recipe.block("interpreter"), info)
     for kind in contaminations(recipe.values):
-        target = folder if kind == "clean" else folder / kind
-        _score(recipe, settings, subject, interpreter, store, split, kind, facts, target)
+        _score(recipe, settings, subject, interpreter, store, split, kind, facts, _part(folder, kind))
 
 
 def _trainer(recipe, settings: Settings, subject, interpreter, store, split, folder, logs) -> InterpreterBrain:
