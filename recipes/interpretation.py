@@ -142,6 +142,10 @@ def _run_split(
         interpreter = trained.network
         facts.training.update(trained.info.source["training"])
     elif interpreter.trainable:
+        if settings["start_from"] is not None:
+            start = load_interpreter(Path(settings["start_from"]), subject, command)
+            interpreter.load_state_dict(start.network.state_dict())
+            facts.training["start_from"] = settings["start_from"]
         brain = _trainer(recipe, settings, subject, interpreter, store, split, folder, logs)
         facts.training.update(_fit(brain, settings, store, split), seconds=round(brain.stopwatch.seconds, 1))
         source = facts.source() | {"classifier_weights_sha256": subject.fingerprint}
