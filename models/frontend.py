@@ -51,7 +51,11 @@ class Spectrogram:
 
         Raises ValueError when the mask does not broadcast to [B, T, F].
         """
-        if torch.broadcast_shapes(mask.shape, self.log_magnitude.shape) != self.log_magnitude.shape:
+        try:
+            fits = torch.broadcast_shapes(mask.shape, self.log_magnitude.shape) == self.log_magnitude.shape
+        except RuntimeError:
+            fits = False
+        if not fits:
             raise ValueError(f"mask {tuple(mask.shape)} does not fit {tuple(self.log_magnitude.shape)} [B, T, F]")
         return replace(self, log_magnitude=self.log_magnitude * mask)
 
