@@ -1,0 +1,62 @@
+"""Vector quantisation with a codebook that is divided among classes.
+
+van den Oord et al., Neural Discrete Representation Learning, NeurIPS 2017: the straight-through gradient.
+Paissan et al., Posthoc Interpretation via Quantization, arXiv 2303.12659: one part of the codebook a class.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Codes chosen for B feature maps.
+
+    straight_through: [B, D, h, w] the codes, with the gradient of a decoder handed to the encoder unchanged.
+    codes: [B, D, h, w] the same values, with their gradient to the codebook. indices: [B, h, w] its rows.
+    """
+
+    straight_through: Tensor
+    codes: Tensor
+    indices: Tensor
+
+
+class ClassCodebook(nn.Module):
+    """K code vectors of which every class owns a part of its own, in training as in evaluation.
+
+    Code k belongs to class floor(k x num_classes / K): contiguous parts whose sizes differ by one at most.
+
+    Arguments
+    ---------
+    num_codes: K. dim: D, length of a code. num_classes: of the classifier that is explained.
+
+    Raises UsageError when K is smaller than num_classes, since a class would have no code.
+    """
+
+    def __init__(self, num_codes: int, dim: int, num_classes: int):
+        super().__init__()
+        if num_codes < num_classes:
+            raise UsageError(
+                f"num_codes={num_codes} leaves some of the {num_classes} classes without a code: use "
+                f"{num_classes} or more"
+            )
+        self.embedding = nn.Embedding(num_codes, dim)
+        nn.init.uniform_(self.embedding.weight, -1 / num_codes, 1 / num_codes)
+        owner = torch.arange(num_codes) * num_classes // num_codes
+        self.register_buffer("owner", owner, persistent=False)  # [K] class of each code
+
+    def forward(self, encoded: Tensor, target: Tensor) -> Quantized:
+        """Replace each vector of encoded [B, D, h, w] by the nearest code (L2) of its clip's target [B]."""
+        weight = self.embedding.weight
+        encoded = encoded.to(weight.dtype)
+        with torch.no_grad(), torch.autocast(encoded.device.type, enabled=False):
+            # |z - e|^2 without |z|^2, which is the same for every code
+            distance = weight.square().sum(dim=1) - 2 * encoded.movedim(1, -1) @ weight.T  # [B, h, w, K]
+            foreign = self.owner != target[:, None]  # [B, K]
+            indices = distance.masked_fill(foreign[:, None, None], torch.inf).argmin(dim=-1)
+        codes = self.embedding(indices).movedim(-1, 1)
+        return Quantized(codes.detach() + (encoded - encoded.detach()), codes, indices)
