@@ -104,7 +104,8 @@ def open_run(recipe: Recipe, folder: Path) -> tuple[TrainLogger, ...]:
 
 
 def training_part(text: str) -> str:
-    """A resolved recipe without the top-level keys that leave the trained weights alone."""
+    """A resolved recipe without blank lines, comments and the top-level keys that leave the trained weights alone."""
+    text = re.sub(r"^\s*(#.*)?\n", "", text, flags=re.MULTILINE)
     blocks = re.split(r"^(?=[A-Za-z_])", text, flags=re.MULTILINE)
     return "".join(block for block in blocks if block.partition(":")[0] not in UNTRAINED_KEYS)
 
