@@ -34,7 +34,8 @@ def load_backbone(
 
     weights: hub name, local folder with config.json, or None. drop: the network's own regularisation rate.
     Returns the network and where its weights came from. Raises UsageError for an unknown size, weights that cannot
-    be found, or weights that leave a parameter of the network unset.
+    be found, or weights that leave a parameter of the network unset, its pooler excepted: no backbone here uses it,
+    and image classifiers on the hub are stored without.
     """
     if size not in sizes:
         raise UsageError(f"size={size!r} is not one of {', '.join(sizes)}")
@@ -48,7 +49,8 @@ def load_backbone(
             f"weights={weights!r} could not be loaded as size {size!r} ({str(error).splitlines()[0]}): give a hub "
             "name, a local folder that holds config.json and the weights, or null to train from scratch"
         ) from error
-    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    missing += sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         raise UsageError(f"weights={weights!r} do not fit size {size!r}: {len(missing)} tensors such as {missing[0]}")
     return model, str(weights)
