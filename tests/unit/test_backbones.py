@@ -1,0 +1,300 @@
+"""FocalNet, ViT and CNN14: sizes, features, hooks, and weights from elsewhere."""
+
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.lobes.models.Cnn14 import Cnn14
+from speechbrain.lobes.models.ECAPA_TDNN import Classifier
+from torch import nn
+from transformers import (
+    FocalNetBackbone,
+    FocalNetConfig,
+    FocalNetForImageClassification,
+    ViTForImageClassification,
+    ViTModel,
+)
+
+from models.adapters import MelAdapter
+from models.classifier import AudioClassifier, CosineHead
+from models.cnn14 import CNN14
+from models.errors import UsageError
+from models.focalnet import SIZES as FOCALNET_SIZES
+from models.focalnet import FocalNet
+from models.frontend import FrontEnd
+from models.pretrained import load_speechbrain, read_checkpoint
+from models.vit import SIZES as VIT_SIZES
+from models.vit import ViT
+
+CLASSIFIERS = Path(__file__).parents[2] / "hparams" / "classifiers"
+
+
+def millions(module: nn.Module) -> float:
+    return sum(parameter.numel() for parameter in module.parameters()) / 1e6
+
+
+def shapes(maps) -> list[tuple[int, ...]]:
+    return [tuple(one.shape[1:]) for one in maps]
+
+
+@pytest.fixture(scope="module")
+def full_cnn14() -> AudioClassifier:
+    with (CLASSIFIERS / "cnn14.yaml").open() as stream:
+        return load_hyperpyyaml(stream)["classifier"]
+
+
+@pytest.mark.parametrize("name, expected", [("focalnet", 87.3), ("vit", 86.5)])
+def test_parameters_with_50_classes_are_the_papers(name, expected):
+    with torch.device("meta"), (CLASSIFIERS / f"{name}.yaml").open() as stream:
+        assert millions(load_hyperpyyaml(stream)["classifier"]) == pytest.approx(expected, abs=0.05)
+
+
+def test_parameters_of_cnn14_with_50_classes(full_cnn14):
+    assert millions(full_cnn14) == pytest.approx(75.6, abs=0.05)
+
+
+def test_named_sizes_are_as_large_as_documented():
+    with torch.device("meta"):
+        focalnets = {size: millions(FocalNet(size)) for size in FOCALNET_SIZES}
+        vits = {size: millions(ViT(size)) for size in VIT_SIZES}
+    assert focalnets == {
+        "nano": pytest.approx(0.8, abs=0.05),
+        "mini": pytest.approx(7, abs=0.5),
+        "tiny": pytest.approx(28, abs=0.5),
+        "small": pytest.approx(49, abs=0.5),
+        "base": pytest.approx(87, abs=0.5),
+    }
+    assert vits == {
+        "nano": pytest.approx(0.2, abs=0.1),
+        "tiny": pytest.approx(5.6, abs=0.05),
+        "small": pytest.approx(22, abs=0.5),
+        "base": pytest.approx(86, abs=0.5),
+    }
+
+
+def test_features_of_focalnet():
+    network = FocalNet("nano").eval()
+    features = network(torch.randn(2, 3, 224, 224))
+    assert features.embedding.shape == (2, network.embedding_size) == (2, 192)
+    assert shapes(features.maps) == [(48, 28, 28), (96, 14, 14), (192, 7, 7), (192, 7, 7)]
+    assert features.saliency.shape == (2, 1, 7, 7) and features.saliency.min() >= 0
+    torch.testing.assert_close(features.embedding, features.maps[-1].mean(dim=(2, 3)))
+    assert network.provenance == "from scratch"
+
+
+def test_features_of_vit():
+    network = ViT("nano").eval()
+    image = torch.randn(2, 3, 224, 224)
+    features = network(image)
+    tokens = network.model(image).last_hidden_state
+    assert shapes(features.maps) == [(48, 14, 14)] * 4 and network.embedding_size == 48
+    assert features.saliency.shape == (2, 1, 14, 14) and features.saliency.min() >= 0
+    assert features.saliency.sum() <= 2  # the class token attends to itself as well
+    torch.testing.assert_close(features.embedding, tokens.mean(dim=1))
+
+
+def test_maps_of_vit_are_its_layers_without_the_class_token():
+    network = ViT("tiny").eval()
+    image = torch.randn(1, 3, 224, 224)
+    hidden = network.model(image, output_hidden_states=True).hidden_states
+    for found, layer in zip(network(image).maps, (3, 6, 9, 12), strict=True):
+        torch.testing.assert_close(found[0, :, 2, 5], hidden[layer][0, 1 + 2 * 14 + 5])
+
+
+def test_features_of_cnn14():
+    network = CNN14(width=1 / 16).eval()
+    features = network(torch.randn(2, 431, 80))
+    assert features.embedding.shape == (2, network.embedding_size) == (2, 128)
+    assert shapes(features.maps) == [(16, 53, 10), (32, 26, 5), (64, 13, 2), (128, 13, 2)]
+    assert features.saliency is None
+    last = features.maps[-1].mean(dim=3)  # maximum over time plus mean over time, as PANNs pools
+    torch.testing.assert_close(features.embedding, last.amax(dim=2) + last.mean(dim=2))
+
+
+def test_rows_of_maps_are_time_and_columns_frequency(classifier):
+    spectrogram = classifier.eval().frontend.analyze(0.1 * torch.randn(1, 80000))
+    log_magnitude = spectrogram.log_magnitude.requires_grad_()
+    last_and_lowest = classifier(spectrogram).features.maps[0][0, :, -1, 0]
+    (gradient,) = torch.autograd.grad(last_and_lowest.square().sum(), log_magnitude)
+    low, high = gradient[0].abs().split([256, 257], dim=1)
+    parts = {
+        (time, band): plane[rows].mean()
+        for time, rows in (("early", slice(0, 215)), ("late", slice(215, 431)))
+        for band, plane in (("low", low), ("high", high))
+    }
+    assert max(parts, key=parts.get) == ("late", "low")
+
+
+@pytest.mark.parametrize("name", ["focalnet", "vit"])
+def test_hooks_are_gone_after_a_pass_and_after_a_failure(name, request):
+    network = request.getfixturevalue(name).backbone
+    listened = [
+        module for key, module in network.named_modules() if key.endswith(("projection_context", "q_proj", "k_proj"))
+    ]
+    assert len(listened) == {"focalnet": 5, "vit": 8}[name]
+    network(torch.zeros(1, 3, 224, 224))
+    assert not any(module._forward_hooks for module in listened)
+    with pytest.raises((ValueError, RuntimeError)):
+        network(torch.zeros(1, 2, 64, 64))
+    assert not any(module._forward_hooks for module in listened)
+
+
+@pytest.mark.parametrize(
+    "build, sentence",
+    [
+        (lambda: FocalNet("huge"), "size='huge' is not one of nano, mini, tiny, small, base"),
+        (lambda: ViT("mini"), "size='mini' is not one of nano, tiny, small, base"),
+        (lambda: CNN14(width=0.001), r"width=0\.001 leaves CNN14's first block without channels"),
+    ],
+)
+def test_an_unknown_size_is_told(build, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        build()
+
+
+@pytest.mark.parametrize(
+    "backbone, with_head", [(FocalNet, FocalNetForImageClassification), (ViT, ViTForImageClassification)]
+)
+def test_weights_come_from_a_local_folder(tmp_path, backbone, with_head):
+    stored = backbone("nano")
+    stored.model.save_pretrained(tmp_path / "backbone")
+    loaded = backbone("nano", weights=str(tmp_path / "backbone"))
+    assert loaded.provenance == str(tmp_path / "backbone")
+    assert loaded.state_dict().keys() == stored.state_dict().keys()
+    assert all(torch.equal(value, stored.state_dict()[key]) for key, value in loaded.state_dict().items())
+
+    # Hubs hold image classifiers: other heads, and no pooler, which no backbone here uses.
+    image_classifier = with_head(stored.model.config).eval()
+    image_classifier.save_pretrained(tmp_path / "classifier")
+    loaded = backbone("nano", weights=str(tmp_path / "classifier")).eval()
+    image = torch.randn(1, 3, 224, 224)
+    hidden = image_classifier.base_model(image).last_hidden_state.mean(dim=1)
+    if backbone is ViT:
+        torch.testing.assert_close(loaded(image).embedding, hidden)
+    else:
+        last = image_classifier.base_model.encoder.state_dict()
+        assert all(torch.equal(value, last[key]) for key, value in loaded.model.focalnet.encoder.state_dict().items())
+
+
+def test_weights_that_are_missing_or_do_not_fit_are_told(tmp_path):
+    absent = str(tmp_path / "absent")
+    with pytest.raises(UsageError, match=f"weights={absent!r} could not be loaded as size 'nano'.*give a hub name"):
+        ViT("nano", weights=absent)
+    with pytest.raises(UsageError, match="could not be loaded as size 'nano'"):
+        FocalNet("nano", weights=str(tmp_path))
+    FocalNet("nano").model.save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="could not be loaded as size 'mini'"):
+        FocalNet("mini", weights=str(tmp_path))
+    shallow = FocalNetConfig(**(FocalNet("nano").model.config.to_dict() | {"depths": [1, 1, 1, 1]}))
+    FocalNetBackbone(shallow).save_pretrained(tmp_path / "shallow")
+    with pytest.raises(UsageError, match=r"do not fit size 'nano': \d+ tensors such as .*stages\.2\.layers\.1"):
+        FocalNet("nano", weights=str(tmp_path / "shallow"))
+
+
+# What the ViT modules of transformers 4, and so the published checkpoints, were called.
+OLD_VIT_NAMES = {
+    r"^layers\.(\d+)\.attention\.q_proj\.": r"encoder.layer.\1.attention.attention.query.",
+    r"^layers\.(\d+)\.attention\.k_proj\.": r"encoder.layer.\1.attention.attention.key.",
+    r"^layers\.(\d+)\.attention\.v_proj\.": r"encoder.layer.\1.attention.attention.value.",
+    r"^layers\.(\d+)\.attention\.o_proj\.": r"encoder.layer.\1.attention.output.dense.",
+    r"^layers\.(\d+)\.mlp\.fc1\.": r"encoder.layer.\1.intermediate.dense.",
+    r"^layers\.(\d+)\.mlp\.fc2\.": r"encoder.layer.\1.output.dense.",
+    r"^layers\.(\d+)\.": r"encoder.layer.\1.",
+}
+
+
+def old_name(key: str) -> str:
+    for new, old in OLD_VIT_NAMES.items():
+        key = re.sub(new, old, key)
+    return key
+
+
+def published(folder: Path, embedding_model: nn.Module, classifier: nn.Module, rename=str) -> None:
+    state = {rename(key): value for key, value in embedding_model.state_dict().items()}
+    torch.save(state, folder / "embedding_model.ckpt")
+    torch.save(classifier.state_dict(), folder / "classifier.ckpt")
+
+
+def cosines(classifier: AudioClassifier, spectrogram) -> torch.Tensor:
+    return classifier.eval()(spectrogram).logits / classifier.head.scale
+
+
+@torch.no_grad()
+def test_speechbrains_focalnet_checkpoint_loads(focalnet, tmp_path):
+    settings = focalnet.backbone.model.config.to_dict() | {"out_features": ["stage4"], "out_indices": None}
+    config = FocalNetConfig(**settings)
+    stock, head = FocalNetBackbone(config).eval(), Classifier(192, lin_blocks=1, out_neurons=5).eval()
+    published(tmp_path, stock, head)
+    load_speechbrain(focalnet, tmp_path)
+    spectrogram = focalnet.frontend.analyze(torch.randn(2, 16000))
+    hidden = stock(focalnet.adapter(spectrogram)).feature_maps[-1].mean(dim=(2, 3))
+    torch.testing.assert_close(cosines(focalnet, spectrogram), head(hidden.unsqueeze(1)).squeeze(1), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_speechbrains_vit_checkpoint_loads_under_its_old_names(vit, tmp_path):
+    stock, head = ViTModel(vit.backbone.model.config).eval(), Classifier(48, lin_blocks=1, out_neurons=5).eval()
+    published(tmp_path, stock, head, old_name)
+    names = torch.load(tmp_path / "embedding_model.ckpt", weights_only=True).keys()
+    assert "encoder.layer.0.attention.attention.query.weight" in names
+    assert "encoder.layer.3.layernorm_before.bias" in names and not any(
+        "proj." in one for one in names if "layer" in one
+    )
+    load_speechbrain(vit, tmp_path)
+    spectrogram = vit.frontend.analyze(torch.randn(2, 16000))
+    hidden = stock(vit.adapter(spectrogram)).last_hidden_state.mean(dim=1)
+    torch.testing.assert_close(cosines(vit, spectrogram), head(hidden.unsqueeze(1)).squeeze(1), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_speechbrains_cnn14_checkpoint_loads(full_cnn14, tmp_path):
+    stock, head = Cnn14(mel_bins=80, emb_dim=2048).eval(), Classifier(2048, out_neurons=50).eval()
+    published(tmp_path, stock, head)
+    load_speechbrain(full_cnn14, tmp_path)
+    spectrogram = full_cnn14.frontend.analyze(torch.randn(2, 16000))
+    embedding = stock(full_cnn14.adapter(spectrogram))
+    torch.testing.assert_close(cosines(full_cnn14, spectrogram), head(embedding).squeeze(1), atol=1e-5, rtol=0)
+
+
+def test_checkpoints_of_another_network_are_told(focalnet, cnn14, tmp_path):
+    with pytest.raises(UsageError, match=r"no checkpoint .*embedding_model\.ckpt"):
+        load_speechbrain(focalnet, tmp_path)
+    published(tmp_path, cnn14.backbone.model, cnn14.head.classifier)
+    with pytest.raises(UsageError, match=r"embedding_model\.ckpt does not fit this classifier: .*Missing key"):
+        load_speechbrain(focalnet, tmp_path)
+    published(tmp_path, cnn14.backbone.model, focalnet.head.classifier)
+    with pytest.raises(UsageError, match=r"classifier\.ckpt does not fit this classifier"):
+        load_speechbrain(cnn14, tmp_path)
+
+
+class Malicious:
+    def __init__(self, target: Path):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, save):
+    save({"weight": Malicious(tmp_path / "ran")}, tmp_path / "evil.ckpt")
+    with pytest.raises(UsageError, match=r"evil\.ckpt is not a plain state dict of tensors and was not loaded"):
+        read_checkpoint(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], {"weight": 1}, {"model": {"weight": torch.zeros(1)}}])
+def test_what_is_no_state_dict_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(UsageError, match="is not a plain state dict of tensors"):
+        read_checkpoint(tmp_path / "other.ckpt")
+
+
+def test_a_narrow_cnn14_is_the_same_network_with_fewer_channels():
+    narrow, head = CNN14(width=0.25), CosineHead(512, num_classes=50)
+    assert millions(narrow) == pytest.approx(4.7, abs=0.05) and head.classifier.weight.shape == (50, 512)
+    classifier = AudioClassifier(FrontEnd(), MelAdapter(FrontEnd()), narrow, lambda size: CosineHead(size, 50))
+    assert classifier.describe().map_channels == (64, 128, 256, 512)
