@@ -52,7 +52,7 @@ class QuantileMap(Interpreter):
     def __init__(self, info: ClassifierInfo, quantile: float | Sequence[float] = 0.9):
         super().__init__(info)
         self.quantiles = tuple(quantile) if isinstance(quantile, Sequence) else (quantile,)
-        if not self.quantiles or not all(0 <= q <= 1 for q in self.quantiles):
+        if not self.quantiles or not all(isinstance(q, int | float) and 0 <= q <= 1 for q in self.quantiles):
             raise UsageError(f"quantile={quantile!r} must be a number in [0, 1] or a list of them")
 
     @property
@@ -62,7 +62,9 @@ class QuantileMap(Interpreter):
 
     def saliency(self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence) -> Tensor:
         """The map [B, T, F] that is thresholded; subclasses replace this alone."""
-        return resize_map(evidence.features.saliency, *spectrogram.log_magnitude.shape[1:])
+        maps = evidence.features.saliency
+        # A shift moves the quantiles with it, and a constant map survives the rounding of interpolation at 0 only.
+        return resize_map(maps - maps.amin(dim=(2, 3), keepdim=True), *spectrogram.log_magnitude.shape[1:])
 
     def interpret(self, classifier, spectrogram, evidence):
         return next(self._at((self.headline,), classifier, spectrogram, evidence))
