@@ -1,0 +1,146 @@
+"""Quantile maps: how much is kept, ties, sweeps, and classifiers without a map."""
+
+import pytest
+import torch
+
+from interpreters.maps import QuantileMap, quantile_thresholds, resize_map
+from models.classifier import ClassifierInfo, Evidence, Features
+from models.errors import UsageError
+from models.frontend import Spectrogram
+
+WITH_SALIENCY = ClassifierInfo(3, 16000, 1024, (4,), frozenset({"gradient", "maps", "saliency"}))
+WITHOUT = ClassifierInfo(3, 16000, 1024, (4,), frozenset({"gradient", "maps"}))
+
+
+def sound(clips: int, frames: int, bins: int) -> Spectrogram:
+    log_magnitude = torch.rand(clips, frames, bins)
+    return Spectrogram(log_magnitude, torch.ones_like(log_magnitude, dtype=torch.complex64), 100)
+
+
+def evidence(saliency: torch.Tensor, prediction: int = 1) -> Evidence:
+    logits = torch.eye(3)[[prediction] * len(saliency)]
+    return Evidence(logits, Features(logits, (), saliency))
+
+
+def masks(interpreter: QuantileMap, saliency: torch.Tensor, frames: int, bins: int) -> list[torch.Tensor]:
+    spectrogram = sound(len(saliency), frames, bins)
+    return [one.saliency for one in interpreter.sweep(None, spectrogram, evidence(saliency))]
+
+
+def test_a_mask_by_hand():
+    saliency = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    spectrogram = sound(1, 2, 2)
+    # The median of 1 to 4 is 2.5.
+    answer = QuantileMap(WITH_SALIENCY, 0.5).interpret(None, spectrogram, evidence(saliency, prediction=2))
+    assert answer.saliency.tolist() == [[[0, 0], [1, 1]]] and answer.target.tolist() == [2]
+    assert torch.equal(answer.relevant.log_magnitude, spectrogram.log_magnitude * answer.saliency)
+    assert torch.equal(answer.residual.log_magnitude, spectrogram.log_magnitude * (1 - answer.saliency))
+    assert answer.relevant.stft is answer.residual.stft is spectrogram.stft
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.1, 0.5, 0.9, 0.99, 1.0])
+def test_about_1_minus_q_is_kept_of_every_clip(quantile):
+    saliency = torch.rand(3, 1, 7, 7) * torch.tensor([1.0, 10.0, 1e-3]).view(3, 1, 1, 1)
+    (mask,) = masks(QuantileMap(WITH_SALIENCY, quantile), saliency, 431, 513)
+    assert mask.shape == (3, 431, 513) and mask.dtype == torch.float32
+    assert set(mask.unique().tolist()) <= {0.0, 1.0}
+    # Edges of the resized map are flat, so a few thousand bins of the 221103 tie.
+    kept = mask.mean(dim=(1, 2))
+    assert kept.min() >= 1 - quantile - 1e-5 and kept.max() <= 1 - quantile + 0.02
+
+
+def test_a_constant_map_is_kept_whole():
+    for value in (0.0, 0.37, 5e6):
+        for mask in masks(QuantileMap(WITH_SALIENCY, [0.0, 0.5, 0.9, 1.0]), torch.full((2, 1, 3, 3), value), 10, 12):
+            assert mask.min() == 1
+
+
+def test_bins_that_tie_with_the_threshold_are_kept():
+    saliency = torch.tensor([[[[0.0, 1.0, 1.0, 1.0, 2.0]]]])
+    kept = [int(one.sum()) for one in masks(QuantileMap(WITH_SALIENCY, [0.0, 0.25, 0.5, 0.75, 1.0]), saliency, 1, 5)]
+    assert kept == [5, 4, 4, 4, 1]
+
+
+def test_a_sweep_is_the_single_runs_to_the_bit():
+    quantiles = [0.95, 0.5, 0.9, 0.0]
+    saliency, spectrogram = torch.rand(2, 1, 7, 7), sound(2, 87, 513)
+    swept = list(QuantileMap(WITH_SALIENCY, quantiles).sweep(None, spectrogram, evidence(saliency)))
+    assert len(swept) == 4
+    for quantile, one in zip(quantiles, swept, strict=True):
+        alone = QuantileMap(WITH_SALIENCY, quantile).interpret(None, spectrogram, evidence(saliency))
+        assert torch.equal(one.saliency, alone.saliency)
+        assert torch.equal(one.relevant.log_magnitude, alone.relevant.log_magnitude)
+        assert torch.equal(one.residual.log_magnitude, alone.residual.log_magnitude)
+
+
+def test_a_clip_has_the_same_mask_alone_and_in_a_batch():
+    saliency = torch.rand(3, 1, 7, 7)
+    interpreter = QuantileMap(WITH_SALIENCY)
+    together = masks(interpreter, saliency, 87, 513)[0]
+    for clip in range(3):
+        assert torch.equal(masks(interpreter, saliency[clip : clip + 1], 87, 513)[0][0], together[clip])
+
+
+@pytest.mark.parametrize(
+    "given, quantiles, headline",
+    [
+        (0.9, (0.9,), 0.9),
+        (0.7, (0.7,), 0.7),
+        ([0.5, 0.9], (0.5, 0.9), 0.9),
+        ([0.6, 0.5], (0.6, 0.5), 0.6),
+        (1, (1,), 1),
+    ],
+)
+def test_the_paper_s_quantile_is_the_headline_where_it_is_asked_for(given, quantiles, headline):
+    interpreter = QuantileMap(WITH_SALIENCY, given)
+    assert (interpreter.quantiles, interpreter.headline) == (quantiles, headline)
+    saliency, spectrogram = torch.rand(1, 1, 7, 7), sound(1, 20, 30)
+    answer = interpreter.interpret(None, spectrogram, evidence(saliency))
+    swept = list(interpreter.sweep(None, spectrogram, evidence(saliency)))
+    assert torch.equal(answer.saliency, swept[quantiles.index(headline)].saliency)
+
+
+def test_a_map_grows_bilinearly_to_the_plane():
+    maps = torch.tensor([[[[0.0, 4.0]]]])  # one frame, two bins
+    assert resize_map(maps, 2, 4).tolist() == [[[0.0, 1.0, 3.0, 4.0]] * 2]
+    assert resize_map(maps.bfloat16(), 2, 4).dtype == torch.float32
+
+
+def test_thresholds_by_hand():
+    maps = torch.tensor([[[4.0, 1.0], [3.0, 2.0]], [[10.0, 10.0], [10.0, 20.0]]])
+    thresholds = quantile_thresholds(maps, [0.0, 0.5, 0.9, 1.0])
+    torch.testing.assert_close(thresholds, torch.tensor([[1.0, 10.0], [2.5, 10.0], [3.7, 17.0], [4.0, 20.0]]))
+
+
+@pytest.mark.parametrize("quantile", [-0.1, 1.1, [], [0.5, 2], float("nan"), "0.9", None, [0.5, "x"]])
+def test_quantiles_outside_0_to_1_are_told(quantile):
+    with pytest.raises(UsageError, match=r"quantile=.* must be a number in \[0, 1\] or a list of them"):
+        QuantileMap(WITH_SALIENCY, quantile)
+
+
+def test_a_classifier_without_a_map_is_told(cnn14):
+    sentence = (
+        "QuantileMap needs saliency of a classifier, and this one has no saliency: choose another classifier or "
+        "interpreter"
+    )
+    for info in (WITHOUT, cnn14.describe()):
+        with pytest.raises(UsageError, match=sentence):
+            QuantileMap(info)
+
+
+@pytest.mark.parametrize("name", ["focalnet", "vit"])
+@pytest.mark.parametrize("seconds", [1.0, 1.37, 5.0])
+def test_real_maps_at_any_length(name, seconds, request):
+    classifier = request.getfixturevalue(name).freeze()
+    spectrogram = classifier.frontend.analyze(torch.randn(1, round(16000 * seconds)))
+    interpreter = QuantileMap(classifier.describe(), [0.5, 0.9])
+    found = list(interpreter.sweep(classifier, spectrogram, classifier(spectrogram)))
+    assert [one.saliency.shape for one in found] == [spectrogram.log_magnitude.shape] * 2
+    assert [one.saliency.mean().item() for one in found] == [pytest.approx(0.5, abs=0.02), pytest.approx(0.1, abs=0.02)]
+
+
+def test_it_has_no_loss():
+    interpreter = QuantileMap(WITH_SALIENCY)
+    assert not interpreter.trainable and not list(interpreter.parameters())
+    with pytest.raises(TypeError, match="QuantileMap is not trainable and has no loss"):
+        interpreter.loss(None, sound(1, 2, 2), evidence(torch.rand(1, 1, 2, 2)))
