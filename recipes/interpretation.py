@@ -42,11 +42,9 @@ class InterpreterBrain(RecipeBrain):
         """What the stages need; noise: what each of them mixes into its clips."""
         self.classifier, self.interpreter, self.noise = subject.classifier, interpreter, noise
         self.logit_scale = subject.offers.logit_scale
-        self.epoch = 0
 
     def on_stage_start(self, stage, epoch=None):
         super().on_stage_start(stage, epoch)
-        self.epoch = epoch if stage == sb.Stage.TRAIN else 0
         self.tables: list[ClipTable] = []
         self.terms: dict[str, list[float]] = {}
 

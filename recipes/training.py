@@ -134,40 +134,16 @@ def run_options(settings: Settings) -> dict:
     return {key: settings[key] for key in RUN_KEYS if key in settings}
 
 
-@sb.utils.checkpoints.register_checkpoint_hooks
-class EpochRandomness:
-    """Every random draw of an epoch follows from (seed, epoch), so a resumed run repeats the undisturbed one.
+def seed_step(seed: int, epoch: int, step: int) -> None:
+    """Make every random draw of a training step follow from these three, so that a resumed run repeats it exactly.
 
-    A checkpoint inside an epoch also keeps the generators' states, which `start` puts back once.
+    Seeds python, numpy and torch, because SpeechBrain's augmentations draw from all of them. A checkpoint of the
+    generators' states would not do: every iterator over a loader draws from torch before the first batch.
     """
-
-    def __init__(self, seed: int):
-        self.seed = seed
-        self.epoch = 0
-        self._pending: dict | None = None
-
-    def start(self, epoch: int) -> None:
-        """Seed python, numpy and torch for this epoch, or continue where a checkpoint inside it left off."""
-        self.epoch = epoch
-        pending, self._pending = self._pending, None
-        mixed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
-        random.seed(mixed)
-        np.random.seed(mixed)  # noqa: NPY002  SpeechBrain's augmentations may draw from numpy's global state
-        torch.manual_seed(mixed)
-        if pending is not None and pending["epoch"] == epoch:
-            torch.set_rng_state(pending["torch"])
-            if torch.cuda.is_available() and pending["cuda"]:
-                torch.cuda.set_rng_state_all(pending["cuda"])
-
-    @sb.utils.checkpoints.mark_as_saver
-    def save(self, path):
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        torch.save({"epoch": self.epoch, "torch": torch.get_rng_state(), "cuda": cuda}, path)
-
-    @sb.utils.checkpoints.mark_as_loader
-    def load(self, path, end_of_epoch=False):
-        del end_of_epoch
-        self._pending = torch.load(path, weights_only=True)
+    mixed = int(np.random.SeedSequence([seed, epoch, step]).generate_state(1)[0])
+    random.seed(mixed)
+    np.random.seed(mixed)  # noqa: NPY002  the global state is what others draw from
+    torch.manual_seed(mixed)
 
 
 @sb.utils.checkpoints.register_checkpoint_hooks
@@ -201,11 +177,10 @@ class RecipeBrain(sb.Brain):
 
     def __init__(self, modules, settings, run_opts, folder, logs=(), optimizer=None, schedule=None):
         self.folder, self.logs, self.schedule = Path(folder), logs, schedule
-        self.randomness, self.stopwatch = EpochRandomness(settings["seed"]), Stopwatch()
+        self.seed, self.epoch, self.stopwatch = settings["seed"], 0, Stopwatch()
         checkpointer = None
         if optimizer is not None:
-            kept = {"randomness": self.randomness, "schedule": schedule} | modules
-            checkpointer = Checkpointer(self.folder / "save", kept)
+            checkpointer = Checkpointer(self.folder / "save", {"schedule": schedule} | modules)
             checkpointer.add_recoverable("stopwatch", self.stopwatch, optional_load=True)
         super().__init__(modules, optimizer, run_options(settings), run_opts, checkpointer)
         self.rates: list[float] = []
@@ -232,8 +207,10 @@ class RecipeBrain(sb.Brain):
         raise NotImplementedError
 
     def on_stage_start(self, stage, epoch=None):
-        if stage == sb.Stage.TRAIN:
-            self.randomness.start(epoch)
+        self.epoch = epoch if stage == sb.Stage.TRAIN else 0
+
+    def on_fit_batch_start(self, batch, should_step):
+        seed_step(self.seed, self.epoch, self.step)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         if should_step:
