@@ -1,0 +1,90 @@
+"""What the recipe tests share: one small synthetic corpus, its cache, and ways to run recipes on it."""
+
+import csv
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recipes.classification import train_classifier
+from recipes.config import load_recipe
+from recipes.interpretation import run_interpreter
+from recipes.synthetic import make_corpus
+
+HPARAMS = Path(__file__).parents[2] / "hparams"
+TINY = Path(__file__).with_name("tiny.yaml")
+# kind: the recipe that trains a small one of it, and what makes it smaller still
+KINDS = {
+    "focalnet": (HPARAMS / "demo_focalnet.yaml", ("--clip_seconds=1.0", "--precision=fp32", "--eval_precision=fp32")),
+    "vit": (HPARAMS / "vit_scratch.yaml", ("--clip_seconds=1.0", "--num_classes=10")),
+    "cnn14": (HPARAMS / "cnn14_scratch.yaml", ("--clip_seconds=1.0", "--num_classes=10", "--width=0.0625")),
+    "mobilenet": (HPARAMS / "mobilenet.yaml", ("--clip_seconds=1.0", "--num_classes=10", "--weights=null")),
+}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """Ten classes of ten clips of one second, in five folds of twenty."""
+    return make_corpus(tmp_path_factory.mktemp("synthetic") / "corpus", clips_per_class=10, seconds=1.0, mixtures=0)
+
+
+@pytest.fixture(scope="session")
+def arguments(corpus, tmp_path_factory) -> Callable[..., list[str]]:
+    """(recipe, output folder, *changes) -> the command line that runs it on the corpus."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def make(recipe: Path, output: Path, *changes: str) -> list[str]:
+        folders = (f"--data_folder={corpus}", f"--cache_folder={cache}", f"--output_folder={output}")
+        return [str(recipe), *folders, "--device=cpu", "--noprogressbar", *changes]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def train(arguments) -> Callable[..., Path]:
+    """(recipe, output folder, *changes) -> the run's folder, as `python train.py` does."""
+    return lambda *given: train_classifier(load_recipe(arguments(*given)))
+
+
+@pytest.fixture(scope="session")
+def interpret(arguments) -> Callable[..., Path]:
+    """(recipe, output folder, *changes) -> the folder written, as `python interpret.py` does."""
+    return lambda *given: run_interpreter(load_recipe(arguments(*given)))
+
+
+@pytest.fixture(scope="session")
+def bundle(train, tmp_path_factory) -> Callable[[str], Path]:
+    """kind (of `KINDS`) -> the bundle of a small classifier trained for two epochs; made once."""
+
+    @functools.cache
+    def make(kind: str) -> Path:
+        recipe, changes = KINDS[kind]
+        return train(recipe, tmp_path_factory.mktemp(kind), "--epochs=2", "--batch_size=10", *changes) / "classifier"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def relabel(corpus, tmp_path_factory) -> Callable[..., Path]:
+    """(change) -> a data folder of the corpus's sounds whose metadata rows went through `change`."""
+
+    def make(change: Callable[[dict], dict]) -> Path:
+        folder = tmp_path_factory.mktemp("relabelled")
+        (folder / "audio").symlink_to(corpus / "audio")
+        (folder / "meta").mkdir()
+        with (corpus / "meta/synthetic.csv").open(newline="") as file:
+            rows = [change(row) for row in csv.DictReader(file)]
+        with (folder / "meta/relabelled.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def three_folds(relabel) -> Path:
+    """The corpus in folds 1, 2 and 3 of 40, 40 and 20 clips."""
+    return relabel(lambda row: row | {"fold": {"4": "1", "5": "2"}.get(row["fold"], row["fold"])})
