@@ -21,7 +21,7 @@ demo: setup
 		--classifier=results/demo_focalnet/1234/classifier --quantile=[0.5,0.7,0.9,0.95]
 
 test: setup lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile
 
 lint: setup
 	$(RUN) -m ruff check .
