@@ -52,21 +52,23 @@ def explain(
     length = min(len(sound), round(clip_seconds * frontend.sample_rate))
     parts: dict[str, list[Tensor]] = {}
     for start in range(0, len(sound), length):
-        window = torch.from_numpy(fit_length(sound[start : start + length], length)).unsqueeze(0).to(device)
+        piece = sound[start : start + length]
+        frames = frontend.num_frames(len(piece))
+        window = torch.from_numpy(fit_length(piece, length)).unsqueeze(0).to(device)
         spectrogram = frontend.analyze(window)
         evidence = classifier(spectrogram)
         found = interpreter.interpret(classifier, spectrogram, evidence)
         pieces = {
             "relevant": frontend.synthesize(found.relevant),
             "residual": frontend.synthesize(found.residual),
-            "log_magnitude": spectrogram.log_magnitude,
-            "saliency": found.saliency,
+            "log_magnitude": spectrogram.log_magnitude[:, :frames],
+            "saliency": found.saliency[:, :frames],
             "probabilities": evidence.probabilities,
             "relevant_probabilities": classifier(found.relevant).probabilities,
             "residual_probabilities": classifier(found.residual).probabilities,
         }
-        for name, piece in pieces.items():
-            parts.setdefault(name, []).append(piece[:1].float().cpu())
+        for name, part in pieces.items():
+            parts.setdefault(name, []).append(part[:1].float().cpu())
     arrays = {name: torch.cat([piece[0] for piece in found]).numpy() for name, found in parts.items()}
     for name in ("probabilities", "relevant_probabilities", "residual_probabilities"):
         arrays[name] = torch.cat(parts[name]).numpy()

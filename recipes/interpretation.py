@@ -8,6 +8,7 @@ import torch
 
 from interpreters.base import Interpreter
 from models.bundle import BundleInfo, save_bundle
+from models.errors import UsageError
 from recipes.config import Recipe, Settings
 from recipes.contamination import Contamination, check_contamination
 from recipes.esc50 import ClipStore, FoldSplit, indices, write_manifest
@@ -142,7 +143,11 @@ def _run_split(
     elif interpreter.trainable:
         if settings["start_from"] is not None:
             start = load_interpreter(Path(settings["start_from"]), subject, command)
-            interpreter.load_state_dict(start.network.state_dict())
+            try:
+                interpreter.load_state_dict(start.network.state_dict())
+            except RuntimeError as error:
+                detail = " ".join(str(error).split())[:200]
+                raise UsageError(f"start_from={settings['start_from']} is of another shape: {detail}") from error
             facts.training["start_from"] = settings["start_from"]
         brain = _trainer(recipe, settings, subject, interpreter, store, split, folder, logs)
         facts.training.update(_fit(brain, settings, store, split), seconds=round(brain.stopwatch.seconds, 1))

@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def write_metrics(path: Path, facts: RunFacts, metrics: dict, seconds: float, sw
 def summarize_folds(runs: list[Path], folder: Path) -> Path:
     """metrics.json of a cross-validation: mean and spread (sample standard deviation) of the folds' metrics."""
     folds = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in runs]
-    names = [name for name in SCORES if all(fold["metrics"].get(name) is not None for fold in folds)]
+    names = _shared([fold["metrics"] for fold in folds])
     values = {name: [fold["metrics"][name] for fold in folds] for name in names}
     summary = folds[0] | {
         "data": {
@@ -130,10 +131,21 @@ def summarize_folds(runs: list[Path], folder: Path) -> Path:
         "spread": {name: statistics.stdev(each) for name, each in values.items()},
         "folds": values,
     }
+    if "sweep" in summary:
+        summary["sweep"] = [
+            {"quantile": rows[0]["quantile"]}
+            | {name: statistics.fmean(row[name] for row in rows) for name in _shared(rows)}
+            for rows in zip(*(fold["sweep"] for fold in folds), strict=True)
+        ]
     write_atomically(folder / "metrics.json", (json.dumps(summary, indent=2) + "\n").encode())
     for name in names:
         print(f"{name}: {summary['metrics'][name]:.4f} +- {summary['spread'][name]:.4f} over {len(folds)} folds")
     return folder
+
+
+def _shared(rows: Sequence[dict]) -> list[str]:
+    """The scores that every row has a number for."""
+    return [name for name in SCORES if all(row.get(name) is not None for row in rows)]
 
 
 def write_confusion(folder: Path, table: ClipTable, class_names: tuple[str, ...]) -> None:

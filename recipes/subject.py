@@ -1,5 +1,6 @@
 """The classifier under explanation, and the interpreter trained for it, from their bundles."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,9 +36,13 @@ def find_classifier(path: str | Path) -> BundleInfo:
     """The facts of a classifier bundle. Raises UsageError that says which command makes a missing one."""
     path = Path(path)
     if not (path / "bundle.json").is_file():
+        run, folds = path.parent, ""
+        if re.fullmatch(r"fold\d+", run.name):
+            run, folds = run.parent, " --folds=all"
+        recipe = f"hparams/{run.parent.name or 'focalnet'}.yaml"
         raise UsageError(
-            f"no trained classifier at {path}: make one with `python train.py hparams/{path.parent.parent.name}.yaml "
-            "--data_folder=path/to/ESC-50`, or pass --classifier=path/to/a/classifier"
+            f"no trained classifier at {path}: make one with `python train.py {recipe} "
+            f"--data_folder=path/to/ESC-50{folds}`, or pass --classifier=path/to/a/classifier"
         )
     return read_info(path, "classifier")
 
