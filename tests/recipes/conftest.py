@@ -16,10 +16,10 @@ HPARAMS = Path(__file__).parents[2] / "hparams"
 TINY = Path(__file__).with_name("tiny.yaml")
 # kind: the recipe that trains a small one of it, and what makes it smaller still
 KINDS = {
-    "focalnet": (HPARAMS / "demo_focalnet.yaml", ("--clip_seconds=1.0", "--precision=fp32", "--eval_precision=fp32")),
-    "vit": (HPARAMS / "vit_scratch.yaml", ("--clip_seconds=1.0", "--num_classes=10")),
-    "cnn14": (HPARAMS / "cnn14_scratch.yaml", ("--clip_seconds=1.0", "--num_classes=10", "--width=0.0625")),
-    "mobilenet": (HPARAMS / "mobilenet.yaml", ("--clip_seconds=1.0", "--num_classes=10", "--weights=null")),
+    "focalnet": ("demo_focalnet.yaml", ("--epochs=6",)),
+    "vit": ("vit_scratch.yaml", ("--epochs=1",)),
+    "cnn14": ("cnn14_scratch.yaml", ("--epochs=4", "--width=0.0625")),
+    "mobilenet": ("mobilenet.yaml", ("--epochs=1", "--weights=null")),
 }
 
 
@@ -55,12 +55,13 @@ def interpret(arguments) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def bundle(train, tmp_path_factory) -> Callable[[str], Path]:
-    """kind (of `KINDS`) -> the bundle of a small classifier trained for two epochs; made once."""
+    """kind (of `KINDS`) -> the bundle of a small classifier trained for a moment; made once."""
+    common = ("--clip_seconds=1.0", "--num_classes=10", "--batch_size=10", "--precision=fp32", "--eval_precision=fp32")
 
     @functools.cache
     def make(kind: str) -> Path:
         recipe, changes = KINDS[kind]
-        return train(recipe, tmp_path_factory.mktemp(kind), "--epochs=2", "--batch_size=10", *changes) / "classifier"
+        return train(HPARAMS / recipe, tmp_path_factory.mktemp(kind), *common, *changes) / "classifier"
 
     return make
 

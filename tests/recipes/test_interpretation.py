@@ -1,0 +1,453 @@
+"""Interpreting a classifier: scores by construction, sweeps, trained interpreters, single files, what is refused."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import speechbrain as sb
+import torch
+from conftest import HPARAMS, TINY
+from safetensors.torch import load_file
+
+from interpreters.maps import QuantileMap
+from models.bundle import load_bundle, read_info, save_bundle
+from models.classifier import AudioClassifier
+from models.errors import UsageError
+from recipes import interpretation
+from recipes.config import load_recipe
+from recipes.esc50 import fold_split
+from recipes.explain import explain
+from recipes.interpretation import InterpreterBrain
+from recipes.subject import check_data, find_classifier, load_interpreter, load_subject
+from recipes.training import open_store
+
+MODULATION, LMAC = HPARAMS / "modulation.yaml", HPARAMS / "lmac.yaml"
+QUANTILES = (0.2, 0.5, 0.9)
+SHORT = ("--epochs=1", "--batch_size=10", "--precision=fp32")
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def refusal(call, *given) -> str:
+    with pytest.raises(UsageError) as caught:
+        call(*given)
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def focalnet(bundle) -> str:
+    return f"--classifier={bundle('focalnet')}"
+
+
+@pytest.fixture(scope="module")
+def cnn14(bundle) -> str:
+    return f"--classifier={bundle('cnn14')}"
+
+
+@pytest.fixture(scope="module")
+def sweep(interpret, focalnet, tmp_path_factory) -> Path:
+    """The modulation map at three quantiles, with a report of two clips."""
+    return interpret(
+        MODULATION, tmp_path_factory.mktemp("sweep"), focalnet, f"--quantile={list(QUANTILES)}", "--report_clips=2"
+    )
+
+
+@pytest.fixture(scope="module")
+def lmac(interpret, cnn14, tmp_path_factory) -> Path:
+    """L-MAC trained for an epoch on a CNN14, scored on clean clips and on mixtures."""
+    return interpret(
+        LMAC, tmp_path_factory.mktemp("lmac"), cnn14, "--contamination=[clean,mixture]", "--report_clips=1", *SHORT
+    )
+
+
+# a sweep and its scores
+
+
+def test_a_sweep_equals_runs_with_one_quantile_each(sweep, interpret, focalnet, tmp_path):
+    rows = metrics(sweep)["sweep"]
+    assert [row["quantile"] for row in rows] == list(QUANTILES)
+    for row in rows:
+        single = interpret(
+            MODULATION, tmp_path / str(row["quantile"]), focalnet, f"--quantile={row['quantile']}", "--report_clips=0"
+        )
+        assert metrics(single)["metrics"] == pytest.approx(
+            {name: value for name, value in row.items() if name != "quantile"}, abs=1e-6
+        )
+
+
+def test_the_headline_of_a_sweep_is_the_papers_quantile(sweep):
+    found = metrics(sweep)
+    row = next(row for row in found["sweep"] if row["quantile"] == 0.9)
+    assert found["interpreter"]["quantile"] == 0.9
+    assert found["metrics"] == {name: value for name, value in row.items() if name != "quantile"}
+    kept = [float(one["kept"]) for one in table(sweep / "clips.csv")]
+    assert sum(kept) / len(kept) == pytest.approx(found["metrics"]["kept"], abs=1e-5)
+    assert all(share >= 0.1 for share in kept)
+
+
+def test_a_sweep_of_q_quantiles_costs_1_plus_2_q_classifier_passes_a_clip(interpret, focalnet, tmp_path, monkeypatch):
+    forward, passes = AudioClassifier.forward, []
+
+    def counted(self, spectrogram):
+        passes.append(len(spectrogram))
+        return forward(self, spectrogram)
+
+    monkeypatch.setattr(AudioClassifier, "forward", counted)
+    interpret(MODULATION, tmp_path, focalnet, f"--quantile={list(QUANTILES)}", "--report_clips=0")
+    # the first pass is the description's second of silence
+    assert passes[0] == 1
+    assert sum(passes[1:]) == 20 * (1 + 2 * len(QUANTILES))
+
+
+def test_a_mask_that_keeps_everything_scores_as_the_definitions_say(interpret, focalnet, tmp_path):
+    run = interpret(MODULATION, tmp_path, focalnet, "--quantile=0.0", "--report_clips=0")
+    found = metrics(run)["metrics"]
+    assert (found["fid_i"], found["ai"], found["ad"], found["ag"], found["kept"]) == (1, 0, 0, 0, 1)
+    assert found["sps"] == pytest.approx(0, abs=1e-6)
+    # the entropy of an even mask over 87 frames of 513 bins
+    assert found["comp"] == pytest.approx(math.log(87 * 513))
+    # what is left of every clip is silence, so FA is p(c) on the clip less p(c) on silence
+    subject = load_subject(focalnet.partition("=")[2], "cpu")
+    frontend = subject.classifier.frontend
+    silence = subject.classifier(frontend.analyze(torch.zeros(1, 16000))).probabilities[0]
+    for row in table(run / "clips.csv"):
+        of_silence = silence[subject.info.class_names.index(row["prediction"])].item()
+        assert float(row["fa"]) == pytest.approx(float(row["probability"]) - of_silence, abs=1e-5)
+
+
+def test_metrics_json_keeps_the_contract(sweep, lmac, bundle):
+    for folder in (sweep, lmac):
+        found = metrics(folder)
+        assert found.keys() - {"sweep"} == {
+            "experiment", "classifier", "interpreter", "data", "seed", "commit", "config_sha256", "device", "torch",
+            "seconds", "training", "metrics",
+        }  # fmt: skip
+        assert found["metrics"].keys() == {
+            "acc", "fid_i", "fa", "fa_raw_cosine", "ai", "ad", "ag", "sps", "comp", "kept"
+        }  # fmt: skip
+        assert found["data"]["clips"] == len(table(folder / "clips.csv")) == 20
+        assert found["data"]["contamination"] == "clean"
+    assert metrics(sweep)["interpreter"] == {
+        "recipe": "modulation", "class": "QuantileMap", "parameters": 0, "quantile": 0.9
+    }  # fmt: skip
+    classifier = metrics(sweep)["classifier"]
+    assert classifier["path"] == str(bundle("focalnet"))
+    assert classifier["sha256"] == read_info(bundle("focalnet"), "classifier").sha256["weights.safetensors"]
+    assert "sweep" not in metrics(lmac)
+    assert metrics(lmac)["training"].keys() >= {"epoch", "valid_loss", "epochs", "seconds"}
+
+
+def test_accuracy_is_the_classifiers_own(sweep, bundle):
+    own = json.loads((bundle("focalnet").parent / "metrics.json").read_text())["metrics"]["acc"]
+    assert metrics(sweep)["metrics"]["acc"] == pytest.approx(own)
+
+
+def test_a_report_holds_clips_a_mixture_and_the_trade_off(sweep, lmac):
+    page = (sweep / "report.html").read_text()
+    assert page.count("<article>") == 3
+    assert page.count("<audio") == 3 + 3 + 4
+    assert "svg+xml" in page
+    assert (sweep / "tradeoff.png").is_file()
+    ids = [row["id"] for row in table(sweep / "clips.csv")]
+    sounds = {path.name for path in (sweep / "media").glob("*.wav")}
+    assert sounds == {
+        *(f"{one}_{part}.wav" for one in (ids[0], ids[-1]) for part in ("input", "relevant", "residual")),
+        *(f"mixture_{part}.wav" for part in ("first", "second", "mixture", "interpretation")),
+    }
+    assert all(soundfile.info(path).channels == 1 for path in (sweep / "media").glob("*.wav"))
+    assert not (lmac / "tradeoff.png").exists()
+
+
+# contamination
+
+
+def test_a_contamination_is_scored_in_a_folder_of_its_own(lmac, corpus):
+    found = metrics(lmac / "mixture")
+    assert found["data"]["contamination"]["kind"] == "mixture"
+    assert found["data"]["contamination"]["snr_db"] == pytest.approx(20 * math.log10(4))
+    assert found["metrics"] != metrics(lmac)["metrics"]
+    draws = table(lmac / "mixture/draws.csv")
+    assert [row["id"] for row in draws] == [row["id"] for row in table(lmac / "clips.csv")]
+    labels = {row["filename"].removesuffix(".flac"): row["category"] for row in table(corpus / "meta/synthetic.csv")}
+    folds = {row["filename"].removesuffix(".flac"): row["fold"] for row in table(corpus / "meta/synthetic.csv")}
+    assert all(labels[row["id"]] != labels[row["source"]] and folds[row["source"]] == "5" for row in draws)
+    assert {"clips.csv", "report.html", "media"} <= {path.name for path in (lmac / "mixture").iterdir()}
+    assert not (lmac / "draws.csv").exists()
+
+
+def test_an_unknown_contamination_is_refused_before_anything_slow(interpret, tmp_path):
+    told = refusal(interpret, MODULATION, tmp_path, "--contamination=[clean,mixtur]")
+    assert "contamination is 'mixtur': did you mean mixture?" in told
+
+
+# interpreters that are trained
+
+
+def test_the_classifier_is_left_as_it_was(interpret, cnn14, bundle, tmp_path, monkeypatch):
+    subjects = []
+
+    def kept(path, device):
+        subjects.append(load_subject(path, device))
+        return subjects[-1]
+
+    monkeypatch.setattr(interpretation, "load_subject", kept)
+    interpret(LMAC, tmp_path, cnn14, "--report_clips=0", *SHORT, "--debug", "--debug_epochs=1")
+    network, before = subjects[0].classifier, load_file(bundle("cnn14") / "weights.safetensors")
+    # batch norm's running statistics are among them
+    assert any("running_mean" in name for name in before)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.parameters())
+    assert not any(module.training for module in network.modules())
+
+
+def test_a_trained_interpreter_is_scored_again_to_the_bit(lmac, interpret, cnn14):
+    before, clips = metrics(lmac), (lmac / "clips.csv").read_bytes()
+    changes = ("--contamination=[clean,mixture]", "--report_clips=0", "--test_only", *SHORT)
+    assert interpret(LMAC, lmac.parents[1], cnn14, *changes) == lmac
+    after = metrics(lmac)
+    assert after["metrics"] == before["metrics"]
+    assert after["training"] == before["training"]
+    assert (lmac / "clips.csv").read_bytes() == clips
+
+
+def test_the_epoch_with_the_least_validation_loss_is_kept(lmac):
+    log = (lmac / "train_log.txt").read_text().splitlines()
+    assert len(log) == 1
+    told = float(log[0].rpartition("loss: ")[2])
+    assert metrics(lmac)["training"]["epoch"] == 1
+    assert metrics(lmac)["training"]["valid_loss"] == pytest.approx(told, abs=0.01)
+
+
+def test_an_interrupted_training_ends_as_the_undisturbed_one_to_the_bit(interpret, cnn14, tmp_path, monkeypatch):
+    changes = (cnn14, "--report_clips=0", *SHORT, "--epochs=2", "--train_noise=white", "--debug", "--debug_batches=3",
+               "--debug_persistently")  # fmt: skip
+    whole = interpret(LMAC, tmp_path / "whole", *changes)
+    start = InterpreterBrain.on_stage_start
+
+    def cut(self, stage, epoch=None):
+        if (stage, epoch) == (sb.Stage.TRAIN, 2):
+            raise KeyboardInterrupt
+        start(self, stage, epoch)
+
+    monkeypatch.setattr(InterpreterBrain, "on_stage_start", cut)
+    with pytest.raises(KeyboardInterrupt):
+        interpret(LMAC, tmp_path / "cut", *changes)
+    monkeypatch.undo()
+    resumed = interpret(LMAC, tmp_path / "cut", *changes)
+    weights = [(one / "interpreter/weights.safetensors").read_bytes() for one in (whole, resumed)]
+    assert weights[0] == weights[1]
+    assert metrics(resumed)["metrics"] == metrics(whole)["metrics"]
+
+
+def test_an_untrained_interpreter_names_the_command_that_trains_it(interpret, cnn14, tmp_path):
+    told = (
+        f"no trained interpreter at {tmp_path / 'lmac/1234/interpreter'}: train it with "
+        f"`python interpret.py {LMAC} --data_folder=path/to/ESC-50`"
+    )
+    assert refusal(interpret, LMAC, tmp_path, cnn14, "--audio=anything.wav") == told
+    assert refusal(interpret, LMAC, tmp_path, cnn14, "--test_only") == told
+
+
+def test_an_interpreter_belongs_to_one_classifier(lmac, interpret, bundle, tmp_path):
+    given = load_bundle(bundle("cnn14"), "classifier")
+    with torch.no_grad():
+        next(given.network.parameters()).add_(1e-3)
+    other = save_bundle(tmp_path / "other", given.network, (given.path / "model.yaml").read_text(), given.info)
+    told = refusal(load_interpreter, lmac, load_subject(other, "cpu"), "")
+    assert told == f"{lmac / 'interpreter'} was trained for another classifier than {other}: use that, or retrain"
+
+
+def test_training_may_start_from_another_run(lmac, interpret, cnn14, tmp_path):
+    changes = (cnn14, "--report_clips=0", *SHORT, "--peak_lr=1e-9", "--debug", "--debug_batches=1", "--debug_epochs=1")
+    run = interpret(HPARAMS / "lmac_finetuned.yaml", tmp_path, *changes, f"--start_from={lmac}")
+    before, after = (load_file(one / "interpreter/weights.safetensors") for one in (lmac, run))
+    # one step of Adam at 1e-6 moves no weight further than that
+    assert all((after[name] - value).abs().max() < 2e-6 for name, value in before.items())
+    assert metrics(run)["training"]["start_from"] == str(lmac)
+
+
+def test_a_start_of_another_shape_is_refused(lmac, interpret, cnn14, tmp_path):
+    recipe = tmp_path / "narrow.yaml"
+    include = "!include:interpreters/lmac.yaml\n"
+    text = LMAC.read_text()
+    assert include in text
+    recipe.write_text(text.replace(include, f"!include:{HPARAMS}/interpreters/lmac.yaml\n    width: 16\n"))
+    told = refusal(interpret, recipe, tmp_path, cnn14, f"--start_from={lmac}", *SHORT)
+    assert told.startswith(f"start_from={lmac} is of another shape: ")
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("kind", ["focalnet", "cnn14"])
+def test_relevant_and_residual_log_magnitudes_sum_to_the_input(kind, lmac, bundle):
+    subject = load_subject(bundle(kind), "cpu")
+    interpreter = (
+        QuantileMap(subject.offers, 0.7) if kind == "focalnet" else load_interpreter(lmac, subject, "").network
+    )
+    spectrogram = subject.classifier.frontend.analyze(torch.randn(3, 16000))
+    with torch.no_grad():
+        found = interpreter.interpret(subject.classifier, spectrogram, subject.classifier(spectrogram))
+    total = found.relevant.log_magnitude + found.residual.log_magnitude
+    assert torch.allclose(total, spectrogram.log_magnitude, atol=1e-6)
+    assert 0 < found.saliency.mean() < 1
+
+
+# single files
+
+
+@pytest.fixture
+def sound_file(tmp_path):
+    """(name, waveform [N] or [N, channels], rate) -> a WAV of floats."""
+
+    def write(name: str, waveform: np.ndarray, rate: int = 16000) -> Path:
+        soundfile.write(tmp_path / name, waveform, rate, subtype="FLOAT")
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("seconds", "channels", "rate", "loud"),
+    [(0.3, 1, 16000, 0.1), (1.37, 1, 16000, 0.1), (7.3, 2, 44100, 0.1), (2.0, 1, 16000, 0.0)],
+)
+def test_a_file_of_any_length_rate_and_level_is_explained(
+    interpret, focalnet, bundle, sound_file, tmp_path, seconds, channels, rate, loud
+):
+    wave = loud * np.random.default_rng(0).standard_normal((round(seconds * rate), channels))
+    path = sound_file("heard.wav", wave, rate)
+    folder = interpret(MODULATION, tmp_path / "out", focalnet, f"--audio={path}", "--data_folder=nowhere")
+    assert folder == tmp_path / "out/modulation/1234/audio/heard"
+    samples = math.ceil(len(wave) * 16000 / rate)
+    for part in ("input", "relevant", "residual"):
+        found = soundfile.info(folder / f"{part}.wav")
+        assert (found.channels, found.samplerate, found.frames) == (1, 16000, samples)
+    told = json.loads((folder / "explanation.json").read_text())
+    assert told["file"] == "heard.wav"
+    assert told["seconds"] == pytest.approx(seconds, abs=1e-3)
+    names = read_info(bundle("focalnet"), "classifier").class_names
+    assert [window["start_seconds"] for window in told["windows"]] == list(range(math.ceil(seconds)))
+    assert all(window["prediction"] in names for window in told["windows"])
+    assert next(iter(told["top"])) in names
+    assert 0 < told["kept"] <= 1
+    assert {"explanation.png", "report.html"} <= {one.name for one in folder.iterdir()}
+    assert not (tmp_path / "out/modulation/1234/hyperparams.yaml").exists()
+
+
+def test_a_trained_interpreter_explains_a_file(lmac, interpret, cnn14, sound_file):
+    path = sound_file("one.wav", 0.1 * np.random.default_rng(0).standard_normal(20000))
+    folder = interpret(LMAC, lmac.parents[1], cnn14, f"--audio={path}")
+    told = json.loads((folder / "explanation.json").read_text())
+    assert len(told["windows"]) == 2
+    # with all weights at hand, the file's mask is not the whole plane
+    assert 0 < told["kept"] < 1
+
+
+def test_a_file_with_nan_is_refused_by_name(interpret, focalnet, sound_file, tmp_path):
+    wave = np.zeros(8000)
+    wave[77] = np.nan
+    path = sound_file("broken.wav", wave)
+    told = refusal(interpret, MODULATION, tmp_path, focalnet, f"--audio={path}")
+    assert told == f"{path} holds NaN or infinite samples: replace or remove it."
+
+
+def test_a_missing_file_is_refused_by_name(interpret, focalnet, tmp_path):
+    assert refusal(interpret, MODULATION, tmp_path, focalnet, "--audio=nowhere.wav").startswith("nowhere.wav does not")
+
+
+def test_windows_lie_side_by_side_without_their_padding(bundle):
+    subject = load_subject(bundle("focalnet"), "cpu")
+    frontend = subject.classifier.frontend
+    sound = np.random.default_rng(0).standard_normal(16000 + 1600)
+    found = explain(subject.classifier, QuantileMap(subject.offers, 0.5), sound, 1.0)
+    frames = frontend.num_frames(16000) + frontend.num_frames(1600)
+    assert found.log_magnitude.shape == found.saliency.shape == (frames, 513)
+    assert len(found.sound) == len(found.relevant) == len(found.residual) == 17600
+    assert np.abs(found.sound).max() == pytest.approx(1)
+    assert found.probabilities.shape == (2, 10)
+    assert found.window_seconds == 1.0
+
+
+def test_an_explanations_level_does_not_matter(bundle):
+    subject = load_subject(bundle("focalnet"), "cpu")
+    sound = np.random.default_rng(0).standard_normal(16000)
+    loud, soft = (explain(subject.classifier, QuantileMap(subject.offers), gain * sound, 1.0) for gain in (10, 0.01))
+    assert np.allclose(loud.probabilities, soft.probabilities, atol=1e-5)
+    assert np.allclose(loud.relevant, soft.relevant, atol=1e-5)
+
+
+# what is refused
+
+
+def test_a_missing_classifier_names_the_command_that_trains_it(interpret, tmp_path):
+    told = refusal(interpret, MODULATION, tmp_path, "--classifier=results/focalnet/1234/classifier")
+    assert told == (
+        "no trained classifier at results/focalnet/1234/classifier: make one with `python train.py "
+        "hparams/focalnet.yaml --data_folder=path/to/ESC-50`, or pass --classifier=path/to/a/classifier"
+    )
+    told = refusal(interpret, MODULATION, tmp_path, "--classifier=results/vit/1234/classifier", "--folds=all")
+    assert "no trained classifier at results/vit/1234/fold1/classifier: make one with" in told
+    assert "`python train.py hparams/vit.yaml --data_folder=path/to/ESC-50 --folds=all`" in told
+    assert "hparams/focalnet.yaml" in refusal(find_classifier, "nothing")
+
+
+def test_a_classifier_that_was_trained_on_a_test_fold_is_refused(interpret, focalnet, bundle, tmp_path):
+    folds = ("--train_folds=[1,5]", "--valid_folds=[4]", "--test_folds=[2,3]")
+    told = refusal(interpret, MODULATION, tmp_path, focalnet, *folds)
+    assert told == (f"{bundle('focalnet')} was trained on fold 2, which is a test fold here: choose other test_folds")
+    assert not (tmp_path / "modulation").exists()
+
+
+def test_a_classifier_of_other_classes_is_refused(interpret, focalnet, relabel, tmp_path):
+    renamed = relabel(lambda row: row | {"category": row["category"].replace("siren", "alarm")})
+    told = refusal(interpret, MODULATION, tmp_path, focalnet, f"--data_folder={renamed}")
+    assert "knows 10 classes (low_tone, high_tone, rising_chirp, …) and the data has 10 (" in told
+    assert told.endswith("they must be the same")
+
+
+def test_a_classifier_of_another_rate_is_refused(bundle, arguments, tmp_path):
+    info = read_info(bundle("focalnet"), "classifier")
+    store = open_store(load_recipe(arguments(MODULATION, tmp_path)).values, 1.0)
+    told = refusal(
+        check_data, replace(info, sample_rate=8000), store, fold_split(store.corpus, [1, 2, 3], [4], [5]), Path("here")
+    )
+    assert told == "here works at 8000 Hz and the data was prepared at 16000 Hz"
+
+
+def test_a_classifier_without_what_is_needed_is_refused(interpret, cnn14, tmp_path):
+    told = refusal(interpret, MODULATION, tmp_path, cnn14)
+    assert "QuantileMap needs saliency of a classifier, and this one has no saliency" in told
+
+
+# cross-validation
+
+
+def test_cross_validation_takes_every_folds_own_classifier(train, interpret, three_folds, tmp_path):
+    data = (f"--data_folder={three_folds}", "--folds=all")
+    short = ("--debug", "--debug_batches=1", "--debug_epochs=1")
+    trained = train(TINY, tmp_path, *data, *short)
+    folder = interpret(
+        MODULATION, tmp_path, *data, f"--classifier={trained / 'classifier'}", "--quantile=[0.1,0.9]",
+        "--report_clips=0", "--contamination=[clean,white]",
+    )  # fmt: skip
+    folds = [folder / f"fold{k}" for k in (1, 2, 3)]
+    assert [metrics(fold)["classifier"]["path"] for fold in folds] == [
+        str(trained / f"fold{k}/classifier") for k in (1, 2, 3)
+    ]
+    for part in ("", "white"):
+        parts, summary = [metrics(fold / part) for fold in folds], metrics(folder / part)
+        for name in ("acc", "fid_i", "fa"):
+            assert summary["metrics"][name] == pytest.approx(np.mean([one["metrics"][name] for one in parts]))
+        assert [row["quantile"] for row in summary["sweep"]] == [0.1, 0.9]
+        for k, row in enumerate(summary["sweep"]):
+            assert row["fa"] == pytest.approx(np.mean([one["sweep"][k]["fa"] for one in parts]))
