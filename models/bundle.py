@@ -6,8 +6,9 @@ A bundle is a folder of data, not of code:
     model.yaml            the model part of the configuration, references resolved
     weights.safetensors   every parameter and buffer
 
-`model.yaml` builds objects, so it is treated as a stranger's: only `!new:` and `!name:` of torch modules of this
-project, torch, transformers and SpeechBrain are built, everything else is refused by name.
+`model.yaml` builds objects, so it is treated as a stranger's: only `!new:` and `!name:` of torch modules in `PACKAGES`
+are built, everything else is refused by name. Not all of SpeechBrain and transformers is among them: some of their
+modules fetch a repository and run the code in it.
 """
 
 import hashlib
@@ -20,13 +21,22 @@ from pathlib import Path
 
 import yaml
 from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml.error import YAMLError as RuamelError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models.errors import UsageError
 
-PACKAGES = ("models", "interpreters", "torch", "transformers", "speechbrain")
+PACKAGES = (
+    "models.",
+    "interpreters.",
+    "torch.nn.",
+    "speechbrain.nnet.",
+    "speechbrain.processing.",
+    "speechbrain.lobes.models.Cnn14.",
+    "speechbrain.lobes.models.ECAPA_TDNN.",
+)
 FILES = ("model.yaml", "weights.safetensors")
 MAX_YAML_BYTES = 100_000
 MAX_YAML_NODES = 2_000
@@ -63,7 +73,7 @@ def save_bundle(folder: str | Path, network: nn.Module, model_yaml: str, info: B
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        staged = Path(temporary) / "new"
+        staged, old = Path(temporary) / "new", Path(temporary) / "old"
         staged.mkdir()
         (staged / "model.yaml").write_text(model_yaml, encoding="utf-8")
         state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
@@ -71,8 +81,13 @@ def save_bundle(folder: str | Path, network: nn.Module, model_yaml: str, info: B
         content = asdict(info) | {"sha256": {name: _sha256(staged / name) for name in FILES}}
         (staged / "bundle.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
-            folder.replace(Path(temporary) / "old")
-        staged.replace(folder)
+            folder.replace(old)
+        try:
+            staged.replace(folder)
+        except BaseException:
+            if old.exists():
+                old.replace(folder)
+            raise
     return folder
 
 
@@ -85,7 +100,7 @@ def read_info(folder: str | Path, kind: str) -> BundleInfo:
     try:
         content = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
         info = BundleInfo(**content | {"class_names": tuple(content["class_names"])})
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"{folder} is not a bundle: it has no bundle.json") from error
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{folder / 'bundle.json'} is damaged: {error}") from error
@@ -106,7 +121,10 @@ def load_bundle(folder: str | Path, kind: str, **arguments) -> Bundle:
     """
     folder = Path(folder)
     info = read_info(folder, kind)
-    network = build_trusted((folder / "model.yaml").read_text(encoding="utf-8"), folder / "model.yaml")[kind]
+    built = build_trusted((folder / "model.yaml").read_text(encoding="utf-8"), folder / "model.yaml")
+    network = built.get(kind)
+    if not callable(network):
+        raise UsageError(f"{folder / 'model.yaml'} has no network under {kind!r}")
     if not isinstance(network, nn.Module):
         network = network(**arguments)
     try:
@@ -120,17 +138,24 @@ def load_bundle(folder: str | Path, kind: str, **arguments) -> Bundle:
 def build_trusted(text: str, origin: str | Path) -> dict:
     """Build the objects of a stranger's YAML if, and only if, all of them are torch modules of known packages.
 
-    Raises UsageError naming the first tag that is refused, and for a file too large or too aliased to be a model.
+    Raises UsageError naming the first tag that is refused, for a file too large, too deep or too aliased to be a model,
+    and for arguments that a module does not take.
     """
     if len(text.encode()) > MAX_YAML_BYTES:
         raise UsageError(f"{origin} has more than {MAX_YAML_BYTES} bytes and was not read")
     try:
-        budget = [MAX_YAML_NODES]
-        for node in _nodes(yaml.compose(text, Loader=yaml.SafeLoader), budget, origin):
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if not isinstance(root, yaml.MappingNode):
+            raise UsageError(f"{origin} must hold keys with values")
+        for node in _nodes(root, [MAX_YAML_NODES], origin):
             _check_tag(node.tag, origin)
         return load_hyperpyyaml(io.StringIO(text))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RuamelError) as error:
         raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
+    except RecursionError as error:
+        raise UsageError(f"{origin} nests too deeply and was not read") from error
+    except TypeError as error:
+        raise UsageError(f"{origin} does not fit the modules it asks for: {' '.join(map(str, error.args))}") from error
 
 
 def _nodes(node: yaml.Node, budget: list[int], origin: str | Path):
@@ -148,8 +173,9 @@ def _check_tag(tag: str, origin: str | Path) -> None:
     if tag.startswith("tag:yaml.org,2002:") and not tag.startswith("tag:yaml.org,2002:python"):
         return
     prefix, _, path = tag.partition(":")
-    if prefix not in ("!new", "!name") or path.partition(".")[0] not in PACKAGES:
-        raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: only torch modules of {PACKAGES}")
+    allowed = f"only torch modules of {', '.join(package[:-1] for package in PACKAGES)}"
+    if prefix not in ("!new", "!name") or not path.startswith(PACKAGES):
+        raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: {allowed}")
     module, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module), name)
@@ -157,6 +183,8 @@ def _check_tag(tag: str, origin: str | Path) -> None:
         raise UsageError(f"{origin} asks for {tag!r}, which does not exist here") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: it is no torch module")
+    if not f"{found.__module__}.".startswith(PACKAGES):
+        raise UsageError(f"{origin} asks for {tag!r} of {found.__module__}, which a bundle may not build: {allowed}")
 
 
 def _sha256(path: Path) -> str:
