@@ -81,7 +81,8 @@ def interpreter_table(results: list[dict]) -> str:
     rows = []
     for one in sorted(results, key=lambda one: (_condition(one), one["experiment"])):
         if one["interpreter"] is not None:
-            name = one["experiment"] + (f", q = {one['interpreter']['quantile']}" * ("quantile" in one["interpreter"]))
+            quantile = one["interpreter"].get("quantile")
+            name = one["experiment"] + ("" if quantile is None else f", q = {quantile}")
             scores = [_number(one["metrics"].get(key)) for key in COLUMNS]
             rows.append([name, one["classifier"]["experiment"], _condition(one), *scores])
     return markdown(["recipe", "classifier", "clips", *COLUMNS.values()], rows)

@@ -1,0 +1,57 @@
+"""The README's tables come from the kept results and nowhere else."""
+
+import json
+
+import pytest
+
+from models.errors import UsageError
+from recipes import tables
+
+CLASSIFIER = {
+    "experiment": "small",
+    "interpreter": None,
+    "classifier": {"weights": "folder/some.pt"},
+    "training": {"parameters": 1_234_567, "epochs": 3, "valid_acc": 0.5},
+    "device": "cpu, 1 threads",
+    "data": {"contamination": "clean"},
+    "metrics": {"acc": 0.25},
+}
+SWEPT = {
+    "experiment": "map",
+    "interpreter": {"quantile": 0.9},
+    "classifier": {"experiment": "small"},
+    "data": {"contamination": {"kind": "mixture", "snr_db": 12.0412}},
+    "metrics": {"acc": 0.25, "fid_i": 0.3051, "sps": None},
+    "sweep": [{"quantile": 0.5, "fid_i": 0.5, "fa": 0.1, "fa_raw_cosine": 0.01, "kept": 0.5}],
+}
+
+
+def test_readme_is_what_its_command_writes():
+    readme = (tables.ROOT / "README.md").read_text(encoding="utf-8")
+    assert tables.fill(readme, tables.load()) == readme
+    assert "| cnn14_scratch |" in readme
+
+
+def test_rows_by_hand():
+    assert "| small | 1.2M | pretrained: some.pt | 3 | 0.5 | 0.25 | cpu, 1 threads |" in tables.classifier_table(
+        [CLASSIFIER, SWEPT]
+    )
+    row = "| map, q = 0.9 | small | mixture, 12.0 dB | 0.25 | 0.305 |  |  |  |  |  |  |  |  |"
+    assert tables.interpreter_table([CLASSIFIER, SWEPT]).splitlines()[2:] == [row]
+
+
+def test_sweeps_are_told_for_clean_clips_only():
+    clean = SWEPT | {"data": {"contamination": "clean"}}
+    assert tables.sweep_table([SWEPT]).count("\n") == 1
+    assert tables.sweep_table([clean]).splitlines()[2] == "| map | 0.5 | 0.5 | 0.1 | 0.01 | 0.5 |"
+
+
+def test_a_run_is_kept_with_its_contaminations(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path / "kept")
+    run = tmp_path / "run"
+    (run / "mixture").mkdir(parents=True)
+    for folder in (run, run / "mixture"):
+        (folder / "metrics.json").write_text(json.dumps(SWEPT))
+    assert [path.name for path in tables.keep(run)] == ["map.json", "map_mixture.json"]
+    with pytest.raises(UsageError, match="holds no metrics"):
+        tables.keep(tmp_path / "nothing")
