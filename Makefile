@@ -15,7 +15,7 @@ setup: .venv/ready
 	touch $@
 
 demo: setup
-	$(RUN) -m recipes.synthetic $(DEMO_DATA) --clips_per_class 40
+	$(RUN) -m recipes.synthetic $(DEMO_DATA) --clips_per_class 60
 	$(RUN) train.py hparams/demo_focalnet.yaml --data_folder=$(DEMO_DATA)
 	$(RUN) interpret.py hparams/modulation.yaml --experiment=demo_modulation --data_folder=$(DEMO_DATA) \
 		--classifier=results/demo_focalnet/1234/classifier --quantile=[0.5,0.7,0.9,0.95]
