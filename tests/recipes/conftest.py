@@ -5,7 +5,9 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from recipes.classification import train_classifier
 from recipes.config import load_recipe
@@ -89,3 +91,14 @@ def relabel(corpus, tmp_path_factory) -> Callable[..., Path]:
 def three_folds(relabel) -> Path:
     """The corpus in folds 1, 2 and 3 of 40, 40 and 20 clips."""
     return relabel(lambda row: row | {"fold": {"4": "1", "5": "2"}.get(row["fold"], row["fold"])})
+
+
+@pytest.fixture
+def sound_file(tmp_path):
+    """(name, waveform [N] or [N, channels], rate) -> a WAV of floats."""
+
+    def write(name: str, waveform: np.ndarray, rate: int = 16000) -> Path:
+        soundfile.write(tmp_path / name, waveform, rate, subtype="FLOAT")
+        return tmp_path / name
+
+    return write
