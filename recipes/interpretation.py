@@ -13,7 +13,7 @@ from recipes.config import Recipe, Settings
 from recipes.contamination import Contamination, check_contamination
 from recipes.esc50 import ClipStore, FoldSplit, indices, write_manifest
 from recipes.examples import explain_file, write_examples
-from recipes.report import ClipTable, RunFacts, summarize_folds, write_metrics
+from recipes.report import ClipTable, RunFacts, score_table, summarize_folds, write_metrics
 from recipes.scoring import score_batch
 from recipes.subject import (
     Subject,
@@ -223,8 +223,8 @@ def _score(recipe, settings, subject, interpreter, store, split, kind, facts: Ru
     seconds = time.monotonic() - started
     write_metrics(folder / "metrics.json", facts, metrics, seconds, sweep)
     write_examples(folder, subject, interpreter, store, noise, table, settings["report_clips"], facts, metrics, sweep)
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    print(f"{facts.experiment} [{kind}]: {shown}\nreport: {folder / 'report.html'}")
+    print(f"\n{facts.experiment}, {kind} clips of folds {list(split.test)}\n{score_table(sweep or [metrics])}")
+    print(f"report: {folder / 'report.html'}")
 
 
 def _device(recipe: Recipe) -> str:

@@ -112,6 +112,14 @@ def write_metrics(path: Path, facts: RunFacts, metrics: dict, seconds: float, sw
     run_on_main(write_atomically, args=(path, text.encode()))
 
 
+def score_table(rows: list[dict]) -> str:
+    """Averages as aligned text for a terminal: a line for each setting, a column for each score."""
+    names = [name for name in ("quantile", *SCORES) if name in rows[0]]
+    lines = [names, *([f"{row[name]:.4g}" for name in names] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+    return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
+
+
 def summarize_folds(runs: list[Path], folder: Path) -> Path:
     """metrics.json of a cross-validation: mean and spread (sample standard deviation) of the folds' metrics."""
     folds = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in runs]

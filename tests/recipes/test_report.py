@@ -13,7 +13,16 @@ from recipes.esc50 import Clip, Corpus
 from recipes.explain import Explanation
 from recipes.figures import Panel, encode, explanation_figure, spectrogram_figure, tradeoff_figure
 from recipes.page import Card, Sound, render_page
-from recipes.report import ClipTable, RunFacts, commit, device_name, summarize_folds, write_confusion, write_metrics
+from recipes.report import (
+    ClipTable,
+    RunFacts,
+    commit,
+    device_name,
+    score_table,
+    summarize_folds,
+    write_confusion,
+    write_metrics,
+)
 
 NAN = math.nan
 
@@ -237,3 +246,12 @@ def test_a_picture_is_the_same_file_every_time():
         once, again = (encode(tradeoff_figure([{"quantile": 0.5, "fid_i": 1, "fa": 0}], "t"), kind) for _ in range(2))
         assert once.startswith(start)
         assert once == again
+
+
+def test_score_table_aligns_settings_and_scores():
+    rows = [{"quantile": 0.5, "acc": 0.25, "fid_i": 1.0}, {"quantile": 0.95, "acc": 0.25, "fid_i": 0.12345}]
+    assert score_table(rows).splitlines() == [
+        "quantile   acc   fid_i",
+        "     0.5  0.25       1",
+        "    0.95  0.25  0.1235",
+    ]
