@@ -15,7 +15,8 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .2rem .8rem; border-bottom: 1px solid #8884; }
 article { border-top: 1px solid #8886; padding: .8rem 0; } img { max-width: 100%; height: auto; background: #fff; }
-audio { width: 15rem; max-width: 100%; vertical-align: middle; } label { margin-right: 1rem; display: inline-block; } .wrong { color: #c33; }
+audio { width: 15rem; max-width: 100%; vertical-align: middle; } label { margin-right: 1rem; display: inline-block; }
+.wrong { color: #c33; }
 """
 
 
