@@ -95,7 +95,7 @@ def load_recipe(arguments: list[str]) -> Recipe:
         with base.open(encoding="utf-8") as stream:
             text = resolve_references(stream, overrides).read()
     except (ValueError, FileNotFoundError) as error:
-        raise UsageError(f"{path}: {error}; set it on the command line or in the YAML") from error
+        raise UsageError(f"{path}: {str(error).rstrip('.')}; set it on the command line or in the YAML") from error
     values = _parse(text, path)
     check_values(values, path)
     return Recipe(path, text, values, run_opts)
