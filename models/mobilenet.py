@@ -84,12 +84,15 @@ class MobileNet(nn.Module):
     Arguments
     ---------
     weights: path of the published state dict (`mn04_as_mAP_432.pt`), or None: from scratch.
+    freeze_norm: keep the batch norm's running statistics in training too. Those of AudioSet describe sounds better
+        than a few batches of a small set do.
 
     Raises UsageError for weights that are missing or are not exactly this network's.
     """
 
-    def __init__(self, weights: str | None = None):
+    def __init__(self, weights: str | None = None, freeze_norm: bool = False):
         super().__init__()
+        self.freeze_norm = freeze_norm
         layers = [_conv(1, STEM, 3, stride=2, activation=nn.Hardswish)]
         channels = STEM
         for block in BLOCKS:
@@ -106,6 +109,15 @@ class MobileNet(nn.Module):
         if weights is not None:
             self._load(Path(weights))
             self.provenance = str(weights)
+
+    def train(self, mode: bool = True) -> "MobileNet":
+        """Training or evaluation mode; a frozen batch norm stays in the latter."""
+        super().train(mode)
+        if self.freeze_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
     def forward(self, image: Tensor) -> Features:
         """image [B, 1, mel, time] to Features with the maps at 1/4, 1/8, 1/16 and 1/32 of its size."""

@@ -198,3 +198,15 @@ def test_a_mask_removes_what_it_covers():
     low, high = slice(0, 60), slice(90, 100)  # below 2.4 kHz; from 5.3 to 7 kHz
     assert (kept[low] - whole[low]).abs().mean() < 0.01
     assert (whole[high] - kept[high]).mean() > 1
+
+
+def test_a_frozen_batch_norm_keeps_its_statistics_in_training():
+    torch.manual_seed(0)
+    image = torch.randn(4, 1, 64, 50)
+    for frozen in (True, False):
+        network = MobileNet(freeze_norm=frozen).train()
+        before = {key: value.clone() for key, value in network.state_dict().items() if "running" in key}
+        network(image)
+        after = network.state_dict()
+        assert all(torch.equal(value, after[key]) for key, value in before.items()) is frozen
+        assert network.classifier[4].training  # dropout still drops
