@@ -59,6 +59,10 @@ class Interpreter(nn.Module, ABC):
         spectrogram: B clips. evidence: what the classifier said about exactly these clips.
         """
 
+    def saliency(self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence) -> Tensor:
+        """The map [B, T, F] by which bins are ranked: `interpret`'s, or what it thresholds."""
+        return self.interpret(classifier, spectrogram, evidence).saliency
+
     def sweep(
         self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence
     ) -> Iterator[Interpretation]:

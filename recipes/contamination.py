@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.errors import UsageError
 from recipes.audio import SILENCE_PEAK
@@ -72,6 +73,23 @@ class Draw:
     offset: int
     waveform: np.ndarray
     clip: int | None = None
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A batch with something mixed in, and its two parts.
+
+    batch: what is heard, with the clips' labels. clip, added: float32 [B, N] as they are in it; `added` is 0 for a
+    silent clip. added_label: long [B], -1 where what is added is no labelled clip.
+    """
+
+    batch: ClipBatch
+    clip: Tensor
+    added: Tensor
+    added_label: Tensor
+
+    def to(self, device: torch.device | str) -> "Mixture":
+        return Mixture(*(part.to(device) for part in (self.batch, self.clip, self.added, self.added_label)))
 
 
 class Contamination:
@@ -138,15 +156,21 @@ class Contamination:
 
         Raises ValueError for a clip of another part, and UsageError when `MAX_DRAWS` draws were all silent.
         """
-        if self.kind == "clean":
-            return batch
-        added = np.stack([self.draw(index, epoch).waveform for index in batch.index.tolist()])
-        clip, added = batch.waveform, torch.from_numpy(added).to(batch.waveform)
+        return batch if self.kind == "clean" else self.mix(batch, epoch).batch
+
+    def mix(self, batch: ClipBatch, epoch: int = 0) -> Mixture:
+        """As `apply`, with the two parts at their levels. Raises ValueError for kind "clean"."""
+        draws = [self.draw(index, epoch) for index in batch.index.tolist()]
+        clip, added = batch.waveform, torch.from_numpy(np.stack([draw.waveform for draw in draws])).to(batch.waveform)
         norms = [torch.linalg.vector_norm(one, dim=1, keepdim=True) for one in (clip, added)]
-        mixed = clip + added * (norms[0] / norms[1] * 10 ** (-self.snr_db / 20))
-        mixed = mixed / mixed.abs().amax(dim=1, keepdim=True).clamp_min(SILENCE_PEAK)
+        added = added * (norms[0] / norms[1] * 10 ** (-self.snr_db / 20))
         audible = clip.abs().amax(dim=1, keepdim=True) >= SILENCE_PEAK
-        return ClipBatch(torch.where(audible, mixed, clip), batch.label, batch.index)
+        peak = torch.where(audible, (clip + added).abs().amax(dim=1, keepdim=True).clamp_min(SILENCE_PEAK), 1)
+        added = torch.where(audible, added, 0)
+        labels = [-1 if draw.clip is None else self.store.corpus.clips[draw.clip].target for draw in draws]
+        added_label = torch.where(audible[:, 0], torch.tensor(labels).to(batch.label), -1)
+        heard = ClipBatch((clip + added) / peak, batch.label, batch.index)
+        return Mixture(heard, clip / peak, added / peak, added_label)
 
     def draw(self, index: int, epoch: int = 0) -> Draw:
         """What clip `index` meets in this epoch; silent draws are repeated. Raises as `apply`."""

@@ -18,7 +18,8 @@ from recipes.config import Recipe
 from recipes.esc50 import ClipStore, Corpus, FoldSplit, indices
 from recipes.files import write_atomically
 
-SCORES = ("acc", "fid_i", "fa", "fa_raw_cosine", "ai", "ad", "ag", "sps", "comp", "kept")
+TRUTH = ("iou", "ap", "pointing", "inside", "si_sdri")  # on mixtures of two labelled clips
+SCORES = ("acc", "fid_i", "fa", "fa_raw_cosine", "ai", "ad", "ag", "sps", "comp", "kept", *TRUTH)
 
 
 class ClipTable:
@@ -43,9 +44,9 @@ class ClipTable:
         values = [value for value in self.columns[name] if not math.isnan(value)]
         return statistics.fmean(values) if values else math.nan
 
-    def averages(self) -> dict[str, float]:
-        """The mean of every score column, with the number of clips on which a score is undefined."""
-        scores = {name: self.mean(name) for name in SCORES if name in self.columns}
+    def averages(self, names: Sequence[str] = SCORES) -> dict[str, float]:
+        """The mean of every column of `names`, with the number of clips on which one is undefined."""
+        scores = {name: self.mean(name) for name in names if name in self.columns}
         undefined = {
             f"{name}_undefined": sum(map(math.isnan, self.columns[name]))
             for name in scores
@@ -112,9 +113,9 @@ def write_metrics(path: Path, facts: RunFacts, metrics: dict, seconds: float, sw
     run_on_main(write_atomically, args=(path, text.encode()))
 
 
-def score_table(rows: list[dict]) -> str:
+def score_table(rows: list[dict], names: Sequence[str] = ("quantile", *SCORES)) -> str:
     """Averages as aligned text for a terminal: a line for each setting, a column for each score."""
-    names = [name for name in ("quantile", *SCORES) if name in rows[0]]
+    names = [name for name in names if name in rows[0]]
     lines = [names, *([f"{row[name]:.4g}" for name in names] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
     return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)

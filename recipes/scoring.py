@@ -1,11 +1,15 @@
 """Scoring explanations: from a batch of spectrograms to every per-clip number, and no classifier pass more."""
 
+import itertools
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from interpreters.base import Interpretation, Interpreter
+from interpreters.ground_truth import Truth
 from interpreters.metrics import (
     accuracy,
     average_drop,
@@ -19,6 +23,19 @@ from interpreters.metrics import (
 )
 from models.classifier import AudioClassifier, Evidence
 from models.frontend import Spectrogram
+from recipes.contamination import Mixture
+
+
+@dataclass
+class Cost:
+    """Seconds that explaining some clips took: from the classifier's evidence to the first interpretation."""
+
+    seconds: float = 0.0
+    clips: int = 0
+
+    @property
+    def seconds_per_clip(self) -> float:
+        return self.seconds / max(self.clips, 1)
 
 
 @torch.no_grad()
@@ -28,24 +45,46 @@ def score_batch(
     spectrogram: Spectrogram,
     label: Tensor,
     logit_scale: float = 1.0,
+    mixture: Mixture | None = None,
+    cost: Cost | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Per-clip columns of every setting of the interpreter's sweep, by 1 + 2Q classifier passes.
 
     label [B]. logit_scale: `ClassifierInfo.logit_scale`; other than 1 it adds `fa_raw_cosine`, the faithfulness under
-    a softmax of raw cosines, which is what the FocalNet paper's Table 1 holds.
+    a softmax of raw cosines, which is what the FocalNet paper's Table 1 holds. mixture: the parts of these clips where
+    both are labelled; it adds the scores of `interpreters.ground_truth`. cost: adds up the time that explaining takes.
     Each yielded column is a CPU tensor [B].
     """
     evidence = classifier(spectrogram)
     top = evidence.probabilities.max(dim=1)
     whole = {"label": label, "prediction": top.indices, "probability": top.values}
     whole["acc"] = accuracy(evidence.probabilities, label)
-    for interpretation in interpreter.sweep(classifier, spectrogram, evidence):
+    truth = None
+    if mixture is not None:
+        labels = torch.stack((label, mixture.added_label), dim=1)
+        truth = Truth.of(classifier.frontend, mixture.clip, mixture.added, labels, evidence.prediction)
+    sweep = interpreter.sweep(classifier, spectrogram, evidence)
+    started = _now(label)
+    first = next(sweep)
+    if cost is not None:
+        cost.seconds, cost.clips = cost.seconds + _now(label) - started, cost.clips + len(label)
+    for interpretation in itertools.chain([first], sweep):
         relevant, residual = classifier(interpretation.relevant), classifier(interpretation.residual)
         scores = compare(evidence, relevant, residual) | describe_saliency(interpretation)
         if logit_scale != 1:
             cosines = [Evidence(one.logits / logit_scale, one.features) for one in (evidence, residual)]
             scores["fa_raw_cosine"] = faithfulness(*(one.probabilities for one in cosines))
+        if truth is not None:
+            relevant_sound = classifier.frontend.synthesize(interpretation.relevant)
+            scores |= truth.scores(interpretation.saliency, relevant_sound)
         yield {name: column.cpu() for name, column in (whole | scores).items()}
+
+
+def _now(tensor: Tensor) -> float:
+    """Seconds of a monotonic clock, once the tensor's device has done its work."""
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)
+    return time.perf_counter()
 
 
 def compare(evidence: Evidence, relevant: Evidence, residual: Evidence) -> dict[str, Tensor]:
