@@ -8,13 +8,14 @@ A bundle is a folder of data, not of code:
 
 `model.yaml` builds objects, so it is treated as a stranger's: only `!new:` and `!name:` of torch modules in `PACKAGES`
 are built, everything else is refused by name. Not all of SpeechBrain and transformers is among them: some of their
-modules fetch a repository and run the code in it.
+modules fetch a repository and run the code in it. Whoever loads a bundle may add modules of their own with `trust`.
 """
 
 import hashlib
 import io
 import json
 import tempfile
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -112,16 +113,16 @@ def read_info(folder: str | Path, kind: str) -> BundleInfo:
     return info
 
 
-def load_bundle(folder: str | Path, kind: str, **arguments) -> Bundle:
+def load_bundle(folder: str | Path, kind: str, trust: Collection[str] = (), **arguments) -> Bundle:
     """Rebuild a bundle's network and load its weights strictly.
 
-    kind: "classifier" or "interpreter", also the key of model.yaml that holds the network. A `!name:` factory under
-    that key is called with `arguments`. Raises UsageError as `read_info` does, for a model.yaml that would run foreign
+    kind: "classifier" or "interpreter", also the key of model.yaml that holds the network. trust: importable modules
+    beside `PACKAGES` whose torch modules it may build. A `!name:` factory under that key is called with `arguments`. Raises UsageError as `read_info` does, for a model.yaml that would run foreign
     code, and for weights that are not exactly the network's.
     """
     folder = Path(folder)
     info = read_info(folder, kind)
-    built = build_trusted((folder / "model.yaml").read_text(encoding="utf-8"), folder / "model.yaml")
+    built = build_trusted((folder / "model.yaml").read_text(encoding="utf-8"), folder / "model.yaml", trust)
     network = built.get(kind)
     if not callable(network):
         raise UsageError(f"{folder / 'model.yaml'} has no network under {kind!r}")
@@ -135,11 +136,25 @@ def load_bundle(folder: str | Path, kind: str, **arguments) -> Bundle:
     return Bundle(network.eval(), info, folder)
 
 
-def build_trusted(text: str, origin: str | Path) -> dict:
-    """Build the objects of a stranger's YAML if, and only if, all of them are torch modules of known packages.
+def build_trusted(text: str, origin: str | Path, trust: Collection[str] = ()) -> dict:
+    """Build the objects of a stranger's YAML if, and only if, `check_trusted` lets all of them pass.
 
-    Raises UsageError naming the first tag that is refused, for a file too large, too deep or too aliased to be a model,
-    and for arguments that a module does not take.
+    Raises UsageError as `check_trusted`, and for arguments that a module does not take.
+    """
+    check_trusted(text, origin, trust)
+    try:
+        return load_hyperpyyaml(io.StringIO(text))
+    except (yaml.YAMLError, RuamelError) as error:
+        raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
+    except TypeError as error:
+        raise UsageError(f"{origin} does not fit the modules it asks for: {' '.join(map(str, error.args))}") from error
+
+
+def check_trusted(text: str, origin: str | Path, trust: Collection[str] = ()) -> None:
+    """Let a YAML pass whose tags all name torch modules of `PACKAGES` or of the modules in `trust`.
+
+    Raises UsageError naming the first tag that is refused, and for a file too large, too deep or too aliased to be a
+    model.
     """
     if len(text.encode()) > MAX_YAML_BYTES:
         raise UsageError(f"{origin} has more than {MAX_YAML_BYTES} bytes and was not read")
@@ -148,14 +163,11 @@ def build_trusted(text: str, origin: str | Path) -> dict:
         if not isinstance(root, yaml.MappingNode):
             raise UsageError(f"{origin} must hold keys with values")
         for node in _nodes(root, [MAX_YAML_NODES], origin):
-            _check_tag(node.tag, origin)
-        return load_hyperpyyaml(io.StringIO(text))
-    except (yaml.YAMLError, RuamelError) as error:
+            _check_tag(node.tag, origin, PACKAGES + tuple(f"{module}." for module in trust))
+    except yaml.YAMLError as error:
         raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
     except RecursionError as error:
         raise UsageError(f"{origin} nests too deeply and was not read") from error
-    except TypeError as error:
-        raise UsageError(f"{origin} does not fit the modules it asks for: {' '.join(map(str, error.args))}") from error
 
 
 def _nodes(node: yaml.Node, budget: list[int], origin: str | Path):
@@ -169,21 +181,23 @@ def _nodes(node: yaml.Node, budget: list[int], origin: str | Path):
             yield from _nodes(part, budget, origin)
 
 
-def _check_tag(tag: str, origin: str | Path) -> None:
+def _check_tag(tag: str, origin: str | Path, packages: tuple[str, ...]) -> None:
     if tag.startswith("tag:yaml.org,2002:") and not tag.startswith("tag:yaml.org,2002:python"):
         return
     prefix, _, path = tag.partition(":")
-    allowed = f"only torch modules of {', '.join(package[:-1] for package in PACKAGES)}"
-    if prefix not in ("!new", "!name") or not path.startswith(PACKAGES):
-        raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: {allowed}")
+    allowed = f"only torch modules of {', '.join(package[:-1] for package in packages)}"
     module, _, name = path.rpartition(".")
+    if prefix in ("!new", "!name") and module:
+        allowed += f"; trust=[{module}] lets in a module of your own"
+    if prefix not in ("!new", "!name") or not path.startswith(packages):
+        raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: {allowed}")
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"{origin} asks for {tag!r}, which does not exist here") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: it is no torch module")
-    if not f"{found.__module__}.".startswith(PACKAGES):
+    if not f"{found.__module__}.".startswith(packages):
         raise UsageError(f"{origin} asks for {tag!r} of {found.__module__}, which a bundle may not build: {allowed}")
 
 

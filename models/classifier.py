@@ -1,7 +1,7 @@
 """The classifier contract: Spectrogram in, Evidence out, whatever the network inside."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
@@ -47,7 +47,8 @@ class ClassifierInfo:
     """What an interpreter may know about a classifier before it sees a clip.
 
     map_channels: C of each of `Features.maps`. provides: which of "maps", "saliency", "gradient" it offers.
-    logit_scale: factor between the logits and raw cosines, 1 for an ordinary head.
+    logit_scale: factor between the logits and raw cosines, 1 for an ordinary head. provenance: where its weights came
+    from. settings: arguments that its YAML left null and its weights decided; a bundle's YAML is completed with them.
     """
 
     num_classes: int
@@ -56,6 +57,8 @@ class ClassifierInfo:
     map_channels: tuple[int, ...]
     provides: frozenset[str]
     logit_scale: float = 1.0
+    provenance: str = "not stated"
+    settings: dict = field(default_factory=dict)
 
 
 class CosineHead(nn.Module):
@@ -82,7 +85,7 @@ class AudioClassifier(nn.Module):
     ---------
     frontend: FrontEnd that made the spectrograms.
     adapter: module, Spectrogram -> backbone input.
-    backbone: module, backbone input -> Features, with `embedding_size` D.
+    backbone: module, backbone input -> Features, with `embedding_size` D; may say its weights' `provenance`.
     head: called with D, returns the module embedding [B, D] -> logits [B, K].
 
     Any other module that takes a Spectrogram and returns Evidence, and has `frontend`, `describe` and `freeze`, may
@@ -122,4 +125,5 @@ class AudioClassifier(nn.Module):
             map_channels=tuple(one.shape[1] for one in features.maps),
             provides=frozenset(name for name, there in offered.items() if there),
             logit_scale=self.head.scale if isinstance(self.head, CosineHead) else 1.0,
+            provenance=getattr(self.backbone, "provenance", ClassifierInfo.provenance),
         )

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interpreters.metrics import accuracy
-from models.bundle import BundleInfo, save_bundle
-from models.classifier import Evidence
+from models.bundle import BundleInfo, check_trusted, save_bundle
+from models.classifier import ClassifierInfo, Evidence
 from models.errors import UsageError
+from models.frontend import FrontEnd
 from recipes.augmentation import TrainingClips
 from recipes.config import Recipe
 from recipes.esc50 import ClipStore, FoldSplit, write_manifest
@@ -49,11 +50,10 @@ class ClassifierBrain(RecipeBrain):
 
     selection = Selection("acc", larger_is_better=True)
 
-    def prepare(self, classifier, augmentation, margin: float, scale: float) -> None:
-        """What the objective needs: the classifier (also in `modules`), augmentation, margin and logit scale."""
-        self.frontend, self.augmentation = classifier.frontend, augmentation
-        self.margin, self.scale = margin, scale
-        self.num_classes = classifier.describe().num_classes
+    def prepare(self, frontend: FrontEnd, augmentation, margin: float, info: ClassifierInfo) -> None:
+        """What the objective needs beside the classifier in `modules`."""
+        self.frontend, self.augmentation = frontend, augmentation
+        self.margin, self.scale, self.num_classes = margin, info.logit_scale, info.num_classes
 
     def on_stage_start(self, stage, epoch=None):
         super().on_stage_start(stage, epoch)
@@ -104,12 +104,15 @@ def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Pat
     write_manifest(folder / "manifest.csv", store, split)
     settings = recipe.build()
     classifier = settings["model"]["classifier"]
+    described = classifier.describe()
     if classifier.frontend.sample_rate != store.sample_rate:
         raise UsageError(
             f"the front end works at {classifier.frontend.sample_rate} Hz and the clips are cached at "
             f"{store.sample_rate} Hz: set sample_rate={store.sample_rate} in the classifier's YAML"
         )
-    print(f"weights: {classifier.backbone.provenance}")
+    block = recipe.block("model", described.settings)
+    check_trusted(block, recipe.path, recipe.trust)
+    print(f"weights: {described.provenance}")
     batch_size, epochs = settings["batch_size"], settings["epochs"]
     train_set = fold_set(store, split.train, batch_size, training=True)
     steps = len(train_set) // batch_size // settings["grad_accumulation_factor"]
@@ -122,13 +125,8 @@ def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Pat
         settings["optimizer"],
         settings["schedule"](steps_per_epoch=max(1, steps)),
     )
-    facts = RunFacts.of(recipe, store, split, brain.device, weights=classifier.backbone.provenance)
-    brain.prepare(
-        classifier,
-        settings["augmentation"]["augmentation"],
-        settings["margin"],
-        settings["model"]["logit_scale"],
-    )
+    facts = RunFacts.of(recipe, store, split, brain.device, weights=described.provenance)
+    brain.prepare(classifier.frontend, settings["augmentation"]["augmentation"], settings["margin"], described)
     brain.train(epochs, train_set, fold_set(store, split.valid, batch_size), batch_size)
     test_set = fold_set(store, split.test, batch_size)
     brain.score(test_set, batch_size, chosen=True)
@@ -144,7 +142,7 @@ def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Pat
         recipe.values["clip_seconds"],
         facts.source() | {"test_acc": metrics["acc"]},
     )
-    save_bundle(folder / "classifier", classifier, recipe.block("model"), info)
+    save_bundle(folder / "classifier", classifier, block, info)
     write_metrics(folder / "metrics.json", facts, metrics, seconds=brain.stopwatch.seconds)
     print(f"test accuracy {metrics['acc']:.3f} on folds {list(split.test)}; run in {folder}")
     return folder

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, YAMLError
@@ -57,16 +58,24 @@ class Recipe:
         """SHA-256 of the resolved configuration."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def trust(self) -> tuple[str, ...]:
+        """Modules of the user's own that bundles may build."""
+        return tuple(self.values.get("trust", ()))
+
     def build(self) -> Settings:
         """Seed every generator with the recipe's seed and build its objects afresh."""
         seed_everything(self.values["seed"])
         return Settings(load_hyperpyyaml(io.StringIO(self.text)))
 
-    def block(self, key: str) -> str:
-        """The resolved YAML below one top-level key, as a document for a bundle, with no path to weights left."""
+    def block(self, key: str, settings: Mapping = MappingProxyType({})) -> str:
+        """The resolved YAML below one top-level key, as a document for a bundle, with no path to weights left.
+
+        settings: values for keys that are null there (`ClassifierInfo.settings`).
+        """
         reader = YAML()
         node = reader.load(self.text)[key]
-        _forget_weights(node)
+        _complete(node, settings)
         stream = io.StringIO()
         reader.dump(node, stream)
         return stream.getvalue()
@@ -101,13 +110,15 @@ def load_recipe(arguments: list[str]) -> Recipe:
     return Recipe(path, text, values, run_opts)
 
 
-def _forget_weights(node: object) -> None:
-    """Null every `weights:` below a node: a bundle brings its own, and a path would mean nothing elsewhere."""
+def _complete(node: object, settings: Mapping) -> None:
+    """Null every `weights:` below a node, since a bundle brings its own, and fill other nulls from the settings."""
     for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         if key == "weights":
             node[key] = None
+        elif value is None:
+            node[key] = settings.get(key)
         else:
-            _forget_weights(value)
+            _complete(value, settings)
 
 
 def _existing(path: Path) -> Path:
@@ -202,6 +213,10 @@ RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "alpha": ("a number in [0, 1]", _fraction),
     "precision": ("fp32, bf16 or fp16", lambda v: v in ("fp32", "bf16", "fp16")),
     "eval_precision": ("fp32, bf16 or fp16", lambda v: v in ("fp32", "bf16", "fp16")),
+    "trust": (
+        "a list of importable modules, such as [my_module]",
+        lambda v: isinstance(v, list) and all(isinstance(one, str) and one for one in v),
+    ),
     "report_clips": ("a whole number of 0 or more", _number(0, 1e6, whole=True)),
 }
 

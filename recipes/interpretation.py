@@ -7,7 +7,7 @@ import speechbrain as sb
 import torch
 
 from interpreters.base import Interpreter
-from models.bundle import BundleInfo, save_bundle
+from models.bundle import check_trusted
 from models.errors import UsageError
 from recipes.config import Recipe, Settings
 from recipes.contamination import Contamination, check_contamination
@@ -21,6 +21,7 @@ from recipes.subject import (
     find_classifier,
     load_interpreter,
     load_subject,
+    save_interpreter,
     untrained_or_loaded,
 )
 from recipes.training import (
@@ -87,9 +88,9 @@ def run_interpreter(recipe: Recipe) -> Path:
     for kind in contaminations(values):
         check_contamination(kind, values["snr_db"], values["noise_folder"])
     if values["audio"] is not None:
-        subject = load_subject(values["classifier"], _device(recipe))
+        subject = load_subject(values["classifier"], device_of(recipe), recipe.trust)
         interpreter = untrained_or_loaded(
-            recipe.build()["interpreter"]["interpreter"], run_folder(values), subject, command
+            recipe.build()["interpreter"]["interpreter"], run_folder(values), subject, command, recipe.trust
         )
         return explain_file(subject, interpreter.to(_device(recipe)), Path(values["audio"]), run_folder(values))
     cross_validated = values["folds"] == "all"
@@ -100,7 +101,7 @@ def run_interpreter(recipe: Recipe) -> Path:
     for k, split in enumerate(splits):
         number = k if cross_validated else None
         folders.append(run_folder(values, number))
-        subject = load_subject(_classifier(values, number), _device(recipe))
+        subject = load_subject(_classifier(values, number), device_of(recipe), recipe.trust)
         _run_split(recipe, store, split, subject, folders[-1], command)
     if cross_validated:
         for kind in contaminations(values):
@@ -130,6 +131,8 @@ def _run_split(
     check_data(subject.info, store, split, subject.bundle.path)
     logs = open_run(recipe, folder)
     write_manifest(folder / "manifest.csv", store, split)
+    block = recipe.block("interpreter")
+    check_trusted(block, recipe.path, recipe.trust)
     settings = recipe.build()
     interpreter = settings["interpreter"]["interpreter"](info=subject.offers)
     facts = RunFacts.of(recipe, store, split, _device(recipe), subject.info.source["classifier"]["weights"])
@@ -137,12 +140,12 @@ def _run_split(
     facts.interpreter = {"recipe": recipe.path.stem, "class": type(interpreter).__name__}
     facts.interpreter["parameters"] = sum(parameter.numel() for parameter in interpreter.parameters())
     if interpreter.trainable and recipe.run_opts.test_only:
-        trained = load_interpreter(folder, subject, command)
+        trained = load_interpreter(folder, subject, command, recipe.trust)
         interpreter = trained.network
         facts.training.update(trained.info.source["training"])
     elif interpreter.trainable:
         if settings["start_from"] is not None:
-            start = load_interpreter(Path(settings["start_from"]), subject, command)
+            start = load_interpreter(Path(settings["start_from"]), subject, command, recipe.trust)
             try:
                 interpreter.load_state_dict(start.network.state_dict())
             except RuntimeError as error:
@@ -151,15 +154,8 @@ def _run_split(
             facts.training["start_from"] = settings["start_from"]
         brain = _trainer(recipe, settings, subject, interpreter, store, split, folder, logs)
         facts.training.update(_fit(brain, settings, store, split), seconds=round(brain.stopwatch.seconds, 1))
-        source = facts.source() | {"classifier_weights_sha256": subject.fingerprint}
-        info = BundleInfo(
-            "interpreter",
-            subject.info.class_names,
-            subject.info.sample_rate,
-            subject.info.clip_seconds,
-            source,
-        )
-        save_bundle(folder / "interpreter", interpreter, recipe.block("interpreter"), info)
+    if not (interpreter.trainable and recipe.run_opts.test_only):
+        save_interpreter(folder, interpreter, block, facts.source(), subject)
     for kind in contaminations(recipe.values):
         _score(recipe, settings, subject, interpreter, store, split, kind, facts, _part(folder, kind))
 

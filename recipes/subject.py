@@ -1,11 +1,19 @@
-"""The classifier under explanation, and the interpreter trained for it, from their bundles."""
+"""The classifier under explanation, and the interpreter trained for it, from their bundles.
 
+A run's folder holds both bundles, `classifier/` and `interpreter/`, and these two explain sounds wherever they are
+copied to.
+"""
+
+import os
 import re
+import shutil
+import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from interpreters.base import Interpreter
-from models.bundle import Bundle, BundleInfo, load_bundle, read_info
+from models.bundle import Bundle, BundleInfo, load_bundle, read_info, save_bundle
 from models.classifier import AudioClassifier, ClassifierInfo
 from models.errors import UsageError
 from recipes.esc50 import ClipStore, FoldSplit
@@ -47,33 +55,60 @@ def find_classifier(path: str | Path) -> BundleInfo:
     return read_info(path, "classifier")
 
 
-def load_subject(path: str | Path, device: str) -> Subject:
+def load_subject(path: str | Path, device: str, trust: Collection[str] = ()) -> Subject:
     """Load a classifier bundle, frozen, on a device. Raises UsageError as `find_classifier` and `load_bundle`."""
     find_classifier(path)
-    bundle = load_bundle(path, "classifier")
+    bundle = load_bundle(path, "classifier", trust)
     bundle.network.freeze().to(device)
     return Subject(bundle, bundle.network.describe())
 
 
-def load_interpreter(folder: Path, subject: Subject, command: str) -> Bundle:
-    """The trained interpreter of a run. command: what trains it, for the error sentence.
+def load_interpreter(folder: Path, subject: Subject, command: str, trust: Collection[str] = ()) -> Bundle:
+    """The interpreter that a run left. command: what trains it, for the error sentence.
 
     Raises UsageError when there is none, or when it was trained for another classifier.
     """
     path = folder / "interpreter"
     if not (path / "bundle.json").is_file():
         raise UsageError(f"no trained interpreter at {path}: train it with `{command} --data_folder=path/to/ESC-50`")
-    bundle = load_bundle(path, "interpreter", info=subject.offers)
+    bundle = load_bundle(path, "interpreter", trust, info=subject.offers)
     if bundle.info.source["classifier_weights_sha256"] != subject.fingerprint:
         raise UsageError(f"{path} was trained for another classifier than {subject.bundle.path}: use that, or retrain")
     bundle.network.requires_grad_(False)
     return bundle
 
 
-def untrained_or_loaded(recipe_interpreter, folder: Path, subject: Subject, command: str) -> Interpreter:
+def untrained_or_loaded(
+    recipe_interpreter, folder: Path, subject: Subject, command: str, trust: Collection[str] = ()
+) -> Interpreter:
     """An interpreter ready to explain: as built where nothing is trained, else from the run's bundle."""
     interpreter = recipe_interpreter(info=subject.offers)
-    return load_interpreter(folder, subject, command).network if interpreter.trainable else interpreter
+    return load_interpreter(folder, subject, command, trust).network if interpreter.trainable else interpreter
+
+
+def save_interpreter(folder: Path, interpreter: Interpreter, model_yaml: str, source: dict, subject: Subject) -> None:
+    """Leave the interpreter's bundle in a run's folder, and beside it that of the classifier it explains.
+
+    source: facts for `BundleInfo.source`. The classifier's files are hard links where the disk allows it.
+    """
+    about = subject.info
+    source = source | {"classifier_weights_sha256": subject.fingerprint}
+    info = BundleInfo("interpreter", about.class_names, about.sample_rate, about.clip_seconds, source)
+    save_bundle(folder / "interpreter", interpreter, model_yaml, info)
+    kept = folder / "classifier"
+    if kept.resolve() == subject.bundle.path.resolve():
+        return
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".classifier-") as temporary:
+        shutil.copytree(subject.bundle.path, Path(temporary) / "new", copy_function=_link)
+        shutil.rmtree(kept, ignore_errors=True)
+        (Path(temporary) / "new").replace(kept)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def check_data(info: BundleInfo, store: ClipStore, split: FoldSplit, path: Path) -> None:

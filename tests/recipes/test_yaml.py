@@ -49,7 +49,7 @@ MAPS = {
     "mobilenet": (16, 16, 48, 384),
 }
 READ_BY_RECIPES = {
-    "classifiers": {"classifier", "logit_scale"},
+    "classifiers": {"classifier"},
     "interpreters": {"interpreter"},
     "common": {"augmentation"},
 }
@@ -141,7 +141,8 @@ def test_an_interpreting_recipe_takes_a_step_and_reads_every_key(path, arguments
     assert folder == tmp_path / path.stem / "1234"
     facts = json.loads((folder / "metrics.json").read_text())
     assert all(math.isfinite(facts["metrics"][score]) for score in ("fid_i", "fa", "ai", "ad", "ag", "kept"))
-    assert (folder / "interpreter").is_dir() == ("epochs" in plain)
+    assert load_bundle(folder / "interpreter", "interpreter", info=load_bundle(
+        folder / "classifier", "classifier").network.describe())  # fmt: skip
 
 
 @pytest.mark.parametrize("path", INTERPRETING, ids=name)
@@ -164,7 +165,7 @@ def test_a_large_classifier_trains_a_step_at_its_own_size(path, arguments, tmp_p
     clips = settings["augmentation"]["augmentation"](clips)
     logits = classifier(classifier.frontend.analyze(clips.waveform)).logits
     assert logits.shape == (2, 50)
-    loss = additive_margin_loss(logits, clips.target, settings["margin"], settings["model"]["logit_scale"])
+    loss = additive_margin_loss(logits, clips.target, settings["margin"], classifier.describe().logit_scale)
     loss.backward()
     gradients = [parameter.grad for parameter in classifier.parameters()]
     assert sum(gradient is None for gradient in gradients) <= len(gradients) // 10
