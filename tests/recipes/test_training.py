@@ -300,6 +300,22 @@ def test_a_recipe_asks_for_its_lists_of_folds_or_for_all_of_them(arguments, tmp_
     assert run_folder(values, 0) == tmp_path / "tiny/7/fold1"
 
 
+def test_a_head_may_learn_faster_than_the_rest(train, tmp_path, monkeypatch):
+    rates, on_fit_batch_end = [], ClassifierBrain.on_fit_batch_end
+
+    def end(brain, *given):
+        on_fit_batch_end(brain, *given)
+        rates.append({len(group["params"]): group["lr"] for group in brain.optimizer.param_groups})
+
+    monkeypatch.setattr(ClassifierBrain, "on_fit_batch_end", end)
+    train(TINY, tmp_path, "--epochs=1", "--head_lr_factor=5.0")
+    assert len(rates) > 1
+    for one in rates:
+        head, rest = (one[count] for count in sorted(one))
+        assert head == pytest.approx(5 * rest)
+    assert max(max(one.values()) for one in rates) == pytest.approx(5e-3)
+
+
 def test_the_margin_is_taken_off_each_cosine_by_its_weight():
     # scale 10, cosines 0.3 and 0.1: margin 0.2 makes both logits 1
     logits = torch.tensor([[3.0, 1.0]])
