@@ -14,7 +14,7 @@ from recipes.contamination import Contamination, check_contamination
 from recipes.esc50 import ClipStore, FoldSplit, indices, write_manifest
 from recipes.examples import explain_file, write_examples
 from recipes.report import ClipTable, RunFacts, score_table, summarize_folds, write_metrics
-from recipes.scoring import score_batch
+from recipes.scoring import Cost, score_batch
 from recipes.subject import (
     Subject,
     check_data,
@@ -48,19 +48,23 @@ class InterpreterBrain(RecipeBrain):
     def on_stage_start(self, stage, epoch=None):
         super().on_stage_start(stage, epoch)
         self.tables: list[ClipTable] = []
+        self.cost = Cost()
         self.terms: dict[str, list[float]] = {}
 
     def compute_forward(self, batch, stage):
         """Per-clip loss terms by name in training and validation; per-clip scores of every setting in testing."""
-        mixed = self.noise[stage].apply(batch, self.epoch).to(self.device)
-        frontend = self.classifier.frontend
+        noise, frontend, mixture = self.noise[stage], self.classifier.frontend, None
+        if stage == sb.Stage.TEST and noise.kind == "mixture":
+            mixture = noise.mix(batch).to(self.device)
+        mixed = mixture.batch if mixture else noise.apply(batch, self.epoch).to(self.device)
         spectrogram = frontend.analyze(mixed.waveform)
         if stage == sb.Stage.TEST:
-            return list(score_batch(self.classifier, self.interpreter, spectrogram, mixed.label, self.logit_scale))
+            explained = (self.classifier, self.interpreter, spectrogram, mixed.label, self.logit_scale)
+            return list(score_batch(*explained, mixture, self.cost))
         with torch.no_grad():
             evidence = self.classifier(spectrogram)
         clean = None
-        if self.noise[stage].kind != "clean":
+        if noise.kind != "clean":
             clean = frontend.analyze(batch.waveform.to(self.device))
         return self.interpreter.loss(self.classifier, spectrogram, evidence, clean=clean)
 
@@ -92,7 +96,7 @@ def run_interpreter(recipe: Recipe) -> Path:
         interpreter = untrained_or_loaded(
             recipe.build()["interpreter"]["interpreter"], run_folder(values), subject, command, recipe.trust
         )
-        return explain_file(subject, interpreter.to(_device(recipe)), Path(values["audio"]), run_folder(values))
+        return explain_file(subject, interpreter.to(device_of(recipe)), Path(values["audio"]), run_folder(values))
     cross_validated = values["folds"] == "all"
     trained = find_classifier(_classifier(values, 0 if cross_validated else None))
     store = open_store(values, trained.clip_seconds, trained.sample_rate)
@@ -135,10 +139,7 @@ def _run_split(
     check_trusted(block, recipe.path, recipe.trust)
     settings = recipe.build()
     interpreter = settings["interpreter"]["interpreter"](info=subject.offers)
-    facts = RunFacts.of(recipe, store, split, _device(recipe), subject.info.source["classifier"]["weights"])
-    facts.classifier = {"path": str(subject.bundle.path), "sha256": subject.fingerprint} | subject.info.source
-    facts.interpreter = {"recipe": recipe.path.stem, "class": type(interpreter).__name__}
-    facts.interpreter["parameters"] = sum(parameter.numel() for parameter in interpreter.parameters())
+    facts = facts_of(recipe, store, split, subject, interpreter)
     if interpreter.trainable and recipe.run_opts.test_only:
         trained = load_interpreter(folder, subject, command, recipe.trust)
         interpreter = trained.network
@@ -158,6 +159,17 @@ def _run_split(
         save_interpreter(folder, interpreter, block, facts.source(), subject)
     for kind in contaminations(recipe.values):
         _score(recipe, settings, subject, interpreter, store, split, kind, facts, _part(folder, kind))
+
+
+def facts_of(
+    recipe: Recipe, store: ClipStore, split: FoldSplit, subject: Subject, interpreter: Interpreter
+) -> RunFacts:
+    """The facts of a run that explains a classifier."""
+    facts = RunFacts.of(recipe, store, split, device_of(recipe), subject.info.source["classifier"]["weights"])
+    facts.classifier = {"path": str(subject.bundle.path), "sha256": subject.fingerprint} | subject.info.source
+    facts.interpreter = {"recipe": recipe.path.stem, "class": type(interpreter).__name__}
+    facts.interpreter["parameters"] = sum(parameter.numel() for parameter in interpreter.parameters())
+    return facts
 
 
 def _trainer(recipe, settings: Settings, subject, interpreter, store, split, folder, logs) -> InterpreterBrain:
@@ -212,6 +224,7 @@ def _score(recipe, settings, subject, interpreter, store, split, kind, facts: Ru
         sweep = [{"quantile": q} | t.averages() for q, t in zip(interpreter.quantiles, brain.tables, strict=True)]
         table = brain.tables[interpreter.quantiles.index(interpreter.headline)]
         facts.interpreter["quantile"] = interpreter.headline
+    facts.interpreter["seconds_per_clip"] = round(brain.cost.seconds_per_clip, 5)
     metrics = table.averages()
     table.write(folder / "clips.csv", store.corpus)
     if kind != "clean":
@@ -223,5 +236,6 @@ def _score(recipe, settings, subject, interpreter, store, split, kind, facts: Ru
     print(f"report: {folder / 'report.html'}")
 
 
-def _device(recipe: Recipe) -> str:
+def device_of(recipe: Recipe) -> str:
+    """The device that a recipe runs on."""
     return recipe.run_opts.device or sb.utils.distributed.infer_device()
