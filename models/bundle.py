@@ -15,7 +15,8 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models.errors import UsageError
+from models.pretrained import nothing_fetched
 
 PACKAGES = (
     "models.",
@@ -41,6 +43,9 @@ PACKAGES = (
 FILES = ("model.yaml", "weights.safetensors")
 MAX_YAML_BYTES = 100_000
 MAX_YAML_NODES = 2_000
+MAX_CLIP_SECONDS = 3600
+STAGED = ".staged-"
+"""Begins the name of what is still being written; recipes remove such leftovers of a killed run."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def save_bundle(folder: str | Path, network: nn.Module, model_yaml: str, info: B
     """Write a bundle folder, whole or not at all: a reader never sees half of one."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=STAGED) as temporary:
         staged, old = Path(temporary) / "new", Path(temporary) / "old"
         staged.mkdir()
         (staged / "model.yaml").write_text(model_yaml, encoding="utf-8")
@@ -101,13 +106,16 @@ def read_info(folder: str | Path, kind: str) -> BundleInfo:
     try:
         content = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
         info = BundleInfo(**content | {"class_names": tuple(content["class_names"])})
+        _check_info(info)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"{folder} is not a bundle: it has no bundle.json") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UsageError(f"{folder / 'bundle.json'} is damaged: {error}") from error
     if info.kind != kind:
         raise UsageError(f"{folder} is a bundle of kind {info.kind!r}; a {kind!r} is needed here")
     for name in FILES:
+        if (folder / name).resolve().parent != folder.resolve():
+            raise UsageError(f"{folder / name} is a link out of the bundle's folder: put the file itself there")
         if not (folder / name).is_file() or _sha256(folder / name) != info.sha256.get(name):
             raise UsageError(f"{folder / name} is missing or altered: its SHA-256 is not the one in bundle.json")
     return info
@@ -117,8 +125,9 @@ def load_bundle(folder: str | Path, kind: str, trust: Collection[str] = (), **ar
     """Rebuild a bundle's network and load its weights strictly.
 
     kind: "classifier" or "interpreter", also the key of model.yaml that holds the network. trust: importable modules
-    beside `PACKAGES` whose torch modules it may build. A `!name:` factory under that key is called with `arguments`. Raises UsageError as `read_info` does, for a model.yaml that would run foreign
-    code, and for weights that are not exactly the network's.
+    beside `PACKAGES` whose torch modules it may build. A `!name:` factory under that key is called with `arguments`.
+    Raises UsageError as `read_info` does, for a model.yaml that would run foreign code or fetch something, and for
+    weights that are not exactly the network's.
     """
     folder = Path(folder)
     info = read_info(folder, kind)
@@ -127,7 +136,8 @@ def load_bundle(folder: str | Path, kind: str, trust: Collection[str] = (), **ar
     if not callable(network):
         raise UsageError(f"{folder / 'model.yaml'} has no network under {kind!r}")
     if not isinstance(network, nn.Module):
-        network = network(**arguments)
+        with _strangers(folder / "model.yaml"):
+            network = network(**arguments)
     try:
         network.load_state_dict(load_file(folder / "weights.safetensors"), strict=True)
     except (RuntimeError, SafetensorError) as error:
@@ -139,15 +149,27 @@ def load_bundle(folder: str | Path, kind: str, trust: Collection[str] = (), **ar
 def build_trusted(text: str, origin: str | Path, trust: Collection[str] = ()) -> dict:
     """Build the objects of a stranger's YAML if, and only if, `check_trusted` lets all of them pass.
 
-    Raises UsageError as `check_trusted`, and for arguments that a module does not take.
+    Raises UsageError as `check_trusted`, for arguments that a module does not take, and for weights from elsewhere: a
+    bundle brings its own, and a stranger's YAML reads no other file and fetches nothing.
     """
     check_trusted(text, origin, trust)
-    try:
+    with _strangers(origin):
         return load_hyperpyyaml(io.StringIO(text))
+
+
+@contextmanager
+def _strangers(origin: str | Path) -> Iterator[None]:
+    """Construct what a stranger asks for: nothing else is read or fetched, and however it fails is told."""
+    try:
+        with nothing_fetched():
+            yield
+    except UsageError:
+        raise
     except (yaml.YAMLError, RuamelError) as error:
         raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())[:200]}") from error
-    except TypeError as error:
-        raise UsageError(f"{origin} does not fit the modules it asks for: {' '.join(map(str, error.args))}") from error
+    except Exception as error:
+        detail = " ".join(" ".join(map(str, error.args)).split())[:300]
+        raise UsageError(f"{origin} does not fit the modules it asks for: {detail}") from error
 
 
 def check_trusted(text: str, origin: str | Path, trust: Collection[str] = ()) -> None:
@@ -199,6 +221,20 @@ def _check_tag(tag: str, origin: str | Path, packages: tuple[str, ...]) -> None:
         raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: it is no torch module")
     if not f"{found.__module__}.".startswith(packages):
         raise UsageError(f"{origin} asks for {tag!r} of {found.__module__}, which a bundle may not build: {allowed}")
+
+
+def _check_info(info: BundleInfo) -> None:
+    """Raise ValueError for a value of another type than `BundleInfo` says."""
+    sound = {
+        "class_names": all(isinstance(name, str) for name in info.class_names),
+        "sample_rate": isinstance(info.sample_rate, int) and info.sample_rate > 0,
+        "clip_seconds": isinstance(info.clip_seconds, int | float) and 0 < info.clip_seconds <= MAX_CLIP_SECONDS,
+        "source": isinstance(info.source, dict),
+        "sha256": isinstance(info.sha256, dict),
+    }
+    wrong = [f"{name}={getattr(info, name)!r}"[:100] for name, holds in sound.items() if not holds]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} cannot be")
 
 
 def _sha256(path: Path) -> str:

@@ -1,7 +1,9 @@
 """Weights from elsewhere: a hub, a local folder, or checkpoints that SpeechBrain published."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -20,6 +22,23 @@ VIT_RENAMED = (
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"(layers\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
 )
+
+_forbidden: ContextVar[bool] = ContextVar("forbidden", default=False)
+
+
+@contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """Within it `load_backbone` and `read_checkpoint` raise UsageError instead of reading or fetching weights."""
+    token = _forbidden.set(True)
+    try:
+        yield
+    finally:
+        _forbidden.reset(token)
+
+
+def check_allowed(weights: object) -> None:
+    if _forbidden.get():
+        raise UsageError(f"weights={str(weights)!r} may not be loaded here: a bundle brings its own")
 
 
 def load_backbone(
@@ -42,6 +61,7 @@ def load_backbone(
     config = make_config(*sizes[size].values(), drop)
     if weights is None:
         return network(config), "from scratch"
+    check_allowed(weights)
     try:
         model, report = network.from_pretrained(weights, config=config, output_loading_info=True)
     except (OSError, RuntimeError) as error:
@@ -61,6 +81,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 
     Raises UsageError when the file is missing or holds anything but tensors.
     """
+    check_allowed(path)
     if not path.is_file():
         raise UsageError(f"no checkpoint {path}")
     try:

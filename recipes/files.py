@@ -3,29 +3,69 @@
 import fcntl
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
+from models.bundle import STAGED
 from models.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
+_runs: dict[Path, IO] = {}
+
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write `data` so that `path` holds either its old or its new content at every moment.
+    """Write `data` so that `path` holds either its old or its new content at every moment, after a power cut too.
 
-    Missing parent folders are made.
+    Missing parent folders are made. Raises UsageError when the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = path.with_name(f"{STAGED}{os.getpid()}-{threading.get_ident()}")
     try:
-        temporary.write_bytes(data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def unwritable(path: str | Path, error: Exception) -> UsageError:
+    """The sentence for a write that the system refused."""
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return UsageError(f"{path} cannot be written ({reason}): make room there, or choose a folder that can be written")
+
+
+def claim_run(folder: Path) -> None:
+    """Keep other processes out of a run's folder until this one ends, and remove what a killed one was writing.
+
+    The kernel drops the claim with the process. Raises UsageError while another process holds it.
+    """
+    folder = folder.resolve()
+    if folder not in _runs:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = (folder / ".lock").open("a")
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise UsageError(
+                f"another process is at work in {folder}: wait for it, or pass another --experiment or --seed"
+            ) from error
+        _runs[folder] = file
+    for leftover in folder.rglob(STAGED + "*"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -8,15 +8,20 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from interpreters.base import Interpreter
-from models.bundle import Bundle, BundleInfo, load_bundle, read_info, save_bundle
+from models.bundle import STAGED, Bundle, BundleInfo, load_bundle, read_info, save_bundle
 from models.classifier import AudioClassifier, ClassifierInfo
 from models.errors import UsageError
+from recipes.config import Recipe, Settings
 from recipes.esc50 import ClipStore, FoldSplit
+from recipes.training import run_folder
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,44 @@ def untrained_or_loaded(
     return load_interpreter(folder, subject, command, trust).network if interpreter.trainable else interpreter
 
 
+def find_reference(recipe: Recipe, folder: Path) -> Path | None:
+    """The run whose interpreter the recipe's control matches, of the same fold as `folder`; None where it names none.
+
+    Raises UsageError that says which command makes a missing one.
+    """
+    if "reference" not in recipe.values:
+        return None
+    run = Path(recipe.values["reference"]) / folder.relative_to(run_folder(recipe.values))
+    if not (run / "interpreter" / "bundle.json").is_file():
+        made = f"python interpret.py hparams/{Path(recipe.values['reference']).parent.name}.yaml"
+        raise UsageError(
+            f"no interpreter at {run / 'interpreter'} to match: run `{made}`, or pass --reference=path/to/a/run"
+        )
+    return run
+
+
+def interpreter_factory(
+    recipe: Recipe, settings: Settings, subject: Subject, folder: Path
+) -> Callable[..., Interpreter]:
+    """What builds the recipe's interpreter from `info`, with the reference of a control already in place.
+
+    Raises UsageError as `find_reference` and `load_interpreter`.
+    """
+    factory, run = settings["interpreter"]["interpreter"], find_reference(recipe, folder)
+    if run is None:
+        return factory
+    return partial(factory, reference=load_interpreter(run, subject, str(recipe.path), recipe.trust).network)
+
+
+def interpreter_block(recipe: Recipe, folder: Path) -> str:
+    """The recipe's interpreter as the document for its bundle; that of a control holds its reference's."""
+    run = find_reference(recipe, folder)
+    if run is None:
+        return recipe.block("interpreter")
+    document = YAML().load((run / "interpreter" / "model.yaml").read_text(encoding="utf-8"))
+    return recipe.block("interpreter", {"reference": document["interpreter"]})
+
+
 def save_interpreter(folder: Path, interpreter: Interpreter, model_yaml: str, source: dict, subject: Subject) -> None:
     """Leave the interpreter's bundle in a run's folder, and beside it that of the classifier it explains.
 
@@ -98,7 +141,7 @@ def save_interpreter(folder: Path, interpreter: Interpreter, model_yaml: str, so
     kept = folder / "classifier"
     if kept.resolve() == subject.bundle.path.resolve():
         return
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".classifier-") as temporary:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=STAGED) as temporary:
         shutil.copytree(subject.bundle.path, Path(temporary) / "new", copy_function=_link)
         shutil.rmtree(kept, ignore_errors=True)
         (Path(temporary) / "new").replace(kept)

@@ -1,20 +1,25 @@
 """What both Brains share: where a run writes, exact resumption, choosing the best epoch, loading clips."""
 
 import importlib.util
+import os
+import pickle
 import random
 import re
+import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import speechbrain as sb
 import torch
-from speechbrain.utils.checkpoints import Checkpointer
-from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
+from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_main
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger, TrainLogger
 
+from models.bundle import STAGED
 from models.errors import UsageError
 from recipes.config import Recipe, Settings
 from recipes.esc50 import (
@@ -27,7 +32,8 @@ from recipes.esc50 import (
     indices,
     prepare,
 )
-from recipes.files import write_atomically
+from recipes.files import claim_run, unwritable, write_atomically
+from recipes.interruption import Interrupted, asked, deferred, leave_if_asked
 
 UNTRAINED_KEYS = (
     "contamination",
@@ -85,8 +91,10 @@ def open_run(recipe: Recipe, folder: Path) -> tuple[TrainLogger, ...]:
     train_log.txt always; TensorBoard's files under tensorboard/ where the recipe says `tensorboard: true`.
 
     Keys that leave the trained weights alone (`UNTRAINED_KEYS`) may change between runs in one folder.
-    Raises UsageError when the folder holds checkpoints of another configuration: the two must not be mixed.
+    Raises UsageError when the folder holds checkpoints of another configuration: the two must not be mixed; and while
+    another process is at work in it.
     """
+    run_on_main(claim_run, args=(folder,))
     kept = folder / "hyperparams.yaml"
     begun = any((folder / "save").glob("CKPT*")) and kept.is_file()
     if begun and training_part(kept.read_text(encoding="utf-8")) != training_part(recipe.text):
@@ -167,6 +175,53 @@ class Stopwatch:
         self._before, self._started = torch.load(path, weights_only=True)["seconds"], time.monotonic()
 
 
+class WholeCheckpointer(Checkpointer):
+    """SpeechBrain's Checkpointer, except that a checkpoint appears whole or not at all.
+
+    SpeechBrain writes the file that makes a folder a checkpoint before the parameters, so that a process killed in
+    between leaves a checkpoint without them. Here the folder gets its name when everything is on the disk.
+    """
+
+    def _new_checkpoint_dirpath(self):
+        path = super()._new_checkpoint_dirpath()
+        return path.with_name(STAGED + path.name)
+
+    def save_checkpoint(self, *given, **options):
+        """Raises UsageError when the disk is full or the folder cannot be written; older checkpoints stay."""
+        try:
+            saved = super().save_checkpoint(*given, **options)
+            if if_main_process():
+                saved = _publish(saved)
+        except (OSError, RuntimeError) as error:
+            # torch tells a full disk with a RuntimeError of the writer of its ZIP files
+            if not isinstance(error, OSError) and "inline_container" not in str(error):
+                raise
+            for staged in self.checkpoints_dir.glob(STAGED + "*"):
+                shutil.rmtree(staged, ignore_errors=True)
+            raise unwritable(self.checkpoints_dir, error) from error
+        ddp_barrier()
+        return saved
+
+    def load_checkpoint(self, checkpoint):
+        """Raises UsageError when a file of it is missing, damaged or of another network."""
+        try:
+            super().load_checkpoint(checkpoint)
+        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            detail = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"the checkpoint {checkpoint.path} cannot be read ({detail}): remove that folder to go on from the one "
+                "before it"
+            ) from error
+
+
+def _publish(staged: Checkpoint) -> Checkpoint:
+    for file in staged.path.iterdir():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    path = staged.path.rename(staged.path.with_name(staged.path.name.removeprefix(STAGED)))
+    return Checkpoint(path, staged.meta, {name: path / file.name for name, file in staged.paramfiles.items()})
+
+
 class RecipeBrain(sb.Brain):
     """A Brain that resumes exactly and reports the epoch its selection metric chose.
 
@@ -180,22 +235,49 @@ class RecipeBrain(sb.Brain):
         self.seed, self.epoch, self.stopwatch = settings["seed"], 0, Stopwatch()
         checkpointer = None
         if optimizer is not None:
-            checkpointer = Checkpointer(self.folder / "save", {"schedule": schedule} | modules)
+            checkpointer = WholeCheckpointer(self.folder / "save", {"schedule": schedule} | modules)
             checkpointer.add_recoverable("stopwatch", self.stopwatch, optional_load=True)
         super().__init__(modules, optimizer, run_options(settings), run_opts, checkpointer)
         self.rates: list[float] = []
 
     def train(self, epochs: int, train_set: ClipDataset, valid_set: ClipDataset, batch_size: int) -> None:
-        """Fit for that many epochs, continuing from the newest checkpoint of the run's folder if there is one."""
+        """Fit for that many epochs, continuing from the newest checkpoint of the run's folder if there is one.
+
+        On SIGTERM or Ctrl-C the step in progress is finished, a checkpoint saved and `Interrupted` raised; with
+        several processes, whose steps would have to agree, at once and without the checkpoint.
+        """
         counter = EpochCounter(epochs)
         self.checkpointer.add_recoverable("counter", counter)
-        self.fit(
-            counter,
-            train_set,
-            valid_set,
-            train_loader_kwargs=loader_options(batch_size, shuffle=True),
-            valid_loader_kwargs=loader_options(batch_size),
-        )
+        with nullcontext() if self.distributed_launch else deferred():
+            self.fit(
+                counter,
+                train_set,
+                valid_set,
+                train_loader_kwargs=loader_options(batch_size, shuffle=True),
+                valid_loader_kwargs=loader_options(batch_size),
+            )
+
+    def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
+        # gradients that wait for their optimiser step are in no checkpoint
+        if self.step % self.grad_accumulation_factor:
+            return False
+        return asked() or super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
+
+    def _save_intra_epoch_ckpt(self):
+        super()._save_intra_epoch_ckpt()
+        leave_if_asked()
+
+    def _fit_valid(self, valid_set, epoch, enable):
+        try:
+            super()._fit_valid(valid_set, epoch, enable)
+        except Interrupted:
+            self.step, self.avg_train_loss = self.steps, self.train_loss
+            super()._save_intra_epoch_ckpt()
+            raise
+
+    def evaluate_batch(self, batch, stage):
+        leave_if_asked()
+        return super().evaluate_batch(batch, stage)
 
     def score(self, test_set: ClipDataset, batch_size: int, chosen: bool = False) -> None:
         """Run the test stage, with the weights as they are or, if `chosen`, those of the selected epoch."""
@@ -221,7 +303,7 @@ class RecipeBrain(sb.Brain):
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         if stage == sb.Stage.TRAIN:
-            self.train_loss = stage_loss
+            self.train_loss, self.steps = stage_loss, self.step
         elif stage == sb.Stage.VALID:
             scores = self.stage_scores(stage) | {"loss": stage_loss}
             if sb.utils.distributed.if_main_process():
