@@ -4,9 +4,12 @@ Dosovitskiy et al., ICLR 2021; for sound as the baseline of Della Libera et al.,
 network is `transformers.ViTModel`; this file adds the attention of the class token in the last layer and the pooling.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTModel
+from transformers.utils import ModelOutput
 
 from models.classifier import Features
 from models.pretrained import load_backbone
@@ -53,26 +56,11 @@ class ViT(nn.Module):
         """image [B, 3, 224, 224] to Features: mean of the tokens, maps of four layers, the attention map.
 
         The attention map [B, 1, 14, 14] is the last layer's attention of the class token to the patches, averaged over
-        heads. Only that row is computed, from the layer's own queries and keys, whatever kernel the network uses.
+        heads.
         """
-        query: list[Tensor] = []
-        key: list[Tensor] = []
         attention = self.model.layers[-1].attention
-        hooks = [
-            layer.register_forward_hook(lambda module, inputs, output, store=store: store.append(output))
-            for layer, store in ((attention.q_proj, query), (attention.k_proj, key))
-        ]
-        try:
-            output = self.model(image, output_hidden_states=True)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        batch, tokens = key[0].shape[:2]
-        heads = attention.num_attention_heads
-        keys = key[0].float().view(batch, tokens, heads, -1)
-        row = query[0][:, 0].float().view(batch, heads, -1)  # [B, heads, width of a head]
-        weights = (torch.einsum("bhd,bthd->bht", row, keys) * attention.scaling).softmax(dim=-1)
-        saliency = self._as_map(weights.mean(dim=1).unsqueeze(-1))
+        output, weights = token_attention(attention, lambda: self.model(image, output_hidden_states=True), tokens=1)
+        saliency = self._as_map(weights.unsqueeze(-1))
         depth = len(output.hidden_states) - 1
         layers = [output.hidden_states[depth * quarter // 4] for quarter in (1, 2, 3, 4)]
         return Features(output.last_hidden_state.mean(dim=1), tuple(map(self._as_map, layers)), saliency)
@@ -81,3 +69,26 @@ class ViT(nn.Module):
         """[B, 1 + h w, C] to [B, C, h, w], without the class token."""
         side = self.model.config.image_size // self.model.config.patch_size
         return tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+
+
+def token_attention(attention: nn.Module, run: Callable[[], ModelOutput], tokens: int) -> tuple[ModelOutput, Tensor]:
+    """Run a network, and the attention [B, T] that its first tokens pay in one layer, averaged over tokens and heads.
+
+    attention: that layer's attention, with `q_proj` and `k_proj`. Only these rows are computed, from the layer's own
+    queries and keys, whatever kernel the network uses.
+    """
+    query: list[Tensor] = []
+    key: list[Tensor] = []
+    hooks = [
+        layer.register_forward_hook(lambda module, inputs, output, store=store: store.append(output))
+        for layer, store in ((attention.q_proj, query), (attention.k_proj, key))
+    ]
+    try:
+        output = run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    heads = attention.num_attention_heads
+    rows, keys = (one.float().unflatten(2, (heads, -1)) for one in (query[0][:, :tokens], key[0]))  # [B, T, heads, D]
+    weights = (torch.einsum("bqhd,bthd->bhqt", rows, keys) * attention.scaling).softmax(dim=-1)
+    return output, weights.mean(dim=(1, 2))

@@ -1,4 +1,4 @@
-"""Adopt a classifier that SpeechBrain published, so that interpreters run without training one first.
+"""Adopt a published classifier, so that interpreters run without training one first.
 
     python -m recipes.adopt hparams/focalnet.yaml FOLDER --data_folder=path/to/ESC-50 --weights=null
 
@@ -6,16 +6,24 @@ FOLDER holds `embedding_model.ckpt`, `classifier.ckpt` and `label_encoder.txt`, 
 `speechbrain/focalnet-base-esc50`, `vit-base-esc50` and `cnn14-esc50`. The bundle lands where `train.py` with the same
 recipe would put it. SpeechBrain numbers classes by first appearance in its training folds; the head's rows are put
 into the official order of the data set.
+
+    python -m recipes.adopt MIT/ast-finetuned-audioset-10-10-0.4593 results/ast_audioset/1234 --clip_seconds=10
+
+adopts an audio classifier of the Hugging Face hub, or a local folder in its layout, with its own head and classes.
 """
 
 import re
+import textwrap
 from pathlib import Path
 
 import torch
+import yaml
 
 from models.bundle import BundleInfo, save_bundle
 from models.classifier import AudioClassifier
 from models.errors import UsageError
+from models.frontend import FrontEnd
+from models.huggingface import HuggingFaceClassifier
 from models.pretrained import load_speechbrain
 from recipes.config import Recipe, entry, load_recipe
 from recipes.esc50 import read_corpus
@@ -60,32 +68,56 @@ def adopt(recipe: Recipe, folder: Path) -> Path:
     classifier = recipe.build()["model"]["classifier"]
     load_speechbrain(classifier, folder)
     reorder_head(classifier, given, corpus.class_names)
-    source = {
-        "experiment": recipe.values["experiment"],
-        "seed": recipe.values["seed"],
-        "commit": commit(),
-        "data": {"name": corpus.name, "content": "unknown", "train_folds": recipe.values["train_folds"]},
-        "classifier": {"recipe": recipe.path.stem, "weights": f"SpeechBrain checkpoint {folder.name}"},
-        "training": {},
-    }
+    data = {"name": corpus.name, "content": "unknown", "train_folds": recipe.values["train_folds"]}
+    weights = f"SpeechBrain checkpoint {folder.name}"
+    facts = _source(recipe.values["experiment"], recipe.values["seed"], data, recipe.path.stem, weights)
     info = BundleInfo(
-        "classifier",
-        corpus.class_names,
-        classifier.frontend.sample_rate,
-        recipe.values["clip_seconds"],
-        source,
+        "classifier", corpus.class_names, classifier.frontend.sample_rate, recipe.values["clip_seconds"], facts
     )
-    bundle = save_bundle(run_folder(recipe.values) / "classifier", classifier, recipe.block("model"), info)
+    return _save(run_folder(recipe.values), classifier, recipe.block("model"), info)
+
+
+def adopt_published(weights: str, run: Path, clip_seconds: float) -> Path:
+    """Write the bundle of a Hugging Face audio classifier, its own head and classes kept, and return its path.
+
+    Raises UsageError as `HuggingFaceClassifier`.
+    """
+    classifier = HuggingFaceClassifier(FrontEnd(), weights)
+    settings = textwrap.indent(yaml.safe_dump(classifier.describe().settings), "  ")
+    model_yaml = (
+        "frontend: &frontend !new:models.frontend.FrontEnd\n"
+        f"classifier: !new:models.huggingface.HuggingFaceClassifier\n  frontend: *frontend\n{settings}"
+    )
+    facts = _source(run.name, None, {"name": "unknown", "content": "unknown", "train_folds": []}, "published", weights)
+    info = BundleInfo("classifier", classifier.class_names, classifier.frontend.sample_rate, clip_seconds, facts)
+    return _save(run, classifier, model_yaml, info)
+
+
+def _source(experiment: str, seed: int | None, data: dict, recipe: str, weights: str) -> dict:
+    about = {"recipe": recipe, "weights": weights}
+    facts = {"experiment": experiment, "seed": seed, "commit": commit()}
+    return facts | {"data": data, "classifier": about, "training": {}}
+
+
+def _save(run: Path, classifier: AudioClassifier, model_yaml: str, info: BundleInfo) -> Path:
+    bundle = save_bundle(run / "classifier", classifier, model_yaml, info)
     print(f"bundle: {bundle}")
     return bundle
 
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    folders = [one for one in arguments[1:] if not one.startswith("-")]
-    if len(folders) != 1:
-        raise UsageError("usage: python -m recipes.adopt RECIPE.yaml FOLDER --data_folder=path/to/ESC-50")
-    adopt(load_recipe([one for one in arguments if one != folders[0]]), Path(folders[0]))
+    places = [one for one in arguments if not one.startswith("-")]
+    options = [one for one in arguments if one.startswith("-")]
+    if len(places) != 2:
+        raise UsageError("usage: python -m recipes.adopt RECIPE.yaml FOLDER, or NAME RUN_FOLDER [--clip_seconds=10]")
+    if places[0].endswith(".yaml"):
+        adopt(load_recipe([places[0], *options]), Path(places[1]))
+        return
+    given = re.fullmatch(r"--clip_seconds=(\d+\.?\d*)", options[0] if options else "--clip_seconds=10")
+    if given is None or len(options) > 1 or not float(given[1]):
+        raise UsageError(f"{' '.join(options)!r} is not of the form --clip_seconds=10")
+    adopt_published(places[0], Path(places[1]), float(given[1]))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from recipes.classification import train_classifier
 from recipes.config import load_recipe
@@ -22,6 +24,7 @@ KINDS = {
     "vit": ("vit_scratch.yaml", ("--epochs=1",)),
     "cnn14": ("cnn14_scratch.yaml", ("--epochs=4", "--width=0.0625")),
     "mobilenet": ("mobilenet.yaml", ("--epochs=1", "--weights=null")),
+    "ast": ("ast.yaml", ("--epochs=1", "--weights={tiny_ast}")),
 }
 
 
@@ -56,13 +59,26 @@ def interpret(arguments) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def bundle(train, tmp_path_factory) -> Callable[[str], Path]:
+def tiny_ast(tmp_path_factory) -> Path:
+    """A checkpoint folder of a small Audio Spectrogram Transformer of three classes, as the hub holds one."""
+    folder = tmp_path_factory.mktemp("published") / "tiny_ast"
+    size = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(0)
+    config = ASTConfig(max_length=128, id2label=dict(enumerate(("Speech", "Dog", "Rain"))), **size)
+    ASTForAudioClassification(config).save_pretrained(folder)
+    ASTFeatureExtractor(max_length=128).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(train, tiny_ast, tmp_path_factory) -> Callable[[str], Path]:
     """kind (of `KINDS`) -> the bundle of a small classifier trained for a moment; made once."""
     common = ("--clip_seconds=1.0", "--num_classes=10", "--batch_size=10", "--precision=fp32", "--eval_precision=fp32")
 
     @functools.cache
     def make(kind: str) -> Path:
         recipe, changes = KINDS[kind]
+        changes = [change.format(tiny_ast=tiny_ast) for change in changes]
         return train(HPARAMS / recipe, tmp_path_factory.mktemp(kind), *common, *changes) / "classifier"
 
     return make

@@ -47,6 +47,7 @@ MAPS = {
     "cnn14": (256, 512, 1024, 2048),
     "cnn14_scratch": (64, 128, 256, 512),
     "mobilenet": (16, 16, 48, 384),
+    "ast": (768,) * 4,
 }
 READ_BY_RECIPES = {
     "classifiers": {"classifier"},
@@ -106,8 +107,9 @@ def test_every_recipe_trains_or_interprets():
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=name)
-def test_a_training_recipe_takes_a_step_and_reads_every_key(path, arguments, watch, tmp_path):
-    changes = ("--num_classes=10", "--clip_seconds=1.0", *weights(path), *SMALLER.get(path.stem, ()))
+def test_a_training_recipe_takes_a_step_and_reads_every_key(path, arguments, watch, tiny_ast, tmp_path):
+    loaded = (f"--weights={tiny_ast}",) if path.stem == "ast" else weights(path)
+    changes = ("--num_classes=10", "--clip_seconds=1.0", *loaded, *SMALLER.get(path.stem, ()))
     recipe, read = watch(load_recipe(arguments(path, tmp_path, *STEP, *changes)))
     folder = train_classifier(recipe)
     assert dead(recipe, read) == set()
@@ -132,6 +134,9 @@ def test_an_interpreting_recipe_takes_a_step_and_reads_every_key(path, arguments
         changes += STEP
     else:
         changes += ("--debug", "--debug_batches=1", "--eval_batch_size=2")
+    if "reference" in plain:
+        reference = HPARAMS / f"{Path(plain['reference']).parts[-2]}.yaml"
+        changes += (f"--reference={interpret(reference, tmp_path, classifier, '--report_clips=0', *STEP)}",)
     if plain.get("start_from"):
         start = HPARAMS / f"{Path(plain['start_from']).parts[-2]}.yaml"
         changes += (f"--start_from={interpret(start, tmp_path, classifier, '--report_clips=0', *STEP)}",)
@@ -172,7 +177,8 @@ def test_a_large_classifier_trains_a_step_at_its_own_size(path, arguments, tmp_p
     assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
 
 
-@pytest.mark.parametrize("path", INTERPRETING, ids=name)
+# a control that matches a reference has the reference's size
+@pytest.mark.parametrize("path", [path for path in INTERPRETING if "reference:" not in TEXT[path]], ids=name)
 def test_an_interpreter_is_built_at_its_own_size(path, arguments, tmp_path):
     recipe = load_recipe(arguments(path, tmp_path))
     channels = MAPS[Path(recipe.values["classifier"]).parts[-3]]
