@@ -44,6 +44,7 @@ UNTRAINED_KEYS = (
     "audio",
     "cache_folder",
     "tensorboard",
+    "trust",
     "ckpt_interval_minutes",
 )
 RUN_KEYS = (
