@@ -77,6 +77,40 @@ def tradeoff_figure(sweep: Sequence[dict], title: str) -> Figure:
     return figure
 
 
+def lines_figure(rows: Sequence[dict], scores: Sequence[str], title: str) -> Figure:
+    """A panel for every `axis` of the rows: each score against `value`."""
+    panels = list(dict.fromkeys(row["axis"] for row in rows))
+    figure = Figure(figsize=(3.4 * len(panels), 2.8), layout="constrained")
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        shown = [row for row in rows if row["axis"] == name]
+        for score in scores:
+            axes.plot([row["value"] for row in shown], [row[score] for row in shown], "o-", markersize=3, label=score)
+        axes.set(xlabel=name, title=title)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend()
+    return figure
+
+
+def intervals_figure(group: dict, names: dict[str, str]) -> Figure:
+    """A panel for every score of a group of the leaderboard: each method's mean and interval."""
+    methods = group["methods"][::-1]  # the first on top
+    scores = [score for score in names if any(row["scores"].get(score, {}).get("n") for row in methods)]
+    rows = -(-len(scores) // 4)
+    figure = Figure(figsize=(11, rows * (0.7 + 0.2 * len(methods))), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(rows, 4, sharey=True)).flat
+    for axes in panels[len(scores) :]:
+        axes.remove()
+    for axes, score in zip(panels, scores, strict=False):
+        for height, row in enumerate(methods):
+            one = row["scores"].get(score, {})
+            if one.get("n"):
+                axes.plot([one["low"], one["high"]], [height] * 2, color="tab:blue", linewidth=1)
+                axes.plot(one["mean"], height, "o", color="tab:blue", markersize=3)
+        axes.set(title=names[score], yticks=range(len(methods)), yticklabels=[row["name"] for row in methods])
+        axes.grid(alpha=0.3)
+    return figure
+
+
 def encode(figure: Figure, kind: str) -> bytes:
     """The figure as "png" or "svg"."""
     stream = io.BytesIO()

@@ -35,16 +35,21 @@ def keep(run: Path) -> list[Path]:
 
     Raises UsageError when the folder holds none.
     """
-    found = sorted(run.glob("metrics.json")) + sorted(run.glob("*/metrics.json"))
-    if not found:
-        raise UsageError(f"{run} holds no metrics.json: give a run's folder such as results/focalnet/1234")
     copies = []
-    for path in found:
+    for path in metrics_of(run):
         content = json.loads(path.read_text(encoding="utf-8"))
         part = "" if path.parent == run else f"_{path.parent.name}"
         copies.append(RESULTS / f"{content['experiment']}{part}.json")
         write_atomically(copies[-1], path.read_bytes())
     return copies
+
+
+def metrics_of(run: Path) -> list[Path]:
+    """A run's metrics.json files: its own, and those of its contaminations and folds. Raises UsageError as `keep`."""
+    found = sorted(run.glob("metrics.json")) + sorted(run.glob("*/metrics.json"))
+    if not found:
+        raise UsageError(f"{run} holds no metrics.json: give a run's folder such as results/focalnet/1234")
+    return found
 
 
 def load() -> list[dict]:
@@ -66,8 +71,8 @@ def classifier_table(results: list[dict]) -> str:
             _millions(one["training"]["parameters"]),
             _origin(one["classifier"]["weights"]),
             str(one["training"]["epochs"]),
-            _number(one["training"]["valid_acc"]),
-            _number(one["metrics"]["acc"]),
+            number(one["training"]["valid_acc"]),
+            number(one["metrics"]["acc"]),
             one["device"],
         ]
         for one in results
@@ -79,12 +84,10 @@ def classifier_table(results: list[dict]) -> str:
 def interpreter_table(results: list[dict]) -> str:
     """Interpreters on the test fold, clean and contaminated, every score that each has."""
     rows = []
-    for one in sorted(results, key=lambda one: (_condition(one), one["experiment"])):
+    for one in sorted(results, key=lambda one: (condition(one), one["experiment"])):
         if one["interpreter"] is not None:
-            quantile = one["interpreter"].get("quantile")
-            name = one["experiment"] + ("" if quantile is None else f", q = {quantile}")
-            scores = [_number(one["metrics"].get(key)) for key in COLUMNS]
-            rows.append([name, one["classifier"]["experiment"], _condition(one), *scores])
+            scores = [number(one["metrics"].get(key)) for key in COLUMNS]
+            rows.append([label(one), one["classifier"]["experiment"], condition(one), *scores])
     return markdown(["recipe", "classifier", "clips", *COLUMNS.values()], rows)
 
 
@@ -93,10 +96,10 @@ def sweep_table(results: list[dict]) -> str:
     rows = [
         [
             one["experiment"],
-            *(_number(row[key]) for key in ("quantile", "fid_i", "fa", "fa_raw_cosine", "kept")),
+            *(number(row[key]) for key in ("quantile", "fid_i", "fa", "fa_raw_cosine", "kept")),
         ]
         for one in results
-        if _condition(one) == "clean"
+        if condition(one) == "clean"
         for row in one.get("sweep", [])
     ]
     return markdown(["recipe", "q", "FID-I", "FA", "FA, raw cosines", "kept"], rows)
@@ -118,6 +121,11 @@ def fill(text: str, results: list[dict]) -> str:
         "sweeps": sweep_table(results),
         "published": published_table(),
     }
+    return place(text, tables)
+
+
+def place(text: str, tables: dict[str, str]) -> str:
+    """A text with each table between `<!-- name -->` and `<!-- /name -->` replaced."""
     for name, table in tables.items():
         text = re.sub(
             rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
@@ -128,7 +136,14 @@ def fill(text: str, results: list[dict]) -> str:
     return text
 
 
-def _condition(result: dict) -> str:
+def label(result: dict) -> str:
+    """What tables call a run of an interpreter."""
+    quantile = result["interpreter"].get("quantile")
+    return result["experiment"] + ("" if quantile is None else f", q = {quantile}")
+
+
+def condition(result: dict) -> str:
+    """What is mixed into the clips of a run, and how much."""
     kind = result["data"]["contamination"]
     return kind if isinstance(kind, str) else f"{kind['kind']}, {kind['snr_db']:.1f} dB"
 
@@ -137,7 +152,8 @@ def _origin(weights: str) -> str:
     return weights if weights == "from scratch" else f"pretrained: {Path(weights).name}"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three significant digits, or nothing for what is undefined."""
     return "" if value is None else f"{value:.3g}"
 
 

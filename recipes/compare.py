@@ -1,0 +1,292 @@
+"""The leaderboard: explainers of one classifier on the same clips, with intervals, significance and cost.
+
+python -m recipes.compare results/lmac/1234 results/loudest*/1234 --out=docs/results/leaderboard \
+    --page=docs/leaderboard.md --reference=loudest
+
+Takes runs' folders, with their contaminations and folds, and groups them by classifier and contamination. Intervals are
+percentile bootstraps over clips. Two methods are compared clip by clip with a permutation test, whose null hypothesis
+is that each clip's difference might as well have the other sign; p-values are corrected by Holm's method over all pairs
+of a group and score. Clips on which a score is undefined are left out of it; n tells how many remain.
+
+Writes leaderboard.json (all that the page shows), scores.csv, pairs.csv and an SVG a group, and fills the page between
+`<!-- leaderboard -->` and `<!-- /leaderboard -->`. With --reference, a recipe of controls, each method is held against
+that recipe's run which keeps about as much of the plane.
+"""
+
+import argparse
+import csv
+import io
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.errors import UsageError
+from recipes.config import entry
+from recipes.figures import encode, intervals_figure
+from recipes.files import write_atomically
+from recipes.report import TRUTH
+from recipes.tables import COLUMNS, condition, label, markdown, metrics_of, number, place
+
+RESAMPLES = 9999
+LEVEL = 0.05
+NAMES = COLUMNS | dict(zip(TRUTH, ("IoU", "AP", "pointing", "inside", "SI-SDRi dB"), strict=True))
+SCORES = tuple(name for name in NAMES if name not in ("acc", "fa_raw_cosine"))
+DIRECTION = dict.fromkeys(SCORES, 1) | {"ad": -1, "comp": -1, "kept": 0}
+EMPTY_PAGE = "# Leaderboard\n\n<!-- leaderboard -->\n<!-- /leaderboard -->\n"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One explainer on one group of clips.
+
+    facts: its metrics.json. columns: score -> values [clips]. checks: what `recipes.checks` found. same: what all
+    methods of a group must share, by name.
+    """
+
+    facts: dict
+    group: str
+    columns: dict[str, np.ndarray]
+    checks: dict[str, float]
+    same: dict[str, object]
+
+    @property
+    def name(self) -> str:
+        return label(self.facts)
+
+
+def load_methods(runs: Sequence[Path]) -> list[Method]:
+    """Every interpreter's run in the folders; classifiers' own runs are passed over. Raises UsageError for none."""
+    folders = {path.parent: run for run in runs for path in metrics_of(run) if not path.parent.name.startswith("fold")}
+    methods = [_load(run, folder) for folder, run in folders.items() if _json(folder / "metrics.json")["interpreter"]]
+    if not methods:
+        raise UsageError("none of the folders holds a run of interpret.py: give some, such as results/lmac/1234")
+    return methods
+
+
+def _load(run: Path, folder: Path) -> Method:
+    facts, parts = _json(folder / "metrics.json"), [folder]
+    if "folds" in facts:
+        parts = [fold / folder.relative_to(run) for fold in sorted(run.glob("fold*"))]
+    for part in parts:
+        if not (part / "clips.csv").is_file():
+            raise UsageError(f"{part} has no clips.csv: run interpret.py again, or leave {run} out")
+    rows = [row for part in parts for row in csv.DictReader((part / "clips.csv").read_text("utf-8").splitlines())]
+    rows.sort(key=lambda row: row["id"])
+    each = [_json(part / "metrics.json") for part in parts]
+    cost = [one["interpreter"].get("seconds_per_clip") for one in each]
+    facts["interpreter"]["seconds_per_clip"] = None if None in cost else float(np.mean(cost))
+    checks = {
+        f"{path.stem}: {name}": value
+        for path in sorted((folder / "checks").glob("*.json"))
+        for name, value in _json(path)["metrics"].items()
+    }
+    same = {
+        "clips": [row["id"] for row in rows],
+        "weights of the classifier": [one["classifier"]["sha256"] for one in each],
+        "draws of what is mixed in": [path.read_text("utf-8") for part in parts for path in part.glob("draws.csv")],
+    }
+    group = f"{facts['classifier']['experiment']}, {condition(facts)}" + f", {len(parts)} folds" * (len(parts) > 1)
+    columns = {name: np.array([float(row[name]) for row in rows]) for name in ("acc", *SCORES) if name in rows[0]}
+    return Method(facts, group, columns, checks, same)
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def check_group(methods: Sequence[Method]) -> None:
+    """Raise UsageError where a group's methods do not share what they must, or share a name."""
+    for first, second in itertools.combinations(methods, 2):
+        for what, value in first.same.items():
+            if second.same[what] != value:
+                names = f"{first.name} and {second.name} ({first.group})"
+                raise UsageError(f"{names} have different {what}: score them alike, or compare them apart")
+        if first.name == second.name:
+            raise UsageError(f"{first.name} ({first.group}) is there twice: drop one, or give it another --experiment")
+
+
+def interval(values: np.ndarray, seed: int = 0) -> dict:
+    """mean, low and high of its 95 % bootstrap interval, and n, of those of the values [clips] that are not NaN."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return {"mean": None, "low": None, "high": None, "n": 0}
+    rng = np.random.default_rng(seed)
+    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, (0.025, 0.975)).tolist()
+    return {"mean": float(values.mean()), "low": low, "high": high, "n": len(values)}
+
+
+def sign_flip_test(differences: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Two-sided p-values [m] of the mean of paired differences [clips, m]; NaN counts as no pair."""
+    differences, rng = np.nan_to_num(differences), np.random.default_rng(seed)
+    observed, extreme = np.abs(differences.sum(axis=0)) * (1 - 1e-9), np.ones(differences.shape[1])
+    for _ in range(RESAMPLES):
+        extreme += np.abs(rng.choice((-1.0, 1.0), len(differences)) @ differences) >= observed
+    return extreme / (RESAMPLES + 1)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """P-values [m] corrected for looking at all m (S. Holm, 1979)."""
+    order = p.argsort()
+    return np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)[order.argsort()]
+
+
+def compare_pairs(methods: Sequence[Method]) -> list[dict]:
+    """first, second, score, difference of their means over shared clips, and p, for all pairs and scores."""
+    rows = []
+    for score in SCORES:
+        pairs = list(itertools.combinations([one for one in methods if DIRECTION[score] and score in one.columns], 2))
+        if pairs:
+            differences = np.stack([first.columns[score] - second.columns[score] for first, second in pairs], axis=1)
+            means = np.ma.masked_invalid(differences).mean(axis=0).filled(np.nan).tolist()
+            for (first, second), mean, p in zip(pairs, means, holm(sign_flip_test(differences)).tolist(), strict=True):
+                names = {"first": first.name, "second": second.name}
+                rows.append(names | {"score": score, "difference": mean, "p": p})
+    return rows
+
+
+def summarize(methods: Sequence[Method], pairs: Sequence[dict], reference: str | None) -> dict:
+    """One group of leaderboard.json: of every method its facts, scores, leads, and what it has over a control.
+
+    A method leads in a score when its mean is the best, or not significantly different from the best.
+    """
+    found = {
+        (a, b, pair["score"]): (sign * pair["difference"], pair["p"])
+        for pair in pairs
+        for sign, a, b in ((1, pair["first"], pair["second"]), (-1, pair["second"], pair["first"]))
+        if not math.isnan(pair["difference"])
+    }
+    rows = {
+        method.name: {
+            "name": method.name,
+            **{key: method.facts["interpreter"].get(key) for key in ("recipe", "class", "seconds_per_clip")},
+            **{key: method.facts[key] for key in ("seed", "commit", "device")},
+            "scores": {score: interval(method.columns[score]) for score in SCORES if score in method.columns},
+            "leads": [],
+            "checks": method.checks,
+        }
+        for method in methods
+    }
+    for score in SCORES:
+        ranked = [row for row in rows.values() if DIRECTION[score] and row["scores"].get(score, {}).get("n")]
+        best = max(ranked, key=lambda row: DIRECTION[score] * row["scores"][score]["mean"], default=None)
+        for row in ranked:
+            if found.get((row["name"], best["name"], score), (0, 1))[1] >= LEVEL:
+                row["leads"].append(score)
+    controls = [row for row in rows.values() if reference and row["recipe"] == reference]
+    for row in rows.values() if controls else ():
+        kept = row["scores"]["kept"]["mean"]
+        control = min(controls, key=lambda one: abs(one["scores"]["kept"]["mean"] - kept))["name"]
+        against = {
+            score: found[row["name"], control, score] for score in SCORES if (row["name"], control, score) in found
+        }
+        row["against"] = {"control": control, "scores": against}
+    clips, accuracy = len(methods[0].columns["acc"]), float(methods[0].columns["acc"].mean())
+    return {"group": methods[0].group, "clips": clips, "acc": accuracy, "methods": list(rows.values())}
+
+
+def page(board: list[dict], pictures: str) -> str:
+    """The leaderboard as Markdown; pictures: path from the page to the folder of the SVGs."""
+    parts = []
+    for group in board:
+        methods = group["methods"]
+        scores = [score for score in SCORES if any(score in row["scores"] for row in methods)]
+        parts.append(f"## {group['group']}\n\n{group['clips']} clips, accuracy {number(group['acc'])}.")
+        rows = [
+            [row["name"], *(_cell(row, score, group["clips"]) for score in scores), number(row["seconds_per_clip"])]
+            for row in methods
+        ]
+        parts.append(markdown(["method", *(NAMES[score] for score in scores), "s / clip"], rows))
+        held = [row for row in methods if row.get("against", {}).get("scores")]
+        if held:
+            rows = [
+                [
+                    row["name"],
+                    row["against"]["control"],
+                    *(_difference(row["against"]["scores"].get(score)) for score in scores),
+                ]
+                for row in held
+            ]
+            parts.append(markdown(["method less control", "control", *(NAMES[score] for score in scores)], rows))
+        checks = list(dict.fromkeys(name for row in methods for name in row["checks"]))
+        if checks:
+            rows = [
+                [row["name"], *(number(row["checks"].get(name)) for name in checks)] for row in methods if row["checks"]
+            ]
+            parts.append(markdown(["check", *checks], rows))
+        parts.append(f"![{group['group']}]({pictures}/{_slug(group)}.svg)")
+    return "\n\n".join(parts)
+
+
+def _cell(row: dict, score: str, clips: int) -> str:
+    one = row["scores"].get(score)
+    if not one or not one["n"]:
+        return ""
+    mean = f"**{number(one['mean'])}**" if score in row["leads"] else number(one["mean"])
+    return f"{mean} [{number(one['low'])}, {number(one['high'])}]" + f", n {one['n']}" * (one["n"] < clips)
+
+
+def _difference(found: Sequence[float] | None) -> str:
+    return "" if found is None else f"{found[0]:+.3g}" + "*" * (found[1] < LEVEL)
+
+
+def _slug(group: dict) -> str:
+    return re.sub(r"[^\w.-]+", "_", group["group"])
+
+
+def _csv(rows: list[dict]) -> bytes:
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+    return stream.getvalue().encode()
+
+
+def write_leaderboard(runs: Sequence[Path], out: Path, page_file: Path, reference: str | None = None) -> list[dict]:
+    """Compare, and write everything; returns the groups of leaderboard.json. Raises UsageError as its parts."""
+    groups: dict[str, list[Method]] = {}
+    for method in load_methods(runs):
+        groups.setdefault(method.group, []).append(method)
+    for methods in groups.values():
+        check_group(methods)
+    pairs = {name: compare_pairs(methods) for name, methods in groups.items()}
+    board = [summarize(methods, pairs[name], reference) for name, methods in sorted(groups.items())]
+    for group in board:
+        write_atomically(out / f"{_slug(group)}.svg", encode(intervals_figure(group, NAMES), "svg"))
+    scores = [
+        {"group": group["group"], "method": row["name"], "score": score, **one}
+        for group in board
+        for row in group["methods"]
+        for score, one in row["scores"].items()
+    ]
+    write_atomically(out / "scores.csv", _csv(scores))
+    write_atomically(out / "pairs.csv", _csv([{"group": name} | row for name in sorted(pairs) for row in pairs[name]]))
+    write_atomically(out / "leaderboard.json", (json.dumps(board, indent=1) + "\n").encode())
+    text = page_file.read_text(encoding="utf-8") if page_file.exists() else EMPTY_PAGE
+    filled = place(text, {"leaderboard": page(board, os.path.relpath(out, page_file.parent))})
+    write_atomically(page_file, filled.encode())
+    return board
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="python -m recipes.compare", allow_abbrev=False)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders such as results/lmac/1234")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the leaderboard")
+    parser.add_argument("--page", type=Path, help="Markdown file to fill; leaderboard.md in the folder by default")
+    parser.add_argument("--reference", help="recipe of the controls to hold every method against, such as loudest")
+    given = parser.parse_args(arguments)
+    page_file = given.page or given.out / "leaderboard.md"
+    write_leaderboard(given.runs, given.out, page_file, given.reference)
+    print(f"leaderboard: {page_file}")
+
+
+if __name__ == "__main__":
+    entry(main)
