@@ -5,6 +5,7 @@ Waveforms are float32 NumPy arrays with full scale 1.0; rates are in Hz.
 
 import io
 import math
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,12 @@ SILENCE_PEAK = 1e-4
 
 INT16_MAX = 32767
 MIN_SAMPLE_RATE = 1000
+MAX_SECONDS = 15 * 60
+"""The longest sound that is taken whole; of a clip only the start is, however long it is."""
+
+_BLOCK = 1 << 22
+_SHORTENED = re.compile(r"^ *(?:data|SSND|riff|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_MISCOUNTED = "does not match value from 'ds64' chunk"
 
 
 @dataclass(frozen=True)
@@ -31,31 +38,50 @@ class Audio:
     sample_rate: int
 
 
-def read_audio(path: str | Path) -> Audio:
-    """Decode a sound file (whatever libsndfile reads: wav, flac, ogg, ...).
+def read_audio(path: str | Path, seconds: float = math.inf) -> Audio:
+    """Decode a sound file (whatever libsndfile reads: wav, flac, ogg, ...; its content decides, not its name).
 
-    Raises UsageError, naming the file, when it is missing, cannot be decoded to its end, is empty, or holds
-    NaN or infinite samples.
+    seconds: keep no more than that of its start; the rest is decoded and checked in blocks all the same.
+    Raises UsageError, naming the file, when it is missing, cannot be decoded to its end, holds less than its
+    header says, is empty, or holds NaN or infinite samples.
     """
     path = Path(path)
+    if not str(path).isprintable():
+        raise UsageError(f"{str(path)!r} has characters that cannot be printed in its name: rename it.")
     if not path.is_file():
         raise UsageError(f"{path} does not exist or is not a file: give the path of a sound file.")
     try:
         with soundfile.SoundFile(str(path)) as file:
             sample_rate, expected = file.samplerate, file.frames
-            samples = file.read(dtype="float32", always_2d=True)
+            check_whole(path, file.extra_info)
+            wanted, count, finite, kept = seconds * sample_rate, 0, True, []
+            while len(block := file.read(_BLOCK // file.channels, dtype="float32", always_2d=True)):
+                finite = finite and bool(np.isfinite(block).all())
+                if count < wanted:
+                    kept.append(block[: math.ceil(min(wanted - count, len(block)))])
+                count += len(block)
     # soundfile raises TypeError for .raw files, which carry no header
     except (soundfile.SoundFileError, TypeError, OSError) as error:
         raise UsageError(f"{path} cannot be decoded ({_reason(error)}): give a whole wav, flac or ogg file.") from error
-    if len(samples) < expected:
-        raise UsageError(f"{path} is cut off ({len(samples)} of {expected} samples): replace it.")
-    if samples.size == 0:
+    if count < expected:
+        raise UsageError(f"{path} is cut off ({count} of {expected} samples): replace it.")
+    if count == 0:
         raise UsageError(f"{path} holds no samples: replace or remove it.")
     if sample_rate < MIN_SAMPLE_RATE:
         raise UsageError(f"{path} claims a rate of {sample_rate} Hz: {MIN_SAMPLE_RATE} Hz is the least allowed.")
-    if not np.isfinite(samples).all():
+    if not finite:
         raise UsageError(f"{path} holds NaN or infinite samples: replace or remove it.")
-    return Audio(np.ascontiguousarray(samples.T), sample_rate)
+    return Audio(np.ascontiguousarray(np.concatenate(kept).T), sample_rate)
+
+
+def check_whole(path: Path, log: str) -> None:
+    """Raise UsageError when a file is shorter than its header says; libsndfile tells in its log and reads on.
+
+    A header that gives no length, as streams have, or too small a one is let pass.
+    """
+    promised = [(int(said), int(held)) for said, held in _SHORTENED.findall(log)]
+    if _MISCOUNTED in log or any(held < said < 0x7FFFF000 for said, held in promised):
+        raise UsageError(f"{path} is cut off (its header promises more than it holds): replace it.")
 
 
 def to_mono(waveform: np.ndarray) -> np.ndarray:
@@ -89,9 +115,15 @@ def fit_length(waveform: np.ndarray, num_samples: int) -> np.ndarray:
     return np.pad(waveform, (0, missing)) if missing > 0 else waveform[:num_samples]
 
 
-def load_mono(path: str | Path, sample_rate: int) -> np.ndarray:
-    """Decode, mix and resample one file to float32 [samples], its own length kept. Raises as `read_audio`."""
-    audio = read_audio(path)
+def load_mono(path: str | Path, sample_rate: int, seconds: float | None = None) -> np.ndarray:
+    """Decode, mix and resample one file to float32 [samples]: `seconds` of its start or a little more, or all of it.
+
+    Raises UsageError as `read_audio`, and for all of a sound that is longer than `MAX_SECONDS`.
+    """
+    limit = MAX_SECONDS if seconds is None else seconds
+    audio = read_audio(path, limit + 0.1)  # the filter's reach is 64 samples of the lower rate, at most 0.064 s
+    if seconds is None and audio.waveform.shape[1] > MAX_SECONDS * audio.sample_rate:
+        raise UsageError(f"{path} is longer than {MAX_SECONDS / 60:g} minutes: give a part of it.")
     return resample(to_mono(audio.waveform), audio.sample_rate, sample_rate)
 
 

@@ -46,7 +46,7 @@ class DecodedClips:
 
 def decode_clip(path: Path, sample_rate: int, num_samples: int) -> np.ndarray:
     """One file as int16 [num_samples]: mono, resampled, fitted, its absolute peak brought to full scale."""
-    return to_int16(peak_normalize(fit_length(load_mono(path, sample_rate), num_samples)))
+    return to_int16(peak_normalize(fit_length(load_mono(path, sample_rate, num_samples / sample_rate), num_samples)))
 
 
 def decoded_clips(

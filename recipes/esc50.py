@@ -9,6 +9,7 @@ Source: K. J. Piczak, ESC: Dataset for Environmental Sound Classification, ACM M
 
 import csv
 import io
+import logging
 import os
 import re
 from collections import Counter, defaultdict
@@ -29,8 +30,11 @@ from recipes.cache import DecodedClips, decoded_clips
 from recipes.download import download_esc50, is_missing
 from recipes.files import name_some, write_atomically
 
+logger = logging.getLogger(__name__)
+
 COLUMNS = ("filename", "fold", "target", "category")
-INTEGER = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
+INTEGER = re.compile(r"\s*[+-]?\d{1,9}\s*", re.ASCII)
+MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,16 @@ def read_corpus(data_folder: str | Path, subset: str | None = None) -> Corpus:
         raise UsageError(f"subset is {subset!r}: leave it empty for the whole set or give esc10.")
     table = metadata_file(data_folder)
     rows = _read_rows(table, (*COLUMNS, "esc10") if subset else COLUMNS)
+    listed = {row["filename"] for row in rows}
     if subset:
         rows = [row for row in rows if row["esc10"].strip().lower() in ("true", "1")]
         if not rows:
             raise UsageError(f"{table} marks no clip as esc10: leave subset empty.")
-    _check_rows(table, rows, data_folder / "audio")
+    present = _files(data_folder / "audio")
+    _check_rows(table, rows, data_folder / "audio", present)
+    surplus = sorted(name for name in present - listed if not name.startswith("."))
+    if surplus:
+        logger.warning("%s has no row for %d files, which are left out: %s.", table, len(surplus), name_some(surplus))
 
     targets = sorted({int(row["target"]) for row in rows})
     names = {int(row["target"]): row["category"].strip() for row in rows}
@@ -309,6 +318,9 @@ def _read_rows(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{table} is not a CSV file in UTF-8 ({error}).") from error
     missing = [column for column in columns if column not in found]
+    twice = sorted({column for column in found if found.count(column) > 1})
+    if twice:
+        raise UsageError(f"{table} has the columns {twice} twice: name each once.")
     if missing:
         raise UsageError(f"{table} lacks the columns {missing}: it has {list(found)}.")
     if not rows:
@@ -319,23 +331,34 @@ def _read_rows(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     return rows
 
 
-def _check_rows(table: Path, rows: list[dict[str, str]], audio_folder: Path) -> None:
-    present = {entry.name for entry in os.scandir(audio_folder) if entry.is_file()} if audio_folder.is_dir() else set()
+def _files(folder: Path) -> set[str]:
+    return {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set()
+
+
+def _target(row: dict[str, str]) -> str:
+    """The target id as text, one spelling for each number."""
+    return str(int(row["target"])) if INTEGER.fullmatch(row["target"]) else row["target"].strip()
+
+
+def _check_rows(table: Path, rows: list[dict[str, str]], audio_folder: Path, present: set[str]) -> None:
     names = [row["filename"] for row in rows]
     stems = Counter(Path(name).stem for name in names)
     outside = {name for name in names if not name or name in (".", "..") or set(name) & set("/\\\0")}
+    unfit = {name for name in names if not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES} - outside
     labels, targets = defaultdict(set), defaultdict(set)
     for row in rows:
-        labels[row["target"].strip()].add(row["category"].strip())
-        targets[row["category"].strip()].add(row["target"].strip())
+        labels[_target(row)].add(row["category"].strip())
+        targets[row["category"].strip()].add(_target(row))
 
     faults = {
         "file names that are empty or lead to another folder": sorted(map(repr, outside)),
+        f"file names that cannot be printed or are longer than {MAX_NAME_BYTES} bytes": sorted(map(repr, unfit)),
         "clips given twice": sorted(stem for stem, count in stems.items() if count > 1),
         "folds that are no integers": _not_integers(rows, "fold"),
         "targets that are no integers": _not_integers(rows, "target"),
         "targets with several categories": [f"{t} ({', '.join(sorted(c))})" for t, c in labels.items() if len(c) > 1],
         "categories with several targets": [f"{c} ({', '.join(sorted(t))})" for c, t in targets.items() if len(t) > 1],
+        "categories that cannot be printed": sorted({repr(c) for c in targets if not c.isprintable()}),
         "clips without a category": sorted(row["filename"] for row in rows if not row["category"].strip()),
         f"files that are not in {audio_folder}": sorted(set(names) - present - outside),
     }
