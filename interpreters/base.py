@@ -1,7 +1,7 @@
 """The interpreter contract: one class, one verb, one result type."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -68,6 +68,12 @@ class Interpreter(nn.Module, ABC):
     ) -> Iterator[Interpretation]:
         """One interpretation for every setting in `quantiles`, or the only one of an interpreter without a sweep."""
         yield self.interpret(classifier, spectrogram, evidence)
+
+    def fit(self, spectrograms: Iterable[Spectrogram]) -> None:
+        """Learn from one pass over the training clips, as they are, what no gradient teaches; mostly nothing.
+
+        Called once, before the first epoch. The same clips must give the same result.
+        """
 
     def loss(
         self,

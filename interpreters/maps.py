@@ -1,8 +1,9 @@
-"""Thresholded saliency maps: the modulation map of FocalNet and the attention map of ViT.
+"""From a map of importance to a mask, and the maps by design: modulation (FocalNet) and attention (ViT).
 
 Della Libera et al., arXiv 2402.02754, section 2.4, equation (5): M = 1 where the map is at least its q-quantile.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -33,41 +34,60 @@ def quantile_thresholds(maps: Tensor, quantiles: Sequence[float]) -> Tensor:
     return torch.lerp(ordered[:, below], ordered[:, above], (position - below).to(ordered)).T
 
 
-class QuantileMap(Interpreter):
-    """Keep the time-frequency bins where the classifier's own saliency map is in its upper quantile.
+def soft_mask(maps: Tensor) -> Tensor:
+    """Every clip's map [B, T, F] from its smallest value to its largest, brought to [0, 1].
 
-    The map is brought to [T, F] first; then bins with map >= its q-quantile are kept, so about 1 - q of the plane is
-    (all of it where the map is constant). Training-free.
+    Where a map speaks both for and against the class, it starts at 0 instead: what is negative is not kept. A constant
+    map gives 1, as every quantile of it does.
+    """
+    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    low = torch.where(high > 0, low.clamp(min=0), low)
+    return torch.where(high > low, (maps - low) / (high - low), 1.0).clamp(0, 1)
+
+
+def clip_seed(clip: Tensor, seed: int) -> int:
+    """The seed of the draws that concern one clip [T, F]: it follows from the content, whatever batch it comes in.
+
+    The mean is rounded, because a clip's last bits may differ between batches; two clips may share a seed.
+    """
+    return seed + round(1e4 * clip.double().mean().item())
+
+
+class MapInterpreter(Interpreter):
+    """Base of the methods that give every time-frequency bin an importance; a subclass supplies `saliency` alone.
+
+    Bins whose importance is at least its q-quantile in that clip are kept, so about 1 - q of the plane is, more where
+    values tie, and all of it where the map is constant. Without a quantile the mask is `soft_mask` of the map.
 
     Arguments
     ---------
     quantile: q in [0, 1], or several: `sweep` then yields one interpretation for each in the given order, and
-        `interpret` uses 0.9 (the paper's) if it is among them, otherwise the first.
+        `interpret` uses 0.9 (the paper's) if it is among them, otherwise the first. None: the soft mask.
 
-    Raises UsageError for a quantile outside [0, 1] or none at all.
+    Raises UsageError for a quantile outside [0, 1] or an empty list.
     """
 
-    requires = frozenset({"saliency"})
-
-    def __init__(self, info: ClassifierInfo, quantile: float | Sequence[float] = 0.9):
+    def __init__(self, info: ClassifierInfo, quantile: float | Sequence[float] | None = 0.9):
         super().__init__(info)
-        self.quantiles = tuple(quantile) if isinstance(quantile, Sequence) else (quantile,)
-        if not self.quantiles or not all(isinstance(q, int | float) and 0 <= q <= 1 for q in self.quantiles):
-            raise UsageError(f"quantile={quantile!r} must be a number in [0, 1] or a list of them")
+        several = isinstance(quantile, Sequence)
+        self.quantiles = tuple(quantile) if several else () if quantile is None else (quantile,)
+        given = all(isinstance(q, int | float) and 0 <= q <= 1 for q in self.quantiles)
+        if not given or (several and not self.quantiles):
+            raise UsageError(
+                f"quantile={quantile!r} must be a number in [0, 1] or a list of them, or null: a soft mask"
+            )
 
     @property
     def headline(self) -> float:
         """The quantile that `interpret` uses."""
         return 0.9 if 0.9 in self.quantiles else self.quantiles[0]
 
+    @abstractmethod
     def saliency(self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence) -> Tensor:
-        """The map [B, T, F] that is thresholded; subclasses replace this alone."""
-        maps = evidence.features.saliency
-        # A shift moves the quantiles with it, and a constant map survives the rounding of interpolation at 0 only.
-        return resize_map(maps - maps.amin(dim=(2, 3), keepdim=True), *spectrogram.log_magnitude.shape[1:])
+        """The importance [B, T, F] of every bin for the predicted class, of any sign and scale."""
 
     def interpret(self, classifier, spectrogram, evidence):
-        return next(self._at((self.headline,), classifier, spectrogram, evidence))
+        return next(self._at((self.headline,) if self.quantiles else (), classifier, spectrogram, evidence))
 
     def sweep(self, classifier, spectrogram, evidence):
         return self._at(self.quantiles, classifier, spectrogram, evidence)
@@ -80,6 +100,20 @@ class QuantileMap(Interpreter):
         evidence: Evidence,
     ) -> Iterator[Interpretation]:
         saliency = self.saliency(classifier, spectrogram, evidence)
+        if not quantiles:
+            yield masked(spectrogram, soft_mask(saliency).to(spectrogram.log_magnitude.dtype), evidence)
+            return
         for threshold in quantile_thresholds(saliency, quantiles):
             mask = (saliency >= threshold[:, None, None]).to(spectrogram.log_magnitude.dtype)
             yield masked(spectrogram, mask, evidence)
+
+
+class QuantileMap(MapInterpreter):
+    """The classifier's own saliency map, brought to [T, F] before it becomes a mask. Training-free."""
+
+    requires = frozenset({"saliency"})
+
+    def saliency(self, classifier, spectrogram, evidence):
+        maps = evidence.features.saliency
+        # A shift moves the quantiles with it, and a constant map survives the rounding of interpolation at 0 only.
+        return resize_map(maps - maps.amin(dim=(2, 3), keepdim=True), *spectrogram.log_magnitude.shape[1:])

@@ -1,17 +1,20 @@
 """Training an interpreter where it has something to train, then scoring it: what `interpret.py` does."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import speechbrain as sb
 import torch
+from torch.utils.data import DataLoader
 
 from interpreters.base import Interpreter
 from models.bundle import check_trusted
 from models.errors import UsageError
+from models.frontend import Spectrogram
 from recipes.config import Recipe, Settings
 from recipes.contamination import Contamination, check_contamination
-from recipes.esc50 import ClipStore, FoldSplit, indices, write_manifest
+from recipes.esc50 import ClipDataset, ClipStore, FoldSplit, collate, indices, write_manifest
 from recipes.examples import explain_file, write_examples
 from recipes.report import ClipTable, RunFacts, score_table, summarize_folds, write_metrics
 from recipes.scoring import Cost, score_batch
@@ -19,6 +22,9 @@ from recipes.subject import (
     Subject,
     check_data,
     find_classifier,
+    find_reference,
+    interpreter_block,
+    interpreter_factory,
     load_interpreter,
     load_subject,
     save_interpreter,
@@ -68,6 +74,11 @@ class InterpreterBrain(RecipeBrain):
             clean = frontend.analyze(batch.waveform.to(self.device))
         return self.interpreter.loss(self.classifier, spectrogram, evidence, clean=clean)
 
+    def spectrograms(self, dataset: ClipDataset, batch_size: int) -> Iterator[Spectrogram]:
+        """Batches of the clips as they are, in their order."""
+        for batch in DataLoader(dataset, batch_size, collate_fn=collate):
+            yield self.classifier.frontend.analyze(batch.waveform.to(self.device))
+
     def compute_objectives(self, predictions, batch, stage):
         if stage == sb.Stage.TEST:
             self.tables = self.tables or [ClipTable() for _ in predictions]
@@ -93,12 +104,13 @@ def run_interpreter(recipe: Recipe) -> Path:
         check_contamination(kind, values["snr_db"], values["noise_folder"])
     if values["audio"] is not None:
         subject = load_subject(values["classifier"], device_of(recipe), recipe.trust)
-        interpreter = untrained_or_loaded(
-            recipe.build()["interpreter"]["interpreter"], run_folder(values), subject, command, recipe.trust
-        )
+        factory = interpreter_factory(recipe, recipe.build(), subject, run_folder(values))
+        interpreter = untrained_or_loaded(factory, run_folder(values), subject, command, recipe.trust)
         return explain_file(subject, interpreter.to(device_of(recipe)), Path(values["audio"]), run_folder(values))
     cross_validated = values["folds"] == "all"
-    trained = find_classifier(_classifier(values, 0 if cross_validated else None))
+    first = 0 if cross_validated else None
+    trained = find_classifier(_classifier(values, first))
+    find_reference(recipe, run_folder(values, first))
     store = open_store(values, trained.clip_seconds, trained.sample_rate)
     splits = splits_of(values, store)
     folders = []
@@ -135,10 +147,10 @@ def _run_split(
     check_data(subject.info, store, split, subject.bundle.path)
     logs = open_run(recipe, folder)
     write_manifest(folder / "manifest.csv", store, split)
-    block = recipe.block("interpreter")
+    block = interpreter_block(recipe, folder)
     check_trusted(block, recipe.path, recipe.trust)
     settings = recipe.build()
-    interpreter = settings["interpreter"]["interpreter"](info=subject.offers)
+    interpreter = interpreter_factory(recipe, settings, subject, folder)(info=subject.offers)
     facts = facts_of(recipe, store, split, subject, interpreter)
     if interpreter.trainable and recipe.run_opts.test_only:
         trained = load_interpreter(folder, subject, command, recipe.trust)
@@ -204,6 +216,8 @@ def _fit(brain: InterpreterBrain, settings: Settings, store: ClipStore, split: F
     """Train, load the chosen epoch's weights, and return the facts of the training."""
     batch_size, epochs = settings["batch_size"], settings["epochs"]
     train_set = fold_set(store, split.train, batch_size, training=True)
+    if settings["start_from"] is None and brain.checkpointer.find_checkpoint() is None:
+        brain.interpreter.fit(brain.spectrograms(train_set, batch_size))
     brain.train(epochs, train_set, fold_set(store, split.valid, batch_size), batch_size)
     brain.on_evaluate_start(**brain.selection.keys)
     return brain.training_facts() | {"epochs": epochs}

@@ -76,9 +76,9 @@ def load_interpreter(folder: Path, subject: Subject, command: str, trust: Collec
     path = folder / "interpreter"
     if not (path / "bundle.json").is_file():
         raise UsageError(f"no trained interpreter at {path}: train it with `{command} --data_folder=path/to/ESC-50`")
-    bundle = load_bundle(path, "interpreter", trust, info=subject.offers)
-    if bundle.info.source["classifier_weights_sha256"] != subject.fingerprint:
+    if read_info(path, "interpreter").source["classifier_weights_sha256"] != subject.fingerprint:
         raise UsageError(f"{path} was trained for another classifier than {subject.bundle.path}: use that, or retrain")
+    bundle = load_bundle(path, "interpreter", trust, info=subject.offers)
     bundle.network.requires_grad_(False)
     return bundle
 

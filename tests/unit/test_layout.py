@@ -25,6 +25,7 @@ MAY_SOFTMAX = {
     "models/classifier.py": {"softmax"},
     # attention weights, not a posterior
     "models/vit.py": {"softmax"},
+    "interpreters/l2i.py": {"softmax"},
 }
 
 

@@ -112,7 +112,7 @@ def test_thresholds_by_hand():
     torch.testing.assert_close(thresholds, torch.tensor([[1.0, 10.0], [2.5, 10.0], [3.7, 17.0], [4.0, 20.0]]))
 
 
-@pytest.mark.parametrize("quantile", [-0.1, 1.1, [], [0.5, 2], float("nan"), "0.9", None, [0.5, "x"]])
+@pytest.mark.parametrize("quantile", [-0.1, 1.1, [], [0.5, 2], float("nan"), "0.9", [0.5, "x"], [0.5, None]])
 def test_quantiles_outside_0_to_1_are_told(quantile):
     with pytest.raises(UsageError, match=r"quantile=.* must be a number in \[0, 1\] or a list of them"):
         QuantileMap(WITH_SALIENCY, quantile)

@@ -1,0 +1,244 @@
+"""Gradient baselines: the bins to which the score of the predicted class is sensitive.
+
+The attribution is captum's (Kokhlikyan et al., arXiv 2009.07896), with the log1p magnitude as its input. Grad-CAM is
+not: captum takes a module's output as [B, C, h, w], which a transformer's tokens are not, and guides only networks
+whose activations are `nn.ReLU` modules. A reference test holds both against captum where it applies.
+"""
+
+from abc import abstractmethod
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from captum.attr import GradientShap, InputXGradient, IntegratedGradients, NoiseTunnel, Saliency
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from interpreters.maps import MapInterpreter, clip_seed, resize_map
+from interpreters.separator import sample_at
+from models.classifier import AudioClassifier, ClassifierInfo, Evidence
+from models.errors import UsageError
+from models.frontend import Spectrogram
+
+METHODS = (
+    "saliency",
+    "input_x_gradient",
+    "integrated_gradients",
+    "smoothgrad",
+    "gradient_shap",
+    "grad_cam",
+    "guided_grad_cam",
+)
+RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
+
+
+class ClassScore(nn.Module):
+    """A classifier as captum wants it: variants of one clip in, one number for the class out.
+
+    classifier: frozen. clip: a Spectrogram of one clip, which lends its phase. target: index of the class.
+    output: "logit" or "probability".
+    """
+
+    def __init__(self, classifier: AudioClassifier, clip: Spectrogram, target: int, output: str):
+        super().__init__()
+        self.classifier, self.clip, self.target, self.output = classifier, clip, target, output
+
+    def evidence(self, log_magnitude: Tensor) -> Evidence:
+        """What the classifier says of [N, T, F]; a magnitude that noise made negative counts as 0."""
+        copies = self.clip[torch.zeros(len(log_magnitude), dtype=torch.long, device=log_magnitude.device)]
+        return self.classifier(replace(copies, log_magnitude=log_magnitude.clamp(min=0)))
+
+    def of(self, evidence: Evidence) -> Tensor:
+        """[N] the number that is explained."""
+        scores = evidence.logits.float() if self.output == "logit" else evidence.probabilities
+        return scores[:, self.target]
+
+    def forward(self, log_magnitude: Tensor) -> Tensor:
+        """[N, T, F] to [N]."""
+        return self.of(self.evidence(log_magnitude))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device):
+    """Within, torch and numpy draw from this seed; afterwards as if nothing had been drawn. captum uses both."""
+    before = np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
+
+
+class Attribution(MapInterpreter):
+    """Base of the methods that question the classifier about one clip after another; a subclass has `attribute`.
+
+    Clips never meet in a batch, and random draws follow from the seed and the clip, so a clip has the same map in any
+    company. What a method asks about a clip passes the classifier `chunk` variants at a time.
+
+    Arguments
+    ---------
+    method: one of the subclass's. output: what is explained, "logit" or "probability" of the predicted class.
+    samples, chunk: 1 or more. seed: a whole number. quantile: as the base has it.
+
+    Raises UsageError for anything else.
+    """
+
+    requires = frozenset({"gradient"})
+    methods: tuple[str, ...] = ()
+
+    def __init__(self, info: ClassifierInfo, method: str, output: str, samples: int, chunk: int, seed: int, quantile):
+        super().__init__(info, quantile)
+        for name, given, allowed in (("method", method, self.methods), ("output", output, ("logit", "probability"))):
+            if given not in allowed:
+                raise UsageError(f"{name}={given!r} must be one of {', '.join(allowed)}")
+        if samples < 1 or chunk < 1:
+            raise UsageError(f"samples={samples} and chunk={chunk} must be 1 or more")
+        self.method, self.output, self.samples, self.chunk, self.seed = method, output, samples, chunk, seed
+        self.sample_rate = info.sample_rate
+
+    @abstractmethod
+    def attribute(self, score: ClassScore, log_magnitude: Tensor) -> Tensor:
+        """The importance [1, T, F] of the bins of one clip's log1p magnitude [1, T, F]."""
+
+    def saliency(self, classifier, spectrogram, evidence):
+        maps = []
+        for number, target in enumerate(evidence.prediction.tolist()):
+            clip = spectrogram[number : number + 1]
+            given = clip.log_magnitude.detach().clone()
+            with seeded(clip_seed(given[0], self.seed), given.device):
+                maps.append(self.attribute(ClassScore(classifier, clip, target, self.output), given).detach().float())
+        return torch.cat(maps)
+
+    def mel_position(self, bins: int, top: float) -> Tensor:
+        """[F] where the bins lie on a mel axis, from 0 at 0 Hz to 1 at `top` Hz (O'Shaughnessy's formula)."""
+        hertz = torch.linspace(0, self.sample_rate / 2, bins)
+        return torch.log(1 + hertz / 700) / np.log(1 + top / 700)
+
+
+class Gradient(Attribution):
+    """One gradient method, chosen by its name; f is the score of the predicted class, x the log1p magnitude.
+
+    saliency              |df/dx| (Simonyan et al., arXiv 1312.6034)
+    input_x_gradient      x df/dx (Shrikumar et al., arXiv 1605.01713)
+    integrated_gradients  x times the mean of df/dx on the straight way from silence (Sundararajan et al., arXiv
+                          1703.01365); its sum over bins tends to f(x) - f(silence) as `samples` grows
+    smoothgrad            |mean of df/dx over noisy x| (Smilkov et al., arXiv 1706.03825)
+    gradient_shap         x times the mean of df/dx over noisy x at random points of that way (Lundberg and Lee,
+                          arXiv 1705.07874; Erion et al., arXiv 1906.10670)
+    grad_cam              ReLU of a feature map's channels, weighted by their mean gradient (Selvaraju et al., arXiv
+                          1610.02391)
+    guided_grad_cam       that, times the gradient that passes ReLUs only where it is positive (ibid.); other
+                          activations are left as they are
+
+    Arguments
+    ---------
+    samples: steps of integrated_gradients, noisy copies of smoothgrad and gradient_shap.
+    noise: standard deviation of their noise, relative to the clip's range of log1p magnitude.
+    map_index: which of `Features.maps` Grad-CAM takes; -1 is the coarsest.
+    mel_top: Hz at the upper end of that map where its columns lie on a mel axis, as CNN14's and MobileNet's do; None:
+        they lie evenly on the linear axis.
+
+    Raises UsageError for an argument out of range, and at the first clip for Grad-CAM on a map that does not lead to
+    the logits and for guided_grad_cam on a network without ReLU.
+    """
+
+    methods = METHODS
+
+    def __init__(
+        self,
+        info: ClassifierInfo,
+        method: str = "saliency",
+        output: str = "logit",
+        samples: int = 12,
+        noise: float = 0.15,
+        map_index: int = -1,
+        mel_top: float | None = None,
+        chunk: int = 4,
+        seed: int = 1234,
+        quantile=0.9,
+    ):
+        super().__init__(info, method, output, samples, chunk, seed, quantile)
+        count = len(info.map_channels)
+        if method.endswith("grad_cam") and not -count <= map_index < count:
+            raise UsageError(f"map_index={map_index} does not exist: this classifier has {count} feature maps")
+        if noise < 0 or (mel_top is not None and mel_top <= 0):
+            raise UsageError(f"noise={noise} must be 0 or more, and mel_top={mel_top} a frequency in Hz or null")
+        self.noise, self.map_index, self.mel_top = noise, map_index, mel_top
+
+    @torch.enable_grad()
+    def attribute(self, score, log_magnitude):
+        x = log_magnitude.requires_grad_()
+        deviation = self.noise * (x.max() - x.min()).item()
+        noisy = {"nt_samples": self.samples, "nt_samples_batch_size": self.chunk, "stdevs": deviation}
+        match self.method:
+            case "saliency":
+                return Saliency(score).attribute(x)
+            case "input_x_gradient":
+                return InputXGradient(score).attribute(x)
+            case "integrated_gradients":
+                return IntegratedGradients(score).attribute(x, n_steps=self.samples, internal_batch_size=self.chunk)
+            case "smoothgrad":
+                return NoiseTunnel(Saliency(score)).attribute(x, abs=False, **noisy).abs()
+            case "gradient_shap":
+                silence = torch.zeros_like(x)
+                return GradientShap(score).attribute(x, silence, n_samples=self.samples, stdevs=deviation)
+            case "grad_cam":
+                return self.grad_cam(score, x)
+        with _Guide() as guide:
+            guided = Saliency(score).attribute(x, abs=False)
+        if not guide.found:
+            raise UsageError("guided_grad_cam needs a classifier with ReLUs, and this one has none: use grad_cam")
+        return guided * self.grad_cam(score, x)
+
+    def grad_cam(self, score: ClassScore, log_magnitude: Tensor) -> Tensor:
+        """[1, T, F], not negative."""
+        evidence = score.evidence(log_magnitude)
+        found = evidence.features.maps[self.map_index]
+        # A map is often a view of what the network goes on with: the gradient is that tensor's, seen the same way.
+        source = found if found._base is None else found._base
+        slope = None
+        if source.requires_grad:
+            (slope,) = torch.autograd.grad(score.of(evidence).sum(), source, allow_unused=True)
+        if slope is None:
+            raise UsageError(
+                f"Grad-CAM needs a feature map that leads to the logits, and map {self.map_index} of this classifier "
+                "is a detached or copied one: choose another map_index"
+            )
+        slope = torch.empty_strided(source.shape, source.stride()).to(slope).copy_(slope)
+        slope = slope.as_strided(found.shape, found.stride(), found.storage_offset())
+        cam = (slope.mean(dim=(2, 3), keepdim=True) * found).sum(dim=1, keepdim=True).relu().detach()
+        frames, bins = log_magnitude.shape[1:]
+        if self.mel_top is None:
+            return resize_map(cam, frames, bins)
+        return sample_at(resize_map(cam, frames, cam.shape[3]), self.mel_position(bins, self.mel_top).to(cam.device))
+
+
+class _Guided(torch.autograd.Function):
+    """ReLU whose backward pass also drops negative gradients (Springenberg et al., arXiv 1412.6806)."""
+
+    @staticmethod
+    def forward(ctx, x):
+        y = x.clamp(min=0)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (y,) = ctx.saved_tensors
+        return gradient.clamp(min=0) * (y > 0)
+
+
+class _Guide(TorchFunctionMode):
+    """Within, every ReLU is guided, a module's or a function's; nothing is left on the network afterwards."""
+
+    found = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in RELUS:
+            self.found += 1
+            return _Guided.apply(args[0])
+        return func(*args, **(kwargs or {}))
