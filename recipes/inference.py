@@ -1,10 +1,9 @@
-"""Classify and explain sounds from Python, in SpeechBrain's convention.
+"""Classify and explain sounds from Python, in SpeechBrain's convention:
 
-from recipes.inference import SoundInterpreter
-
-interpreter = SoundInterpreter.from_hparams(source="results/lmac/1234")
-heard = interpreter.interpret_file("siren.wav")
-heard.label, heard.probability, heard.relevant
+>>> from recipes.inference import SoundInterpreter
+>>> interpreter = SoundInterpreter.from_hparams(source="results/lmac/1234")
+>>> heard = interpreter.interpret_file("siren.wav")
+>>> heard.label, heard.probability, heard.relevant
 """
 
 import re
@@ -72,7 +71,7 @@ class SoundInterpreter:
         Arguments
         ---------
         source: folder such as "results/lmac/1234", or repository such as "someone/lmac-esc50".
-        savedir: where a repository is downloaded to; None: the cache that Hugging Face's tools share.
+        savedir: where a repository is downloaded to; None: results/hub/someone--name.
         device: torch device. revision: a repository's branch, tag or commit.
         trust: modules of your own that the bundles may build, such as ["my_module"].
 
@@ -152,15 +151,15 @@ class SoundInterpreter:
 
 
 def _download(repository: str, savedir: str | Path | None, revision: str | None) -> Path:
-    """The two bundles of a hub repository, in `savedir` or the shared cache."""
+    """The two bundles of a hub repository, as files: the shared cache holds links, which a bundle may not."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise UsageError(f"source={repository!r} is no folder, and no hub repository of the form someone/name")
     wanted = [f"{part}/*" for part in ("classifier", "interpreter")]
+    folder = Path(savedir or Path("results/hub") / repository.replace("/", "--"))
     try:
-        return Path(
-            huggingface_hub.snapshot_download(repository, revision=revision, local_dir=savedir, allow_patterns=wanted)
-        )
+        huggingface_hub.snapshot_download(repository, revision=revision, local_dir=folder, allow_patterns=wanted)
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
         raise UsageError(
             f"source={repository!r} is no folder, and could not be had from the hub: {str(error).splitlines()[0]}"
         ) from error
+    return folder

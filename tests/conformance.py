@@ -1,18 +1,28 @@
-"""May a classifier of your own take the place of `models.classifier.AudioClassifier`?
+"""May a classifier or an interpreter of your own take part? What it lacks is said in sentences.
 
-from tests.conformance import check_classifier
-print(*check_classifier(MyClassifier()), sep="\n")      # nothing printed: it may
+    python -m tests.conformance my_recipe.yaml --data_folder=path/to/my_data
+
+checks the `model` of a recipe for train.py, or the `interpreter` of one for interpret.py on its classifier. In Python
+
+>>> from tests.conformance import check_classifier, check_interpreter
+>>> print(*check_classifier(MyClassifier()), sep="\\n")
+>>> print(*check_interpreter(MyInterpreter, MyClassifier()), sep="\\n")
 """
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from interpreters.base import Interpretation, Interpreter
 from models.classifier import ClassifierInfo, Evidence
+from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
+from recipes.config import entry, load_recipe
+from recipes.subject import load_subject
 
 SECONDS = (1.0, 1.37, 5.0)
 TOLERANCE = 1e-3  # of the largest value, between a clip alone and the same clip in a batch
@@ -40,6 +50,111 @@ def check_classifier(classifier: nn.Module) -> list[str]:
         except _Stop as finding:
             findings.append(str(finding))
     return list(dict.fromkeys(findings))
+
+
+def check_interpreter(make: Callable[..., Interpreter], classifier: nn.Module) -> list[str]:
+    """What keeps an interpreter from explaining `classifier`, in sentences; an empty list when nothing does.
+
+    make: called with `info`, as recipes do; the class itself, or a partial of it. The classifier must conform; it is
+    left frozen. Noise of 1 s and 1.37 s is explained, one clip and three at a time, and a second of silence.
+    """
+    classifier.freeze()
+    try:
+        interpreter = make(info=classifier.describe())
+    except (UsageError, TypeError) as error:
+        return [f"It cannot be made with `info`: {error}"]
+    if not isinstance(interpreter, Interpreter):
+        return [f"It is of type {type(interpreter).__name__}, not an interpreters.base.Interpreter."]
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    findings = []
+    for check in (_explains, _sweeps, _learns):
+        try:
+            findings += check(interpreter, classifier)
+        except _Stop as finding:
+            findings.append(str(finding))
+    if any(module.training for module in classifier.modules()) or any(p.requires_grad for p in classifier.parameters()):
+        findings.append("It does not leave the classifier frozen and in evaluation mode.")
+    if not all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items()):
+        findings.append("It changes the classifier's parameters or buffers.")
+    return list(dict.fromkeys(findings))
+
+
+def _explains(interpreter: Interpreter, classifier: nn.Module) -> Iterator[str]:
+    interpreter.eval()
+    for seconds in SECONDS[:2]:
+        sound = _sound(classifier, 3, seconds)
+        together, alone = (_interpret(interpreter, classifier, one) for one in (sound, sound[:1]))
+        yield from _parts(together, sound, classifier, f"noise of {seconds} s")
+        if together.saliency[:1].shape != alone.saliency.shape:
+            yield "Its saliency has another shape for one clip than for three."
+        elif (together.saliency[:1] - alone.saliency).abs().mean() > TOLERANCE:
+            yield f"Its saliency of a clip of {seconds} s depends on the rest of the batch."
+    silence = _sound(classifier, 1, 1.0, level=0)
+    yield from _parts(_interpret(interpreter, classifier, silence), silence, classifier, "silence")
+
+
+def _parts(found: Interpretation, sound: Spectrogram, classifier: nn.Module, where: str) -> Iterator[str]:
+    shape = sound.log_magnitude.shape
+    for name in ("relevant", "residual"):
+        part = getattr(found, name)
+        if not isinstance(part, Spectrogram) or part.log_magnitude.shape != shape:
+            yield f"Its {name} part is not a Spectrogram of the input's shape {list(shape)} on {where}."
+        elif part.num_samples != sound.num_samples:
+            yield f"Its {name} part has {part.num_samples} samples and the input {sound.num_samples} on {where}."
+        elif not part.log_magnitude.isfinite().all():
+            yield f"Its {name} part is not finite on {where}."
+    if found.saliency.shape != shape:
+        yield f"Its saliency is {_shape(found.saliency)} on {where}, not [B, T, F] = {list(shape)}."
+    elif not (found.saliency >= 0).all() or not (found.saliency <= 1).all():
+        yield f"Its saliency leaves [0, 1] on {where}."
+    if not torch.equal(found.target, classifier(sound).prediction):
+        yield f"Its target is not the predicted class on {where}."
+
+
+def _interpret(interpreter: Interpreter, classifier: nn.Module, sound: Spectrogram) -> Interpretation:
+    """What recipes do in testing: no gradient unless the interpreter asks for one."""
+    with torch.no_grad():
+        try:
+            found = interpreter.interpret(classifier, sound, classifier(sound))
+        except Exception as error:
+            raise _Stop(f"It raises {type(error).__name__} on {len(sound)} clips: {error}") from error
+    if not isinstance(found, Interpretation):
+        raise _Stop(f"It returns {type(found).__name__}, not interpreters.base.Interpretation.")
+    return found
+
+
+@torch.no_grad()
+def _sweeps(interpreter: Interpreter, classifier: nn.Module) -> Iterator[str]:
+    sound = _sound(classifier, 2, 1.0)
+    count = len(list(interpreter.sweep(classifier, sound, classifier(sound))))
+    if count != max(1, len(interpreter.quantiles)):
+        yield f"Its sweep yields {count} interpretations for {len(interpreter.quantiles)} quantiles."
+    if interpreter.quantiles and getattr(interpreter, "headline", None) not in interpreter.quantiles:
+        yield "It has quantiles and no `headline` among them."
+
+
+def _learns(interpreter: Interpreter, classifier: nn.Module) -> Iterator[str]:
+    if not interpreter.trainable:
+        return
+    interpreter.train()
+    sound = _sound(classifier, 2, 1.0)
+    with torch.no_grad():
+        evidence = classifier(sound)
+    terms = interpreter.loss(classifier, sound, evidence)
+    if not isinstance(terms, dict) or not terms:
+        raise _Stop("Its loss is not a dictionary of named terms.")
+    for name, term in terms.items():
+        if term.shape != (2,):
+            yield f"Its loss term {name!r} is {_shape(term)} for 2 clips, not [B]."
+        elif not term.isfinite().all():
+            yield f"Its loss term {name!r} is not finite."
+    total = sum(term.sum() for term in terms.values())
+    if not total.requires_grad:
+        raise _Stop("Its loss has no gradient.")
+    total.backward()
+    if not any(one.grad is not None and one.grad.abs().max() > 0 for one in interpreter.parameters()):
+        yield "Its loss reaches none of its parameters."
+    interpreter.zero_grad()
 
 
 def _describe(classifier: nn.Module) -> Iterator[str]:
@@ -195,3 +310,20 @@ def _shape(tensor: Tensor) -> list[int]:
 
 def _plain(value: object) -> object:
     return sorted(value) if isinstance(value, set | frozenset) else value
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point; see the module's docstring. Exits with 1 when something is lacking."""
+    recipe = load_recipe(arguments)
+    settings = recipe.build()
+    if "model" in settings:
+        findings = check_classifier(settings["model"]["classifier"])
+    else:
+        subject = load_subject(recipe.values["classifier"], "cpu", recipe.trust)
+        findings = check_interpreter(settings["interpreter"]["interpreter"], subject.classifier)
+    print("\n".join(findings) or "conforms")
+    sys.exit(1 if findings else 0)
+
+
+if __name__ == "__main__":
+    entry(main)
