@@ -1,6 +1,7 @@
 """Explained clips for people: sounds, pictures and the report page, for a run or for one file."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from recipes.audio import load_mono, peak_normalize, write_wav
 from recipes.contamination import Contamination
 from recipes.esc50 import ClipDataset, ClipStore, collate
 from recipes.explain import Explanation, explain
-from recipes.figures import Panel, encode, explanation_figure, spectrogram_figure, tradeoff_figure
+from recipes.figures import Panel, bitmap, encode, explanation_figure, spectrogram_figure, tradeoff_figure
 from recipes.files import write_atomically
-from recipes.page import Card, Sound, render_page
-from recipes.report import ClipTable, RunFacts
+from recipes.page import Card, Confusion, Page, Rival, Sound, finite, render_confusion, render_page
+from recipes.quality import proxies
+from recipes.report import SCORES, ClipTable, RunFacts
 from recipes.subject import Subject
 
 TOP = 3
@@ -23,13 +25,14 @@ PARTS = {"input": "sound", "relevant": "relevant", "residual": "residual"}
 def explain_file(subject: Subject, interpreter: Interpreter, path: Path, run: Path) -> Path:
     """Explain one sound file of any length and rate into `<run>/audio/<name>/`, and print what was heard.
 
-    Leaves input.wav, relevant.wav, residual.wav, explanation.png, explanation.json and report.html there.
+    Leaves input.wav, relevant.wav, residual.wav, explanation.png and .pdf, explanation.json and report.html there.
     Raises UsageError when the file cannot be read.
     """
     rate, names = subject.info.sample_rate, subject.info.class_names
     found = explain(subject.classifier, interpreter, load_mono(path, rate), subject.info.clip_seconds)
     folder = run / "audio" / path.stem
     card = _write(folder, "", path.name, found, names, rate)
+    write_atomically(folder / "explanation.png", encode(explanation_figure(found, rate), "png"))
     summary = {
         "file": path.name,
         "seconds": len(found.sound) / rate,
@@ -48,7 +51,7 @@ def explain_file(subject: Subject, interpreter: Interpreter, path: Path, run: Pa
     }
     write_atomically(folder / "explanation.json", (json.dumps(summary, indent=2) + "\n").encode())
     facts = {"interpreter": type(interpreter).__name__, "classifier": subject.bundle.path}
-    write_atomically(folder / "report.html", render_page(path.name, facts, summary["top"], [], [card]))
+    write_atomically(folder / "report.html", render_page(Page(path.name, facts, [card])))
     heard = ", ".join(f"{name} {share:.2f}" for name, share in summary["top"].items())
     print(f"{path.name}: {heard}\nexplanation: {folder}")
     return folder
@@ -66,36 +69,63 @@ def write_examples(
     metrics: dict,
     sweep: list[dict] | None,
 ) -> None:
-    """media/ and report.html of a run: `count` test clips evenly spaced, the sweep's plot, the two-sound mixture."""
+    """media/, report.html and the plots of a run: `count` test clips evenly spaced, the two-sound mixture.
+
+    media/explanations.json tells what was said about each clip. Plots for papers are PDF and SVG.
+    """
     names, rate = store.corpus.class_names, store.sample_rate
     rows = np.linspace(0, len(table.index) - 1, min(count, len(table.index))).round().astype(int)
-    cards = []
+    cards, told = [], {}
     for row in dict.fromkeys(rows.tolist()):
         index = table.index[row]
         batch = noise.apply(collate([ClipDataset(store, [index])[0]]))
         found = explain(subject.classifier, interpreter, batch.waveform[0].numpy(), subject.info.clip_seconds)
         clip = store.corpus.clips[index]
-        scores = ", ".join(
-            f"{name} {table.columns[name][row]:.3g}" for name in ("fid_i", "fa", "ad", "kept") if name in table.columns
-        )
+        scores = {name: table.columns[name][row] for name in ("probability", *SCORES) if name in table.columns}
+        scores |= proxies(subject.classifier.frontend, found)
         cards.append(_write(folder / "media", f"{clip.id}_", clip.id, found, names, rate, clip.label, scores))
-    plots = []
+        told[clip.id] = {
+            "label": clip.label,
+            "prediction": cards[-1].prediction,
+            "probabilities": cards[-1].probabilities,
+            "scores": finite(scores),
+        }
+    write_atomically(folder / "media" / "explanations.json", (json.dumps(told, indent=1) + "\n").encode())
+    plot = None
     if sweep and len(sweep) > 1:
         figure = tradeoff_figure(sweep, facts.experiment)
-        write_atomically(folder / "tradeoff.png", encode(figure, "png"))
-        plots.append(encode(figure, "svg"))
-    if count and noise.kind == "clean":
-        cards.insert(0, _mixture(folder, subject, interpreter, store, table))
+        for kind in ("png", "pdf"):
+            write_atomically(folder / f"tradeoff.{kind}", encode(figure, kind))
+        plot = encode(figure, "svg")
+    pairs = zip(table.columns["label"], table.columns["prediction"], strict=True)
+    confusion = Confusion(Counter((int(label), int(prediction)) for label, prediction in pairs), names)
+    write_atomically(folder / "confusion.svg", render_confusion(confusion).encode())
     shown = {
         "interpreter": facts.interpreter["class"],
         "classifier": f"{subject.bundle.path} (weights: {facts.classifier['classifier']['weights']})",
         "data": f"{facts.data['name']}, test folds {facts.data['test_folds']}, {facts.data['clips']} clips",
-        "contamination": facts.data["contamination"],
+        "contamination": noise.name,
         "seed": facts.seed,
         "commit": facts.commit,
         "device": facts.device,
     }
-    write_atomically(folder / "report.html", render_page(facts.experiment, shown, metrics, plots, cards))
+    mixture = _mixture(folder, subject, interpreter, store, table) if count and noise.kind == "clean" else None
+    page = Page(facts.experiment, shown, cards, metrics, plot, _rivals(folder, facts), confusion, mixture)
+    write_atomically(folder / "report.html", render_page(page))
+
+
+def _rivals(folder: Path, facts: RunFacts) -> list[Rival]:
+    """The runs beside this one, itself included, that scored the same classifier on the same clips; by FID-I."""
+    experiment = next(path for path in folder.parents if path.name == facts.experiment)
+    root, kind = experiment.parent, folder.relative_to(experiment).parts[1:]
+    found = []
+    for path in sorted(root.glob("/".join(("*/*", *kind, "metrics.json")))):
+        one = json.loads(path.read_text(encoding="utf-8"))
+        same = [one["data"].get(key) == facts.data[key] for key in ("content", "test_folds", "clips", "contamination")]
+        if one["interpreter"] and one["classifier"]["sha256"] == facts.classifier["sha256"] and all(same):
+            name = "/".join(path.parent.relative_to(root).parts)
+            found.append(Rival(name, one["metrics"], path.parent == folder))
+    return sorted(found, key=lambda rival: -rival.metrics["fid_i"])
 
 
 def _mixture(folder: Path, subject: Subject, interpreter: Interpreter, store: ClipStore, table: ClipTable) -> Card:
@@ -117,30 +147,27 @@ def _mixture(folder: Path, subject: Subject, interpreter: Interpreter, store: Cl
     rate = store.sample_rate
     parts = [explain(subject.classifier, interpreter, wave, subject.info.clip_seconds).log_magnitude for wave in waves]
     seconds = len(found.sound) / rate
-    picture = encode(
-        spectrogram_figure(
-            [
-                Panel(clips[0].label, parts[0], seconds),
-                Panel(clips[1].label, parts[1], seconds),
-                Panel("mixture", found.log_magnitude, seconds, found.saliency),
-                Panel("interpretation", found.log_magnitude * found.saliency, seconds),
-            ],
-            rate,
-        ),
-        "png",
+    figure = spectrogram_figure(
+        [
+            Panel(clips[0].label, parts[0], seconds),
+            Panel(clips[1].label, parts[1], seconds),
+            Panel("mixture", found.log_magnitude, seconds, found.saliency),
+            Panel("interpretation", found.log_magnitude * found.saliency, seconds),
+        ],
+        rate,
     )
-    write_atomically(folder / "mixture.png", picture)
+    for kind in ("png", "pdf"):
+        write_atomically(folder / f"mixture.{kind}", encode(figure, kind))
     sounds = [
         Sound(clips[0].label, peak_normalize(waves[0]), rate),
         Sound(clips[1].label, peak_normalize(waves[1]), rate),
         Sound("mixture", found.sound, rate),
-        Sound("interpretation", found.relevant, rate),
+        Sound("interpretation", found.relevant, rate, "relevant"),
     ]
     for name, sound in zip(("first", "second", "mixture", "interpretation"), sounds, strict=True):
         write_wav(folder / "media" / f"mixture_{name}.wav", sound.waveform, rate)
-    predicted = store.corpus.class_names[found.prediction]
-    heading = f"Two sounds: {clips[0].label} + {clips[1].label}, predicted {predicted}"
-    return Card(heading, f"clips {clips[0].id} and {clips[1].id} at equal L2 norm", picture, sounds)
+    title = f"{clips[0].label} ({clips[0].id}) + {clips[1].label} ({clips[1].id}), at equal L2 norm"
+    return _card(title, found, store.corpus.class_names, None, {}, sounds)
 
 
 def _write(
@@ -151,21 +178,41 @@ def _write(
     names: tuple[str, ...],
     rate: int,
     label: str | None = None,
-    scores: str = "",
+    scores: dict[str, float] | None = None,
 ) -> Card:
     """WAVs and picture of one explanation, and its card for the page."""
-    sounds = [Sound(part, getattr(found, wave), rate) for part, wave in PARTS.items()]
+    sounds = [Sound(part, getattr(found, wave), rate, part) for part, wave in PARTS.items()]
     for sound in sounds:
         write_wav(folder / f"{prefix}{sound.name}.wav", sound.waveform, rate)
-    picture = encode(explanation_figure(found, rate), "png")
-    write_atomically(folder / f"{prefix}explanation.png", picture)
-    target = found.prediction
-    parts = (found.probabilities, found.relevant_probabilities, found.residual_probabilities)
-    shares = " → ".join(f"{part.mean(axis=0)[target]:.2f}" for part in parts)
-    predicted = names[target]
-    heading = f"{title}: {predicted}" if label in (None, predicted) else f"{title}: {predicted}, but it is {label}"
-    facts = f"probability of {predicted}, input → relevant → residual: {shares}; kept {found.saliency.mean():.2f}. "
-    return Card(heading, facts + scores, picture, sounds, wrong=label not in (None, predicted))
+    write_atomically(folder / f"{prefix}explanation.pdf", encode(explanation_figure(found, rate), "pdf"))
+    return _card(title, found, names, label, scores or {"kept": float(found.saliency.mean())}, sounds)
+
+
+def _card(
+    title: str,
+    found: Explanation,
+    names: tuple[str, ...],
+    label: str | None,
+    scores: dict[str, float],
+    sounds: list[Sound],
+) -> Card:
+    """The card of an explanation, with the classes that win on input, relevant or residual, and the true one."""
+    parts = [part.mean(axis=0) for part in (found.probabilities, found.relevant_probabilities)]
+    parts.append(found.residual_probabilities.mean(axis=0))
+    told = dict.fromkeys([*(int(part.argmax()) for part in parts), *([names.index(label)] if label else [])])
+    rate = sounds[0].sample_rate
+    return Card(
+        title,
+        names[found.prediction],
+        label,
+        {names[k]: tuple(float(part[k]) for part in parts) for k in told},
+        scores,
+        bitmap(found.log_magnitude, max(float(found.log_magnitude.max()), 1e-3), "magma"),
+        bitmap(found.saliency, 1.0, "gray"),
+        len(found.sound) / rate,
+        rate / 2000,
+        sounds,
+    )
 
 
 def _top(probabilities: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
+from matplotlib import image
 from matplotlib.figure import Figure
 
 from recipes.explain import Explanation
 
 matplotlib.rcParams.update({"font.size": 8, "svg.hashsalt": "earwitness", "svg.fonttype": "none"})
+MAX_COLUMNS = 4000
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ def spectrogram_figure(panels: Sequence[Panel], sample_rate: int) -> Figure:
             vmax=top,
         )
         if panel.saliency is not None and panel.saliency.min() < 0.5 <= panel.saliency.max():
-            axes.contour(panel.saliency.T, [0.5], extent=extent, colors="cyan", linewidths=0.6)
+            outline = axes.contour(panel.saliency.T, [0.5], extent=extent, colors="cyan", linewidths=0.6)
+            outline.set_rasterized(True)  # a speckled mask has too many edges for a vector file
         axes.set(title=panel.title, xlabel="time [s]")
     figure.axes[0].set_ylabel("frequency [kHz]")
     return figure
@@ -85,9 +88,10 @@ def lines_figure(rows: Sequence[dict], scores: Sequence[str], title: str) -> Fig
         shown = [row for row in rows if row["axis"] == name]
         for score in scores:
             axes.plot([row["value"] for row in shown], [row[score] for row in shown], "o-", markersize=3, label=score)
-        axes.set(xlabel=name, title=title)
+        axes.set(xlabel=name)
         axes.grid(alpha=0.3)
-    figure.axes[0].legend()
+    figure.suptitle(title)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
     return figure
 
 
@@ -107,13 +111,25 @@ def intervals_figure(group: dict, names: dict[str, str]) -> Figure:
                 axes.plot([one["low"], one["high"]], [height] * 2, color="tab:blue", linewidth=1)
                 axes.plot(one["mean"], height, "o", color="tab:blue", markersize=3)
         axes.set(title=names[score], yticks=range(len(methods)), yticklabels=[row["name"] for row in methods])
+        axes.set_ylim(-0.5, len(methods) - 0.5)
         axes.grid(alpha=0.3)
     return figure
 
 
 def encode(figure: Figure, kind: str) -> bytes:
-    """The figure as "png" or "svg"."""
+    """The figure as "png", or as "svg" or "pdf" with spectrograms as bitmaps inside; the same bytes every time."""
     stream = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else None
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     figure.savefig(stream, format=kind, dpi=110, metadata=metadata)
+    return stream.getvalue()
+
+
+def bitmap(values: np.ndarray, top: float, colours: str) -> bytes:
+    """[T, F] values in 0 .. `top` as a lossy WebP without axes, time to the right and frequency upwards.
+
+    Of more than `MAX_COLUMNS` frames, every k-th is drawn.
+    """
+    stream = io.BytesIO()
+    drawn = values[:: -(-len(values) // MAX_COLUMNS)].T[::-1]
+    image.imsave(stream, drawn, vmin=0, vmax=top, cmap=colours, format="webp", pil_kwargs={"quality": 75})
     return stream.getvalue()

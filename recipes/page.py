@@ -1,84 +1,151 @@
-"""report.html: one self-contained page with the scores, the pictures and players for the sounds."""
+"""report.html: one self-contained page with scores, plots, and every explained clip to see and hear."""
 
 import base64
 import io
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import soundfile
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; } th, td { text-align: left; padding: .2rem .8rem; border-bottom: 1px solid #8884; }
-article { border-top: 1px solid #8886; padding: .8rem 0; } img { max-width: 100%; height: auto; background: #fff; }
-audio { width: 15rem; max-width: 100%; vertical-align: middle; } label { margin-right: 1rem; display: inline-block; }
-.wrong { color: #c33; }
-"""
+from recipes.audio import to_int16
+from recipes.tables import COLUMNS
+
+LOSSLESS_CARDS = 40
+"""Up to so many clips a page holds FLAC; beyond, MP3, at about a third of the size. media/ has the WAVs."""
+
+LABELS = COLUMNS | {"si_sdr": "SI-SDR, dB (proxy)", "log_kurtosis_ratio": "log kurtosis ratio (proxy)"}
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A named sound for a player: float waveform [N] and its rate in Hz."""
+    """A named sound for a player: float waveform [N], its rate in Hz, and the part of the picture that it is."""
 
     name: str
     waveform: np.ndarray
     sample_rate: int
+    part: str = "input"
 
 
 @dataclass(frozen=True)
 class Card:
-    """One explained clip: heading, a line of facts, a PNG picture and sounds. `wrong` marks a misclassified clip."""
+    """One explained clip. `label` is None where the true class is unknown.
 
-    heading: str
-    facts: str
+    probabilities: class name -> probability on (input, relevant, residual). scores: by name, NaN where undefined.
+    picture, mask: WebP images of the spectrogram and of its saliency over `seconds` and 0 .. `top_khz`.
+    """
+
+    title: str
+    prediction: str
+    label: str | None
+    probabilities: dict[str, tuple[float, float, float]]
+    scores: dict[str, float]
     picture: bytes
+    mask: bytes
+    seconds: float
+    top_khz: float
     sounds: Sequence[Sound]
-    wrong: bool = False
+
+    @property
+    def wrong(self) -> bool:
+        return self.label not in (None, self.prediction)
 
 
-def render_page(title: str, facts: dict, metrics: dict, plots: Sequence[bytes], cards: Sequence[Card]) -> bytes:
-    """The page as UTF-8. Every string from outside is escaped; plots are SVG, drawn by this project."""
-    body = [f"<h1>{escape(title)}</h1>", _table(facts), "<h2>Scores</h2>", _table(metrics)]
-    body += [f"<figure>{_image(plot, 'svg+xml', 'trade-off between FID-I and FA')}</figure>" for plot in plots]
-    body.append("<h2>Explained clips</h2>")
-    body += [_card(card) for card in cards]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-    page = f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>\n'
-    return (page + "\n".join(body) + "\n</body></html>\n").encode()
+@dataclass(frozen=True)
+class Rival:
+    """A run on the same classifier and clips, for the leaderboard: its name, averages, and whether it is this run."""
+
+    name: str
+    metrics: dict[str, float | None]
+    this: bool
 
 
-def _table(rows: dict) -> str:
-    cells = (f"<tr><th>{escape(str(key))}</th><td>{escape(_text(value))}</td></tr>" for key, value in rows.items())
-    return f"<table>{''.join(cells)}</table>"
+@dataclass(frozen=True)
+class Confusion:
+    """How often (true, predicted) class indices met on all test clips, and the names behind them."""
+
+    counts: Counter
+    names: tuple[str, ...]
 
 
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return "undefined" if math.isnan(value) else f"{value:.4g}"
-    return str(value)
+@dataclass(frozen=True)
+class Page:
+    """What a report shows: facts and scores by name, an SVG plot, rivals, confusion, the mixture's card, the clips."""
+
+    title: str
+    facts: dict
+    cards: Sequence[Card]
+    scores: dict[str, float] = field(default_factory=dict)
+    plot: bytes | None = None
+    rivals: Sequence[Rival] = ()
+    confusion: Confusion | None = None
+    mixture: Card | None = None
+
+    @property
+    def classes(self) -> list[str]:
+        """Every class that is true or predicted on some card."""
+        return sorted({name for card in self.cards for name in (card.label, card.prediction) if name})
 
 
-def _card(card: Card) -> str:
-    players = "".join(
-        f'<label>{escape(sound.name)} <audio controls preload="none" src="{_audio(sound)}"></audio></label>'
-        for sound in card.sounds
-    )
-    css = ' class="wrong"' if card.wrong else ""
-    return (
-        f"<article><h3{css}>{escape(card.heading)}</h3><p>{escape(card.facts)}</p>"
-        f"{_image(card.picture, 'png', card.heading)}<p>{players}</p></article>"
-    )
+def render_page(page: Page) -> bytes:
+    """The page as UTF-8, nothing outside it needed. Every string is escaped."""
+    lossless = len(page.cards) <= LOSSLESS_CARDS
+    return render("report.html", page=page, labels=LABELS, lossless=lossless).encode()
 
 
-def _image(data: bytes, kind: str, description: str) -> str:
-    return f'<img alt="{escape(description)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+def render_confusion(confusion: Confusion) -> str:
+    """The confusion matrix as an SVG: rows are true classes, colour the share of the row's clips."""
+    totals = Counter()
+    for (true, _), count in confusion.counts.items():
+        totals[true] += count
+    return render("confusion.svg", names=confusion.names, counts=confusion.counts, totals=totals)
 
 
-def _audio(sound: Sound) -> str:
+def render(template: str, **values: object) -> str:
+    """A template of recipes/assets, filled in; what it includes is inlined."""
+    return _templates.get_template(template).render(**values)
+
+
+def encode_sound(sound: Sound, lossless: bool = True) -> str:
+    """The sound as a data URI: 16-bit FLAC, or MP3 at its encoder's default quality. Clipped at full scale."""
+    kind, format, subtype = ("flac", "FLAC", "PCM_16") if lossless else ("mpeg", "MP3", "MPEG_LAYER_III")
     stream = io.BytesIO()
-    soundfile.write(stream, np.clip(sound.waveform, -1, 1), sound.sample_rate, format="FLAC", subtype="PCM_16")
-    return f"data:audio/flac;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    soundfile.write(stream, to_int16(sound.waveform), sound.sample_rate, format=format, subtype=subtype)
+    return _data(stream.getvalue(), f"audio/{kind}")
+
+
+def _data(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _short(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "undefined"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def finite(scores: dict[str, float]) -> dict[str, float | None]:
+    """The scores for JSON, which has no NaN: None where undefined."""
+    return {name: value if math.isfinite(value) else None for name, value in scores.items()}
+
+
+def _ticks(end: float) -> list[float]:
+    """About five round numbers from 0 to `end`."""
+    step = 10 ** math.floor(math.log10(end / 4))
+    step *= max(factor for factor in (1, 2, 5) if factor * step <= end / 4)
+    return [round(step * k, 6) for k in range(math.floor(end / step + 1e-6) + 1)]
+
+
+_templates = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("assets")),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters |= {"short": _short, "finite": finite, "data": _data, "ticks": _ticks, "sound": encode_sound}
+_templates.filters |= {"confusion": render_confusion}
