@@ -3,5 +3,12 @@
 from recipes.classification import train_classifier
 from recipes.config import entry, load_recipe
 
+
+def main(arguments: list[str]) -> None:
+    recipe = load_recipe(arguments)
+    recipe.build()  # what cannot be built is refused before the data is prepared
+    train_classifier(recipe)
+
+
 if __name__ == "__main__":
-    entry(lambda arguments: train_classifier(load_recipe(arguments)))
+    entry(main)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import speechbrain as sb
@@ -17,6 +18,7 @@ from recipes.contamination import Contamination, check_contamination
 from recipes.esc50 import ClipDataset, ClipStore, FoldSplit, collate, indices, write_manifest
 from recipes.examples import explain_file, write_examples
 from recipes.report import ClipTable, RunFacts, score_table, summarize_folds, write_metrics
+from recipes.rules import check_all
 from recipes.scoring import Cost, score_batch
 from recipes.subject import (
     Subject,
@@ -100,24 +102,31 @@ def run_interpreter(recipe: Recipe) -> Path:
     """
     values = recipe.values
     command = f"python interpret.py {recipe.path}"
-    for kind in contaminations(values):
-        check_contamination(kind, values["snr_db"], values["noise_folder"])
+    cross_validated = values["folds"] == "all"
+    first = 0 if cross_validated else None
+    check_all(
+        *(
+            partial(check_contamination, kind, values["snr_db"], values["noise_folder"])
+            for kind in contaminations(values)
+        ),
+        partial(find_classifier, _classifier(values, first)),
+        partial(find_reference, recipe, run_folder(values, first)),
+    )
     if values["audio"] is not None:
         subject = load_subject(values["classifier"], device_of(recipe), recipe.trust)
         factory = interpreter_factory(recipe, recipe.build(), subject, run_folder(values))
         interpreter = untrained_or_loaded(factory, run_folder(values), subject, command, recipe.trust)
         return explain_file(subject, interpreter.to(device_of(recipe)), Path(values["audio"]), run_folder(values))
-    cross_validated = values["folds"] == "all"
-    first = 0 if cross_validated else None
-    trained = find_classifier(_classifier(values, first))
-    find_reference(recipe, run_folder(values, first))
-    store = open_store(values, trained.clip_seconds, trained.sample_rate)
+    subject = load_subject(_classifier(values, first), device_of(recipe), recipe.trust)
+    interpreter_factory(recipe, recipe.build(), subject, run_folder(values, first))(info=subject.offers)
+    store = open_store(values, subject.info.clip_seconds, subject.info.sample_rate)
     splits = splits_of(values, store)
     folders = []
     for k, split in enumerate(splits):
         number = k if cross_validated else None
         folders.append(run_folder(values, number))
-        subject = load_subject(_classifier(values, number), device_of(recipe), recipe.trust)
+        if k:
+            subject = load_subject(_classifier(values, number), device_of(recipe), recipe.trust)
         _run_split(recipe, store, split, subject, folders[-1], command)
     if cross_validated:
         for kind in contaminations(values):
@@ -240,6 +249,8 @@ def _score(recipe, settings, subject, interpreter, store, split, kind, facts: Ru
         facts.interpreter["quantile"] = interpreter.headline
     facts.interpreter["seconds_per_clip"] = round(brain.cost.seconds_per_clip, 5)
     metrics = table.averages()
+    for name in ("metrics.json", "report.html"):  # they come last: where one is, what came before is of the same run
+        (folder / name).unlink(missing_ok=True)
     table.write(folder / "clips.csv", store.corpus)
     if kind != "clean":
         noise.write_draws(folder / "draws.csv")

@@ -63,6 +63,18 @@ def parse(text: str, origin: object) -> dict:
     return found
 
 
+def check_all(*checks: Callable[[], object]) -> None:
+    """Run every check and raise one UsageError that holds the sentences of all that raised one."""
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError("; ".join(dict.fromkeys(problems)))
+
+
 def unknown(key: str, keys: list[str], path: Path) -> str:
     """The sentence for a key that the file at `path` lacks, with the nearest of its `keys`."""
     near = difflib.get_close_matches(key, [*keys, *sorted(RUN_OPTIONS)], 1, cutoff=0.5)
