@@ -216,7 +216,7 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
             tables.setdefault((one.axis, one.value, one.layer), ClipTable()).add(batch.index, **one.columns)
     scores = list(one.columns)
     rows = [
-        {"axis": axis, "value": value, "layer": layer} | table.averages(scores)
+        {"axis": axis, "value": value} | ({"layer": layer} if layer else {}) | table.averages(scores)
         for (axis, value, layer), table in tables.items()
     ]
     facts = facts_of(recipe, store, split, subject, interpreter)

@@ -237,6 +237,21 @@ def test_the_classifier_is_left_as_it_was(interpret, cnn14, bundle, tmp_path, mo
     assert not any(module.training for module in network.modules())
 
 
+def test_a_mixture_is_scored_against_the_true_source_where_the_classifier_names_one(lmac, corpus):
+    labels = {row["filename"].removesuffix(".flac"): row["category"] for row in table(corpus / "meta/synthetic.csv")}
+    partner = {row["id"]: labels[row["source"]] for row in table(lmac / "mixture/draws.csv")}
+    rows, found = table(lmac / "mixture/clips.csv"), metrics(lmac / "mixture")["metrics"]
+    named = [row for row in rows if row["prediction"] in (row["label"], partner[row["id"]])]
+    assert 0 < len(named) < 20
+    for score in ("iou", "ap", "pointing", "inside", "si_sdri"):
+        assert all((row[score] == "nan") == (row not in named) for row in rows)
+        assert found[f"{score}_undefined"] == 20 - len(named)
+        mean = sum(float(row[score]) for row in named) / len(named)
+        assert found[score] == pytest.approx(mean, abs=1e-4)
+        assert score not in metrics(lmac)["metrics"]
+    assert all(0 <= float(row["iou"]) <= 1 for row in named)
+
+
 def test_a_trained_interpreter_is_scored_again_to_the_bit(lmac, interpret, cnn14):
     before, clips = metrics(lmac), (lmac / "clips.csv").read_bytes()
     changes = ("--contamination=[clean,mixture]", "--report_clips=0", "--test_only", *SHORT)

@@ -399,3 +399,30 @@ def test_a_mixture_needs_two_labels(store):
     dogs = [i for i in audible(store) if store.corpus.clips[i].label == "dog"]
     with pytest.raises(UsageError, match="at least two labels, and the test clips have 1"):
         Contamination("mixture", store, "test", dogs, 0)
+
+
+# --- the parts of a mixture ---
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+def test_the_parts_of_a_mixture_add_up_to_it_at_the_stated_snr(store, noises, kind):
+    contamination = make(store, kind, noises)
+    batch = batch_of(store, contamination.clips)
+    found = contamination.mix(batch)
+    torch.testing.assert_close(found.clip + found.added, found.batch.waveform)
+    assert torch.equal(found.batch.waveform, contamination.apply(batch).waveform)
+    snr = 20 * torch.log10(found.clip.norm(dim=1) / found.added.norm(dim=1))
+    assert snr.tolist() == pytest.approx([LEVELS[kind]] * 4, abs=1e-3)
+    partners = [
+        store.corpus.clips[contamination.partner(i)].target if kind == "mixture" else -1 for i in contamination.clips
+    ]
+    assert found.added_label.tolist() == partners
+
+
+def test_nothing_is_added_to_silence(store):
+    silent = next(i for i in indices(store.corpus, [1]) if store.corpus.clips[i].label == "none")
+    contamination = Contamination("mixture", store, "test", indices(store.corpus, [1]), 3)
+    found = contamination.mix(batch_of(store, [silent]))
+    assert not found.added.any()
+    assert not found.batch.waveform.any()
+    assert found.added_label.tolist() == [-1]

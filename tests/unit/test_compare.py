@@ -1,0 +1,246 @@
+"""The leaderboard: statistics by hand and against SciPy, pages from files, runs that may not be compared."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import permutation_test
+
+from models.errors import UsageError
+from recipes.compare import holm, interval, load_methods, main, page, sign_flip_test, write_leaderboard
+from recipes.tables import ROOT, place
+
+IDS = [f"5-{k}" for k in range(40)]
+GOOD, BAD = np.linspace(0.6, 1.0, 40), np.linspace(0.0, 0.4, 40)
+
+
+def write_run(folder: Path, name: str, columns: dict, recipe: str = "", part: str = "", **changes) -> Path:
+    """A run's folder with metrics.json, clips.csv and, in a contamination's part, draws.csv."""
+    given = {"ids": IDS, "sha256": "aa", "draws": "id,source\n", "interpreter": True, "seconds": 0.5} | changes
+    where = folder / name / "1234" / part
+    where.mkdir(parents=True, exist_ok=True)
+    interpreter = {"recipe": recipe or name, "class": "Any", "parameters": 0, "seconds_per_clip": given["seconds"]}
+    facts = {
+        "experiment": name,
+        "classifier": {"experiment": "cnn14", "sha256": given["sha256"]},
+        "interpreter": interpreter if given["interpreter"] else None,
+        "data": {"contamination": {"kind": part, "snr_db": 0.0} if part else "clean"},
+        "seed": 1234, "commit": "abc", "device": "cpu", "metrics": {},
+    }  # fmt: skip
+    (where / "metrics.json").write_text(json.dumps(facts))
+    if part:
+        (where / "draws.csv").write_text(given["draws"])
+    columns = {"acc": np.ones(len(given["ids"]))} | columns
+    with (where / "clips.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "label", "prediction", *columns])
+        writer.writerows(
+            [one, "dog", "dog", *row]
+            for one, row in zip(given["ids"], np.stack(list(columns.values()), axis=1), strict=True)
+        )
+    return folder / name / "1234"
+
+
+def board(tmp_path, *runs, **options) -> list[dict]:
+    return write_leaderboard(runs, tmp_path / "out", tmp_path / "out" / "leaderboard.md", **options)
+
+
+# statistics
+
+
+def test_an_interval_by_hand():
+    found = interval(np.array([1.0, 0.0, math.nan, 1.0, 0.0] * 100))
+    assert (found["mean"], found["n"]) == (0.5, 400)
+    # two standard errors of a proportion
+    assert found["low"] == pytest.approx(0.5 - 1.96 * 0.025, abs=0.005)
+    assert found["high"] == pytest.approx(0.5 + 1.96 * 0.025, abs=0.005)
+    assert interval(np.array([2.0, 2.0])) == {"mean": 2, "low": 2, "high": 2, "n": 2}
+    assert interval(np.array([math.nan])) == {"mean": None, "low": None, "high": None, "n": 0}
+    assert interval(GOOD) == interval(GOOD)
+
+
+def test_the_permutation_test_is_scipys():
+    differences = np.random.default_rng(1).normal(0.3, 1, 30)
+    expected = permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=9999, random_state=np.random.default_rng(0)
+    ).pvalue
+    found = sign_flip_test(np.stack([differences, -differences, np.zeros(30)], axis=1))
+    assert found[0] == pytest.approx(expected, abs=0.02)
+    assert found[0] == found[1]
+    assert found[2] == 1
+
+
+def test_five_equal_differences_have_a_sixteenth():
+    # of 32 signs, two are as extreme
+    assert sign_flip_test(np.ones((5, 1)))[0] == pytest.approx(2 / 32, abs=0.01)
+
+
+def test_clips_without_a_pair_change_nothing():
+    some = np.random.default_rng(2).normal(0.5, 1, 20)
+    padded = np.concatenate([some, np.full(20, math.nan)])
+    assert sign_flip_test(padded[:, None])[0] == pytest.approx(sign_flip_test(some[:, None])[0], abs=0.02)
+
+
+def test_holm_by_hand():
+    assert holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert holm(np.array([0.5, 0.9])).tolist() == [1, 1]
+
+
+# the leaderboard
+
+
+def test_the_better_method_leads_and_the_difference_is_the_means(tmp_path):
+    runs = [
+        write_run(tmp_path, "good", {"fid_i": GOOD, "ad": BAD}),
+        write_run(tmp_path, "bad", {"fid_i": BAD, "ad": GOOD}),
+    ]
+    (group,) = board(tmp_path, *runs)
+    good, bad = group["methods"]
+    assert (group["group"], group["clips"], group["acc"]) == ("cnn14, clean", 40, 1)
+    assert good["leads"] == ["fid_i", "ad"]
+    assert bad["leads"] == []
+    assert good["seconds_per_clip"] == 0.5
+    pairs = list(csv.DictReader((tmp_path / "out/pairs.csv").open()))
+    assert [(row["first"], row["second"], row["score"], row["difference"]) for row in pairs] == [
+        ("good", "bad", "fid_i", "0.6"), ("good", "bad", "ad", "-0.6")
+    ]  # fmt: skip
+    assert all(float(row["p"]) == pytest.approx(1e-4) for row in pairs)
+    scores = list(csv.DictReader((tmp_path / "out/scores.csv").open()))
+    assert (scores[0]["method"], scores[0]["score"], scores[0]["mean"], scores[0]["n"]) == (
+        "good",
+        "fid_i",
+        "0.8",
+        "40",
+    )
+    text = (tmp_path / "out/leaderboard.md").read_text()
+    assert "| good | **0.8** [" in text
+    assert "| bad | 0.2 [" in text
+    assert (tmp_path / "out/cnn14_clean.svg").is_file()
+
+
+def test_two_that_cannot_be_told_apart_both_lead(tmp_path):
+    nearly = GOOD + np.random.default_rng(0).normal(0, 0.1, 40)
+    runs = [write_run(tmp_path, "one", {"fid_i": GOOD}), write_run(tmp_path, "two", {"fid_i": nearly})]
+    assert [row["leads"] for row in board(tmp_path, *runs)[0]["methods"]] == [["fid_i"], ["fid_i"]]
+
+
+def test_clips_of_other_order_are_paired_by_id(tmp_path):
+    runs = [
+        write_run(tmp_path, "one", {"fid_i": GOOD}),
+        write_run(tmp_path, "two", {"fid_i": GOOD[::-1]}, ids=IDS[::-1]),
+    ]
+    assert board(tmp_path, *runs)[0]["methods"][1]["leads"] == ["fid_i"]
+    assert float(next(csv.DictReader((tmp_path / "out/pairs.csv").open()))["p"]) == 1
+
+
+def test_undefined_clips_are_counted(tmp_path):
+    some = np.where(np.arange(40) < 10, math.nan, GOOD)
+    none = np.full(40, math.nan)
+    runs = [write_run(tmp_path, "one", {"iou": some}), write_run(tmp_path, "two", {"iou": none})]
+    first, second = board(tmp_path, *runs)[0]["methods"]
+    assert (first["scores"]["iou"]["n"], second["scores"]["iou"]["n"]) == (30, 0)
+    assert (first["leads"], second["leads"]) == (["iou"], [])
+    text = (tmp_path / "out/leaderboard.md").read_text()
+    assert ", n 30 |" in text
+    assert "| two |  |" in text
+    json.loads((tmp_path / "out/leaderboard.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_each_method_meets_the_control_that_keeps_as_much(tmp_path):
+    def keep(share):
+        return {"fid_i": GOOD, "kept": np.full(40, share)}
+
+    runs = [write_run(tmp_path, "map", {"fid_i": BAD, "kept": np.full(40, 0.12)})]
+    runs += [write_run(tmp_path, f"loudest_{q}", keep(q), recipe="loudest") for q in (0.1, 0.5)]
+    (group,) = board(tmp_path, *runs, reference="loudest")
+    method = group["methods"][0]
+    assert method["against"]["control"] == "loudest_0.1"
+    difference, p = method["against"]["scores"]["fid_i"]
+    # three pairs, so Holm multiplies the least p-value of 9999 draws by 3
+    assert (difference, p) == (pytest.approx(-0.6), pytest.approx(3e-4))
+    assert "| map | loudest_0.1 | -0.6* |" in (tmp_path / "out/leaderboard.md").read_text()
+
+
+def test_groups_are_classifiers_and_contaminations_and_checks_are_shown(tmp_path):
+    run = write_run(tmp_path, "one", {"fid_i": GOOD})
+    write_run(tmp_path, "one", {"fid_i": BAD}, part="mixture")
+    (run / "checks").mkdir()
+    (run / "checks/curves.json").write_text(json.dumps({"metrics": {"deletion": 0.25, "insertion": 0.75}}))
+    clean, mixed = board(tmp_path, run)
+    assert [clean["group"], mixed["group"]] == ["cnn14, clean", "cnn14, mixture, 0.0 dB"]
+    assert clean["methods"][0]["checks"] == {"curves: deletion": 0.25, "curves: insertion": 0.75}
+    assert mixed["methods"][0]["checks"] == {}
+    assert "| one | 0.25 | 0.75 |" in (tmp_path / "out/leaderboard.md").read_text()
+
+
+def test_a_cross_validation_is_all_its_folds(tmp_path):
+    run = tmp_path / "cv" / "1234"
+    for k in (1, 2):
+        ids = [f"{k}-{n}" for n in range(40)]
+        fold = write_run(tmp_path / f"fold{k}", "cv", {"fid_i": (GOOD, BAD)[k - 1]}, ids=ids, sha256=f"{k}", seconds=k)
+        run.mkdir(parents=True, exist_ok=True)
+        fold.rename(run / f"fold{k}")
+    summary = json.loads((run / "fold1/metrics.json").read_text()) | {"folds": {"fid_i": [0.8, 0.2]}}
+    (run / "metrics.json").write_text(json.dumps(summary))
+    (group,) = board(tmp_path, run)
+    assert (group["group"], group["clips"]) == ("cnn14, clean, 2 folds", 80)
+    assert group["methods"][0]["scores"]["fid_i"]["mean"] == pytest.approx(0.5)
+    assert group["methods"][0]["seconds_per_clip"] == 1.5
+
+
+def test_the_page_keeps_what_stands_around_the_tables(tmp_path):
+    run = write_run(tmp_path, "one", {"fid_i": GOOD})
+    file = tmp_path / "docs" / "page.md"
+    file.parent.mkdir()
+    file.write_text("Before.\n<!-- leaderboard -->\nold\n<!-- /leaderboard -->\nAfter.\n")
+    main([str(run), f"--out={tmp_path / 'docs/results/board'}", f"--page={file}"])
+    text = file.read_text()
+    assert text.startswith("Before.\n") and text.endswith("After.\n") and "old" not in text
+    assert "![cnn14, clean](results/board/cnn14_clean.svg)" in text
+
+
+@pytest.mark.parametrize(
+    "changes, what",
+    [
+        ({"ids": [f"4-{k}" for k in range(40)]}, "have different clips"),
+        ({"sha256": "bb"}, "have different weights of the classifier"),
+        ({"draws": "id,source\n5-0,5-1\n"}, "have different draws"),
+    ],
+)
+def test_what_was_not_scored_alike_is_refused(changes, what, tmp_path):
+    runs = [write_run(tmp_path, "one", {"fid_i": GOOD}, part="mixture")]
+    runs.append(write_run(tmp_path, "two", {"fid_i": GOOD}, part="mixture", **changes))
+    with pytest.raises(UsageError, match=what) as caught:
+        board(tmp_path, *(run / "mixture" for run in runs))
+    assert "one and two (cnn14, mixture, 0.0 dB)" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_run_of_an_interpreter_is_refused(tmp_path):
+    run = write_run(tmp_path, "one", {"fid_i": GOOD})
+    again = write_run(tmp_path / "again", "one", {"fid_i": GOOD})
+    with pytest.raises(UsageError, match="there twice"):
+        board(tmp_path, run, again)
+    classifier = write_run(tmp_path, "cnn14", {}, interpreter=False)
+    with pytest.raises(UsageError, match=r"none of the folders holds a run of interpret\.py"):
+        load_methods([classifier])
+    assert [method.name for method in load_methods([classifier, run])] == ["one"]
+    with pytest.raises(UsageError, match=r"holds no metrics\.json"):
+        load_methods([tmp_path / "nowhere"])
+    (run / "clips.csv").unlink()
+    with pytest.raises(UsageError, match=r"no clips\.csv"):
+        load_methods([run])
+
+
+def test_the_docs_are_what_the_command_writes():
+    text = (ROOT / "docs/leaderboard.md").read_text(encoding="utf-8")
+    groups = json.loads((ROOT / "docs/results/leaderboard/leaderboard.json").read_text(encoding="utf-8"))
+    assert groups
+    assert place(text, {"leaderboard": page(groups, "results/leaderboard")}) == text
+    assert f"## {groups[0]['group']}" in text
+    pictures = {path.name for path in (ROOT / "docs/results/leaderboard").glob("*.svg")}
+    assert len(pictures) == len(groups)
+    assert all(f"results/leaderboard/{name})" in text for name in pictures)
