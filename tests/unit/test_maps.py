@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from interpreters.maps import QuantileMap, quantile_thresholds, resize_map
+from interpreters.maps import QuantileMap, clip_seed, quantile_thresholds, resize_map, soft_mask
 from models.classifier import ClassifierInfo, Evidence, Features
 from models.errors import UsageError
 from models.frontend import Spectrogram
@@ -144,3 +144,34 @@ def test_it_has_no_loss():
     assert not interpreter.trainable and not list(interpreter.parameters())
     with pytest.raises(TypeError, match="QuantileMap is not trainable and has no loss"):
         interpreter.loss(None, sound(1, 2, 2), evidence(torch.rand(1, 1, 2, 2)))
+
+
+def test_a_soft_mask_by_hand():
+    maps = torch.tensor(
+        [
+            [[2.0, 4.0, 6.0]],  # from the smallest to the largest
+            [[-3.0, 1.0, 4.0]],  # for and against: what speaks against is not kept
+            [[-3.0, -2.0, -1.0]],  # nothing speaks for it: the least against is kept most
+            [[5.0, 5.0, 5.0]],  # constant: everything is kept
+            [[0.0, 0.0, 0.0]],
+        ]
+    )
+    expected = [[[0, 0.5, 1]], [[0, 0.25, 1]], [[0, 0.5, 1]], [[1, 1, 1]], [[1, 1, 1]]]
+    assert soft_mask(maps).tolist() == expected
+
+
+def test_without_a_quantile_there_is_one_soft_mask_and_no_sweep():
+    saliency, spectrogram = torch.rand(2, 1, 3, 4), sound(2, 3, 4)
+    interpreter = QuantileMap(WITH_SALIENCY, None)
+    assert interpreter.quantiles == ()
+    (answer,) = interpreter.sweep(None, spectrogram, evidence(saliency))
+    torch.testing.assert_close(answer.saliency, soft_mask(saliency.squeeze(1)))
+    assert torch.equal(interpreter.interpret(None, spectrogram, evidence(saliency)).saliency, answer.saliency)
+    assert answer.saliency.amin(dim=(1, 2)).tolist() == [0, 0] and answer.saliency.amax(dim=(1, 2)).tolist() == [1, 1]
+
+
+def test_a_clips_seed_comes_from_its_content():
+    clip = torch.tensor([[0.5, 0.25], [0.25, 0.0]])  # mean 0.25
+    assert clip_seed(clip, 100) == 2600
+    assert clip_seed(clip.flip(0), 100) == 2600
+    assert clip_seed(clip + 0.001, 100) == 2610

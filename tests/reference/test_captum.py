@@ -1,0 +1,61 @@
+"""Grad-CAM and guided gradients against captum's own, on networks that captum can handle."""
+
+import pytest
+import torch
+from captum.attr import GuidedBackprop, LayerGradCam, Saliency
+from torch import nn
+
+from interpreters.gradients import ClassScore, Gradient, _Guide
+from interpreters.maps import resize_map
+from models.adapters import ImageAdapter
+from models.classifier import AudioClassifier
+from models.frontend import FrontEnd
+from models.mobilenet import MobileNet
+
+
+def cams(score: ClassScore, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """captum's map, after choosing the first class for which it is not empty."""
+    for score.target in range(4):
+        found = LayerGradCam(score, layer).attribute(x).relu()
+        if found.std() > 0:
+            return found
+    raise AssertionError("no class has a map")
+
+
+@pytest.mark.parametrize("map_index, block", [(-1, "conv_block6"), (-2, "conv_block5"), (0, "conv_block3")])
+def test_grad_cam_is_captums_on_cnn14(cnn14, map_index, block):
+    cnn14.freeze()
+    clip = cnn14.frontend.analyze(torch.randn(1, 16000))
+    x = clip.log_magnitude.clone().requires_grad_()
+    score = ClassScore(cnn14, clip, 0, "logit")
+    interpreter = Gradient(cnn14.describe(), "grad_cam", map_index=map_index)
+    expected = cams(score, getattr(cnn14.backbone.model, block), x)
+    torch.testing.assert_close(interpreter.grad_cam(score, x), resize_map(expected, *x.shape[1:]))
+
+
+class _OneChannel(ImageAdapter):
+    def forward(self, spectrogram):
+        return super().forward(spectrogram)[:, :1]
+
+
+@pytest.mark.parametrize("map_index, layer", [(-1, 16), (1, 6)])
+def test_grad_cam_is_captums_on_a_transposed_map(map_index, layer):
+    classifier = AudioClassifier(FrontEnd(), _OneChannel(64), MobileNet(), lambda size: nn.Linear(size, 4)).freeze()
+    clip = classifier.frontend.analyze(torch.randn(1, 16000))
+    x = clip.log_magnitude.clone().requires_grad_()
+    score = ClassScore(classifier, clip, 0, "logit")
+    expected = cams(score, classifier.backbone.features[layer], x).transpose(2, 3)
+    found = Gradient(classifier.describe(), "grad_cam", map_index=map_index).grad_cam(score, x)
+    torch.testing.assert_close(found, resize_map(expected, *x.shape[1:]))
+
+
+def test_a_guided_gradient_is_captums_where_relus_are_modules():
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1), nn.Flatten(0))
+    x = torch.randn(5, 6, requires_grad=True)
+    with pytest.warns(UserWarning, match="backward hooks"):
+        expected = GuidedBackprop(network).attribute(x)
+    with _Guide() as guide:
+        found = Saliency(network).attribute(x, abs=False)
+    assert guide.found == 2
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, Saliency(network).attribute(x, abs=False))
