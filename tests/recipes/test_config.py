@@ -91,9 +91,9 @@ def test_an_unset_placeholder_is_named():
 @pytest.mark.parametrize(
     ("name", "argument", "told"),
     [
-        ("modulation", "--quantile=1.5", "quantile=1.5 must be a number in [0, 1] or a list of them"),
-        ("modulation", "--quantile=[0.5,-0.1]", "quantile=[0.5, -0.1] must be a number in [0, 1] or a list of them"),
-        ("modulation", "--quantile=[]", "quantile=[] must be a number in [0, 1] or a list of them"),
+        ("modulation", "--quantile=1.5", "quantile=1.5 must be a number in [0, 1] or a list of them, or null (a soft mask)"),
+        ("modulation", "--quantile=[0.5,-0.1]", "quantile=[0.5, -0.1] must be a number in [0, 1] or a list of them, or null (a soft mask)"),
+        ("modulation", "--quantile=[]", "quantile=[] must be a number in [0, 1] or a list of them, or null (a soft mask)"),
         ("lmac_td", "--alpha=1.5", "alpha=1.5 must be a number in [0, 1]"),
         ("focalnet", "--margin=-0.1", "margin=-0.1 must be a number in [0, 1]"),
         ("focalnet", "--epochs=2.5", "epochs=2.5 must be a whole number of 1 or more"),

@@ -223,8 +223,8 @@ def test_an_unknown_contamination_is_refused_before_anything_slow(interpret, tmp
 def test_the_classifier_is_left_as_it_was(interpret, cnn14, bundle, tmp_path, monkeypatch):
     subjects = []
 
-    def kept(path, device):
-        subjects.append(load_subject(path, device))
+    def kept(path, device, trust):
+        subjects.append(load_subject(path, device, trust))
         return subjects[-1]
 
     monkeypatch.setattr(interpretation, "load_subject", kept)
