@@ -42,7 +42,7 @@ class Perturbation(Attribution):
         output: str = "probability",
         segment_seconds: float = 0.625,
         bands: int = 4,
-        samples: int = 48,
+        samples: int = 40,
         chunk: int = 8,
         seed: int = 1234,
         quantile=0.9,
