@@ -44,6 +44,9 @@ def test_a_misspelt_key_is_one_line_on_stderr_and_exit_code_2():
     assert found.stderr == "error: hparams/focalnet.yaml has no key 'bacth_size'; did you mean --batch_size?\n"
 
 
+QUANTILES = "a number in [0, 1] or a list of them, or null (a soft mask)"
+
+
 @pytest.mark.parametrize(
     ("argument", "nearest"),
     [
@@ -91,9 +94,9 @@ def test_an_unset_placeholder_is_named():
 @pytest.mark.parametrize(
     ("name", "argument", "told"),
     [
-        ("modulation", "--quantile=1.5", "quantile=1.5 must be a number in [0, 1] or a list of them, or null (a soft mask)"),
-        ("modulation", "--quantile=[0.5,-0.1]", "quantile=[0.5, -0.1] must be a number in [0, 1] or a list of them, or null (a soft mask)"),
-        ("modulation", "--quantile=[]", "quantile=[] must be a number in [0, 1] or a list of them, or null (a soft mask)"),
+        ("modulation", "--quantile=1.5", f"quantile=1.5 must be {QUANTILES}"),
+        ("modulation", "--quantile=[0.5,-0.1]", f"quantile=[0.5, -0.1] must be {QUANTILES}"),
+        ("modulation", "--quantile=[]", f"quantile=[] must be {QUANTILES}"),
         ("lmac_td", "--alpha=1.5", "alpha=1.5 must be a number in [0, 1]"),
         ("focalnet", "--margin=-0.1", "margin=-0.1 must be a number in [0, 1]"),
         ("focalnet", "--epochs=2.5", "epochs=2.5 must be a whole number of 1 or more"),
