@@ -67,11 +67,13 @@ def check_interpreter(make: Callable[..., Interpreter], classifier: nn.Module) -
         return [f"It is of type {type(interpreter).__name__}, not an interpreters.base.Interpreter."]
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     findings = []
-    for check in (_explains, _sweeps, _learns):
+    for verb, check in {"interpret": _explains, "sweep": _sweeps, "loss": _learns}.items():
         try:
             findings += check(interpreter, classifier)
         except _Stop as finding:
             findings.append(str(finding))
+        except Exception as error:
+            findings.append(f"Its `{verb}` raises {type(error).__name__}: {error}")
     if any(module.training for module in classifier.modules()) or any(p.requires_grad for p in classifier.parameters()):
         findings.append("It does not leave the classifier frozen and in evaluation mode.")
     if not all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items()):
@@ -114,10 +116,7 @@ def _parts(found: Interpretation, sound: Spectrogram, classifier: nn.Module, whe
 def _interpret(interpreter: Interpreter, classifier: nn.Module, sound: Spectrogram) -> Interpretation:
     """What recipes do in testing: no gradient unless the interpreter asks for one."""
     with torch.no_grad():
-        try:
-            found = interpreter.interpret(classifier, sound, classifier(sound))
-        except Exception as error:
-            raise _Stop(f"It raises {type(error).__name__} on {len(sound)} clips: {error}") from error
+        found = interpreter.interpret(classifier, sound, classifier(sound))
     if not isinstance(found, Interpretation):
         raise _Stop(f"It returns {type(found).__name__}, not interpreters.base.Interpretation.")
     return found
