@@ -21,7 +21,7 @@ SILENCE_PEAK = 1e-4
 """An absolute peak below this (-80 dB of full scale) counts as silence."""
 
 INT16_MAX = 32767
-MIN_SAMPLE_RATE = 1000
+SAMPLE_RATES = range(1000, 384001)
 MAX_SECONDS = 15 * 60
 """The longest sound that is taken whole; of a clip only the start is, however long it is."""
 
@@ -67,8 +67,8 @@ def read_audio(path: str | Path, seconds: float = math.inf) -> Audio:
         raise UsageError(f"{path} is cut off ({count} of {expected} samples): replace it.")
     if count == 0:
         raise UsageError(f"{path} holds no samples: replace or remove it.")
-    if sample_rate < MIN_SAMPLE_RATE:
-        raise UsageError(f"{path} claims a rate of {sample_rate} Hz: {MIN_SAMPLE_RATE} Hz is the least allowed.")
+    if sample_rate not in SAMPLE_RATES:
+        raise UsageError(f"{path} claims a rate of {sample_rate} Hz: 1 to 384 kHz are read.")
     if not finite:
         raise UsageError(f"{path} holds NaN or infinite samples: replace or remove it.")
     return Audio(np.ascontiguousarray(np.concatenate(kept).T), sample_rate)

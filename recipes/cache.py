@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from models.errors import UsageError
 from recipes.audio import fit_length, load_mono, peak_normalize, to_int16
-from recipes.files import exclusive_lock, name_some, write_atomically
+from recipes.files import exclusive_lock, name_some, unwritable, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -164,6 +164,8 @@ def _build(paths: Sequence[Path], clips: DecodedClips, sample_rate: int, workers
             logger.warning("The cache %s was damaged: it has been built again.", folder)
             shutil.rmtree(folder)
         building.replace(folder)
+    except OSError as error:
+        raise unwritable(clips.file, error) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 

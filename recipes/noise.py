@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from models.errors import UsageError
-from recipes.audio import MIN_SAMPLE_RATE, check_whole, resample, to_mono
+from recipes.audio import SAMPLE_RATES, check_whole, resample, to_mono
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 WHAM_FOLDERS = {"train": "tr", "valid": "cv", "test": "tt"}
@@ -171,7 +171,7 @@ def _recording(folder: Path, span: _Span, sample_rate: int) -> Recording:
         check_whole(span.path, info.extra_info)
     except (soundfile.SoundFileError, OSError) as error:
         raise UsageError(f"{span.path} cannot be decoded ({error}): replace or remove it.") from error
-    if info.frames == 0 or info.samplerate < MIN_SAMPLE_RATE:
+    if info.frames == 0 or info.samplerate not in SAMPLE_RATES:
         raise UsageError(f"{span.path} holds {info.frames} frames at {info.samplerate} Hz: replace or remove it.")
     step = info.samplerate // math.gcd(info.samplerate, sample_rate)
     start, stop = (
