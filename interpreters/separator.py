@@ -153,6 +153,9 @@ class MaskNetwork(Dual_Path_Model):
     layers: dual-path layers, each of `intra_layers` transformer layers within chunks of `chunk` frames and
         `inter_layers` across them.
     activation: what the mask passes last; a sigmoid as LMAC-TD is published, SpeechBrain's own has a ReLU.
+    output_gain: factor of the last layer's initial weights; 1 as published. The gated values before it lie in
+        [-1, 1], so at 1 every mask starts near 0.5: both parts are the sound at half its level, which classifiers
+        hear alike, and the masking loss has next to no slope.
 
     Raises UsageError for an odd chunk or a width that the heads do not divide.
     """
@@ -168,11 +171,14 @@ class MaskNetwork(Dual_Path_Model):
         heads: int = 8,
         feed_forward: int = 256,
         activation: type[nn.Module] = nn.Sigmoid,
+        output_gain: float = 1.0,
     ):
         if chunk < 2 or chunk % 2:
             raise UsageError(f"chunk={chunk} frames must be even and at least 2")
         if width % heads or width % 2:
             raise UsageError(f"width={width} must be even and a multiple of heads={heads}")
+        if output_gain <= 0:
+            raise UsageError(f"output_gain={output_gain} must be above 0: 1 as published, 20 to start with wide masks")
         intra, inter = (_transformer(n, width, heads, feed_forward) for n in (intra_layers, inter_layers))
         super().__init__(
             filters,
@@ -185,6 +191,8 @@ class MaskNetwork(Dual_Path_Model):
             linear_layer_after_inter_intra=False,
         )
         self.activation = activation()
+        with torch.no_grad():
+            self.end_conv1x1.weight.mul_(output_gain)
 
     def forward(self, frames: Tensor) -> Tensor:
         """frames [B, filters, L] to a mask [B, filters, L] in the range of the activation, float32."""

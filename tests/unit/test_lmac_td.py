@@ -111,6 +111,7 @@ def test_a_pretrained_pair_replaces_the_initialisation(tmp_path):
         (lambda info: Codec(24, 16), "filters=24 must be a multiple of 4 and at least twice kernel=16"),
         (lambda info: MaskNetwork(chunk=25), "chunk=25 frames must be even"),
         (lambda info: MaskNetwork(width=20, heads=8), "width=20 must be even and a multiple of heads=8"),
+        (lambda info: MaskNetwork(output_gain=0.0), r"output_gain=0\.0 must be above 0"),
         (lambda info: interpreter(info, alpha=1.5), r"alpha=1\.5 must be in \[0, 1\]"),
         (lambda info: interpreter(info, sparsity=-1), "sparsity=-1 must be 0"),
         (lambda info: interpreter(info, max_seconds=0.001), r"max_seconds=0\.001 must be at least two"),
@@ -183,6 +184,16 @@ def test_the_mask_is_a_sigmoid_and_the_activation_an_argument():
     assert mask.min() >= 0
     assert mask.max() <= 1
     torch.testing.assert_close(mask, logit.sigmoid())
+
+
+def test_the_output_gain_spreads_the_first_masks():
+    frames, masks = torch.rand(2, 32, 200), {}
+    for gain in (1.0, 20.0):
+        torch.manual_seed(0)
+        masks[gain] = NETWORK(32, output_gain=gain)(frames)
+    torch.testing.assert_close(masks[20.0], torch.sigmoid(20 * torch.logit(masks[1.0])), rtol=0, atol=1e-4)
+    assert masks[1.0].std() < 0.05
+    assert masks[20.0].std() > 0.2
 
 
 def test_the_mask_network_is_speechbrains():
