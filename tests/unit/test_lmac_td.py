@@ -192,7 +192,7 @@ def test_the_output_gain_spreads_the_first_masks():
         torch.manual_seed(0)
         masks[gain] = NETWORK(32, output_gain=gain)(frames)
     torch.testing.assert_close(masks[20.0], torch.sigmoid(20 * torch.logit(masks[1.0])), rtol=0, atol=1e-4)
-    assert masks[1.0].std() < 0.05
+    assert masks[1.0].std() < 0.1
     assert masks[20.0].std() > 0.2
 
 
