@@ -1,7 +1,7 @@
 """A blind listening study of explanations, in the manner of MUSHRA (ITU-R BS.1534-3).
 
 python -m recipes.listening results/lmac/1234 results/lmac_td/1234 --clips=20 --out=study.html
-python -m recipes.listening --aggregate ratings/*.json --key=study.key.json
+python -m recipes.listening --aggregate ratings/*.json --key=study.key.json [--screen]
 
 The first line makes one page to send to listeners and a key to keep; the page holds no method's name. Listeners send
 their ratings back as JSON, and the second line prints what they add up to.
@@ -27,10 +27,10 @@ from recipes.audio import SILENCE_PEAK, load_mono, read_audio
 from recipes.config import entry
 from recipes.files import write_atomically
 from recipes.page import Sound, encode_sound, render
+from recipes.quality import PROXIES
 
 REFERENCE, ANCHOR = "hidden reference", "anchor, 3.5 kHz"
 SCALES = ("quality", "relevance")
-PROXIES = {"si_sdr": "SI-SDR, dB (proxy)", "log_kurtosis_ratio": "log kurtosis ratio (proxy)"}
 SCREEN_BELOW, SCREEN_SHARE = 90, 0.15
 DRAWS = 2000
 
@@ -175,28 +175,33 @@ def _fails(ratings: list[dict], key: dict) -> bool:
 
 def _ratings(path: Path, key: dict) -> dict:
     """A listener's file, checked against the key."""
-    found = _read(path, "ratings that a listener exported")
-    if found.get("study") != key["study"]:
+    found = _read(path, "ratings that a listener exported", study=str, rater=str, ratings=list)
+    if found["study"] != key["study"]:
         raise UsageError(f"{path} belongs to another study than the key: aggregate each study with its own key")
     for one in found["ratings"]:
-        if one["stimulus"] not in key["stimuli"] or not all(0 <= one[scale] <= 100 for scale in SCALES):
+        try:
+            given = one["stimulus"] in key["stimuli"] and all(0 <= one[scale] <= 100 for scale in SCALES)
+        except (KeyError, TypeError):
+            given = False
+        if not given:
             raise UsageError(f"{path} holds a rating that the study's page cannot have given: {json.dumps(one)}")
     return found
 
 
-def _read(path: Path, what: str) -> dict:
+def _read(path: Path, what: str, **fields: type) -> dict:
+    """A JSON object with those fields, each of its type."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}): give the JSON file of {what}") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{path} holds no JSON object: give the JSON file of {what}")
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in fields.items()):
+        raise UsageError(f"{path} is not the JSON file of {what}: that is an object with {', '.join(fields)}")
     return found
 
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.listening", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m recipes.listening", allow_abbrev=False)
     parser.add_argument("runs", type=Path, nargs="*", help="runs to compare, such as results/lmac/1234")
     parser.add_argument("--clips", type=int, default=20, help="how many clips to rate")
     parser.add_argument("--seed", type=int, default=1234, help="draws the clips, their ids and orders")
@@ -208,7 +213,8 @@ def main(arguments: list[str]) -> None:
     if given.aggregate:
         if given.key is None:
             raise UsageError("--aggregate needs --key, the file that was written beside the study's page")
-        print(aggregate(given.aggregate, _read(given.key, "a study's key"), given.screen))
+        key = _read(given.key, "a study's key", study=str, stimuli=dict, proxies=dict)
+        print(aggregate(given.aggregate, key, given.screen))
         return
     page, key = build_study(given.runs, given.clips, given.seed)
     path = given.out.with_suffix(".key.json")

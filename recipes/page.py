@@ -13,12 +13,13 @@ import soundfile
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recipes.audio import to_int16
+from recipes.quality import PROXIES
 from recipes.tables import COLUMNS
 
 LOSSLESS_CARDS = 40
 """Up to so many clips a page holds FLAC; beyond, MP3, at about a third of the size. media/ has the WAVs."""
 
-LABELS = COLUMNS | {"si_sdr": "SI-SDR, dB (proxy)", "log_kurtosis_ratio": "log kurtosis ratio (proxy)"}
+LABELS = COLUMNS | PROXIES
 
 
 @dataclass(frozen=True)

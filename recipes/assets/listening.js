@@ -42,13 +42,15 @@ function slider(stimulus, letter, scale) {
   input.setAttribute("aria-label", `${scale} of ${letter}`);
   input.classList.toggle("set", ratings[stimulus.id]?.[scale] !== undefined);
   value.textContent = input.classList.contains("set") ? input.value : "not rated";
-  input.addEventListener("input", () => {
+  const rate = () => {
     (ratings[stimulus.id] ??= {})[scale] = Number(input.value);
     value.textContent = input.value;
     input.classList.add("set");
     localStorage.setItem(memory(), JSON.stringify(ratings));
     report();
-  });
+  };
+  input.addEventListener("input", rate);
+  input.addEventListener("pointerup", rate); // a slider that is touched but stays at 50 is rated 50
   label.append(`${scale} `, value, input);
   return label;
 }

@@ -118,6 +118,8 @@ def test_commands_write_a_page_with_its_key_and_read_them_back(runs, tmp_path, c
     assert "1 listeners, 2 clips; nobody screened" in capsys.readouterr().out
     with pytest.raises(UsageError, match="--aggregate needs --key"):
         main(["--aggregate", str(path)])
+    with pytest.raises(UsageError, match="is not the JSON file of a study's key: that is an object with study, stimuli"):
+        main(["--aggregate", str(path), f"--key={path}"])
 
 
 # ratings
@@ -187,6 +189,9 @@ def test_files_that_do_not_belong_are_refused(runs, tmp_path):
         ([rated(tmp_path, key, "cid", study="x")], "belongs to another study"),
         ([rated(tmp_path, key, "bob", ratings=wild)], "holds a rating that the study's page cannot have given"),
         ([good, good], "two files come from one listener"),
+        ([rated(tmp_path, key, "dan", ratings=[{"stimulus": "x"}])], "holds a rating that the study's page cannot"),
+        ([rated(tmp_path, key, "eve", ratings=["x"])], "holds a rating that the study's page cannot have given"),
+        ([rated(tmp_path, key, "flo", ratings=None)], "is not the JSON file of ratings that a listener exported"),
         ([tmp_path / "text.json"], "cannot be read"),
         ([tmp_path / "none.json"], "cannot be read"),
     ):
@@ -215,6 +220,8 @@ def test_a_listener_hears_rates_and_exports(runs, tmp_path):
         const rate = (value) => document.querySelectorAll("#versions input").forEach((one, index) => {
           one.value = value + index; one.dispatchEvent(new Event("input"));
         });
+        document.querySelectorAll("#versions input").forEach((one) => one.dispatchEvent(new Event("pointerup")));
+        told.middle = [...document.querySelectorAll("#versions output")].map((one) => one.value).join(" ");
         rate(10); told.progress = at("progress").textContent;
         click("#next"); told.unrated = at("progress").textContent; click("#next");
         told.missing = at("missing").textContent; told.half = text().ratings.length;
@@ -231,6 +238,7 @@ def test_a_listener_hears_rates_and_exports(runs, tmp_path):
         "orders": 4,
         "same": True,
         "prediction": "</script>dog",
+        "middle": " ".join(["50"] * 8),
         "progress": "all rated here",
         "unrated": "4 of 4 still to rate here",
         "missing": "4 versions are not rated yet.",
