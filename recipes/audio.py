@@ -45,11 +45,7 @@ def read_audio(path: str | Path, seconds: float = math.inf) -> Audio:
     Raises UsageError, naming the file, when it is missing, cannot be decoded to its end, holds less than its
     header says, is empty, or holds NaN or infinite samples.
     """
-    path = Path(path)
-    if not str(path).isprintable():
-        raise UsageError(f"{str(path)!r} has characters that cannot be printed in its name: rename it.")
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist or is not a file: give the path of a sound file.")
+    path = check_file(path)
     try:
         with soundfile.SoundFile(str(path)) as file:
             sample_rate, expected = file.samplerate, file.frames
@@ -72,6 +68,16 @@ def read_audio(path: str | Path, seconds: float = math.inf) -> Audio:
     if not finite:
         raise UsageError(f"{path} holds NaN or infinite samples: replace or remove it.")
     return Audio(np.ascontiguousarray(np.concatenate(kept).T), sample_rate)
+
+
+def check_file(path: str | Path) -> Path:
+    """The path as such. Raises UsageError where no file is, and for a name that cannot be printed."""
+    path = Path(path)
+    if not str(path).isprintable():
+        raise UsageError(f"{str(path)!r} has characters that cannot be printed in its name: rename it.")
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist or is not a file: give the path of a sound file.")
+    return path
 
 
 def check_whole(path: Path, log: str) -> None:

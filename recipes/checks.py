@@ -42,8 +42,8 @@ from recipes.files import write_atomically
 from recipes.interpretation import device_of, facts_of
 from recipes.report import ClipTable, score_table, write_metrics
 from recipes.scoring import compare
-from recipes.subject import check_data, interpreter_factory, load_subject, untrained_or_loaded
-from recipes.training import open_store, run_folder, splits_of
+from recipes.subject import check_unseen, interpreter_factory, load_subject, open_data, untrained_or_loaded
+from recipes.training import run_folder, splits_of
 
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 LENGTHS_S = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -200,9 +200,9 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
     if clips < 1 or steps < 2:
         raise UsageError(f"--clips={clips} must be at least 1 and --steps={steps} at least 2")
     subject = load_subject(values["classifier"], device, recipe.trust)
-    store = open_store(values, subject.info.clip_seconds, subject.info.sample_rate)
-    (split,) = splits_of(values, store)
-    check_data(subject.info, store, split, subject.bundle.path)
+    store = open_data(values, subject)
+    (split,) = splits_of(values, store.corpus)
+    check_unseen(subject.info, store, split, subject.bundle.path)
     settings = recipe.build()
     factory = interpreter_factory(recipe, settings, subject, folder)
     command = f"python interpret.py {recipe.path}"

@@ -16,7 +16,7 @@ from models.errors import UsageError
 from models.frontend import FrontEnd
 from recipes.augmentation import TrainingClips
 from recipes.config import Recipe
-from recipes.esc50 import ClipStore, FoldSplit, write_manifest
+from recipes.esc50 import ClipStore, Corpus, FoldSplit, write_manifest
 from recipes.report import ClipTable, RunFacts, summarize_folds, write_confusion, write_metrics
 from recipes.training import (
     RecipeBrain,
@@ -89,11 +89,15 @@ def train_classifier(recipe: Recipe) -> Path:
 
     With `folds: all`, once for every fold as test, and a summary with mean and spread over the folds.
     """
-    store = open_store(recipe.values, recipe.values["clip_seconds"])
-    found, asked = len(store.corpus.class_names), recipe.values["num_classes"]
-    if found != asked:
-        raise UsageError(f"{recipe.values['data_folder']} has {found} classes, not {asked}: pass --num_classes={found}")
-    splits = splits_of(recipe.values, store)
+
+    def check_classes(corpus: Corpus) -> None:
+        found, asked = len(corpus.class_names), recipe.values["num_classes"]
+        if found != asked:
+            told = f"{recipe.values['data_folder']} has {found} classes, not {asked}: pass --num_classes={found}"
+            raise UsageError(told)
+
+    store = open_store(recipe.values, recipe.values["clip_seconds"], check=check_classes)
+    splits = splits_of(recipe.values, store.corpus)
     if len(splits) == 1:
         return _train_split(recipe, store, splits[0], run_folder(recipe.values))
     runs = [_train_split(recipe, store, split, run_folder(recipe.values, k)) for k, split in enumerate(splits)]

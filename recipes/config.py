@@ -5,9 +5,10 @@ import hashlib
 import io
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,7 +20,17 @@ from speechbrain.utils.seed import seed_everything
 from models.errors import UsageError
 from recipes.files import unwritable
 from recipes.interruption import Interrupted, listen
-from recipes.rules import RUN_OPTIONS, Tagged, existing, misfits, parse, run_problems, unknown, value_problems
+from recipes.rules import (
+    RUN_OPTIONS,
+    Tagged,
+    check_all,
+    existing,
+    misfits,
+    parse,
+    run_problems,
+    unknown,
+    value_problems,
+)
 
 REFUSED_WRITES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -89,10 +100,11 @@ class Recipe:
         return stream.getvalue()
 
 
-def load_recipe(arguments: list[str]) -> Recipe:
+def load_recipe(arguments: list[str], checks: Mapping[Callable, Collection[str]] = MappingProxyType({})) -> Recipe:
     """Read `RECIPE.yaml --key=value …`; keys that the recipe lacks may be SpeechBrain's run options, spelt in full.
 
-    A recipe of the form `extends: other.yaml` plus plain keys is that other recipe with those keys changed.
+    A recipe of the form `extends: other.yaml` plus plain keys is that other recipe with those keys changed. checks:
+    what else the values must pass, each check with the keys that it reads; one is made where these are in range.
     Raises UsageError for a missing file or a broken one, and else one that lists every problem: unknown keys (with the
     nearest known one), keys that nothing uses, placeholders left unset, and values and run options out of range.
     """
@@ -122,9 +134,11 @@ def load_recipe(arguments: list[str]) -> Recipe:
         except (ValueError, FileNotFoundError) as error:
             problems.append(f"{path}: {str(error).rstrip('.')}")
     wrong = value_problems(values) + run_problems(run_opts, values)
-    if problems or wrong:
-        raise UsageError("; ".join(problems + ([f"{path}: {'; '.join(wrong)}"] if wrong else [])))
+    problems += [f"{path}: {'; '.join(wrong)}"] if wrong else []
     plain = Settings({key: None if isinstance(value, Tagged) else value for key, value in values.items()})
+    faulty = {key for key in plain if value_problems({key: plain[key]})}
+    possible = [partial(check, plain) for check, keys in checks.items() if not faulty.intersection(keys)]
+    check_all(*possible, told=problems)
     return Recipe(path, text, plain, run_opts)
 
 

@@ -15,7 +15,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
 
@@ -25,10 +25,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.errors import UsageError
-from recipes.audio import INT16_MAX
-from recipes.cache import DecodedClips, decoded_clips
+from recipes.audio import INT16_MAX, read_audio
+from recipes.cache import DecodedClips, decoded_clips, run_all
 from recipes.download import download_esc50, is_missing
 from recipes.files import name_some, write_atomically
+from recipes.rules import check_all
 
 logger = logging.getLogger(__name__)
 
@@ -272,11 +273,13 @@ def prepare(
     subset: str | None = None,
     workers: int | None = None,
     download: bool = True,
+    check: Callable[[Corpus], object] = lambda corpus: None,
 ) -> ClipStore:
     """Check the data (downloading ESC-50 first if `data_folder` is missing or empty) and decode it once.
 
     Every clip becomes mono, `sample_rate` Hz, `clip_seconds` long (see `recipes.audio.fit_length`) and has an
-    absolute peak of 1, silence excepted. `workers` threads decode: by default as many as there are cores.
+    absolute peak of 1, silence excepted. `workers` threads decode: by default as many as there are cores. check: called
+    with the metadata before anything is decoded.
 
     Raises UsageError for faults of the metadata, files that cannot be used, and settings out of range.
     """
@@ -292,6 +295,7 @@ def prepare(
             raise UsageError(f"{data_folder} is missing or empty: point data_folder at ESC-50, or set download: True.")
         download_esc50(data_folder)
     corpus = read_corpus(data_folder, subset)
+    check(corpus)
     paths = [clip.path for clip in corpus.clips]
     return ClipStore(corpus, sample_rate, decoded_clips(paths, cache_folder, sample_rate, num_samples, workers))
 
@@ -364,7 +368,8 @@ def _check_rows(table: Path, rows: list[dict[str, str]], audio_folder: Path, pre
     }
     found = [f"{len(what)} {fault}: {name_some(what)}" for fault, what in faults.items() if what]
     if found:
-        raise UsageError(f"{table} cannot be used; it has {'; '.join(found)}.")
+        whole = [audio_folder / name for name in sorted(set(names) & present)]
+        _refuse(f"{table} cannot be used; it has {'; '.join(found)}.", whole)
 
 
 def _not_integers(rows: list[dict[str, str]], column: str) -> list[str]:
@@ -379,7 +384,14 @@ def _check_leakage(corpus: Corpus, lists: dict[str, Sequence[int]]) -> None:
             parts[clip.group, clip.label].add(part_of[clip.fold])
     leaking = [f"{group} ({label})" for (group, label), names in parts.items() if len(names) > 1]
     if leaking:
-        raise UsageError(
+        _refuse(
             f"{len(leaking)} recordings of {corpus.name} have clips in several of train, valid and test: "
-            f"{name_some(leaking)}; keep a recording's clips in one fold, or set allow_leakage: True."
+            f"{name_some(leaking)}; keep a recording's clips in one fold, or set allow_leakage: True.",
+            [clip.path for clip in corpus.clips],
         )
+
+
+def _refuse(sentence: str, paths: Sequence[Path]) -> None:
+    """Raise UsageError with a fault of the metadata and all sound files that cannot be used: one round of mending."""
+
+    check_all(partial(run_all, partial(read_audio, seconds=1e-3), paths, os.cpu_count() or 1), told=[sentence])

@@ -1,7 +1,7 @@
 """Training an interpreter where it has something to train, then scoring it: what `interpret.py` does."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from interpreters.base import Interpreter
 from models.bundle import check_trusted
 from models.errors import UsageError
 from models.frontend import Spectrogram
+from recipes.audio import check_file
 from recipes.config import Recipe, Settings
 from recipes.contamination import Contamination, check_contamination
 from recipes.esc50 import ClipDataset, ClipStore, FoldSplit, collate, indices, write_manifest
@@ -22,13 +23,14 @@ from recipes.rules import check_all
 from recipes.scoring import Cost, score_batch
 from recipes.subject import (
     Subject,
-    check_data,
+    check_unseen,
     find_classifier,
     find_reference,
     interpreter_block,
     interpreter_factory,
     load_interpreter,
     load_subject,
+    open_data,
     save_interpreter,
     untrained_or_loaded,
 )
@@ -37,7 +39,6 @@ from recipes.training import (
     Selection,
     fold_set,
     open_run,
-    open_store,
     run_folder,
     splits_of,
 )
@@ -104,14 +105,7 @@ def run_interpreter(recipe: Recipe) -> Path:
     command = f"python interpret.py {recipe.path}"
     cross_validated = values["folds"] == "all"
     first = 0 if cross_validated else None
-    check_all(
-        *(
-            partial(check_contamination, kind, values["snr_db"], values["noise_folder"])
-            for kind in contaminations(values)
-        ),
-        partial(find_classifier, _classifier(values, first)),
-        partial(find_reference, recipe, run_folder(values, first)),
-    )
+    check_all(*(partial(check, values) for check in CHECKS))
     if values["audio"] is not None:
         subject = load_subject(values["classifier"], device_of(recipe), recipe.trust)
         factory = interpreter_factory(recipe, recipe.build(), subject, run_folder(values))
@@ -119,8 +113,8 @@ def run_interpreter(recipe: Recipe) -> Path:
         return explain_file(subject, interpreter.to(device_of(recipe)), Path(values["audio"]), run_folder(values))
     subject = load_subject(_classifier(values, first), device_of(recipe), recipe.trust)
     interpreter_factory(recipe, recipe.build(), subject, run_folder(values, first))(info=subject.offers)
-    store = open_store(values, subject.info.clip_seconds, subject.info.sample_rate)
-    splits = splits_of(values, store)
+    store = open_data(values, subject)
+    splits = splits_of(values, store.corpus)
     folders = []
     for k, split in enumerate(splits):
         number = k if cross_validated else None
@@ -132,6 +126,40 @@ def run_interpreter(recipe: Recipe) -> Path:
         for kind in contaminations(values):
             summarize_folds([_part(folder, kind) for folder in folders], _part(run_folder(values), kind))
     return run_folder(values)
+
+
+def _check_noise(values: Mapping) -> None:
+    kinds = [*contaminations(values), values.get("train_noise", "clean")]
+    check_all(*(partial(check_contamination, kind, values["snr_db"], values["noise_folder"]) for kind in kinds))
+
+
+def _check_bundles(values: Mapping) -> None:
+    first = 0 if values["folds"] == "all" else None
+    check_all(
+        partial(find_classifier, _classifier(values, first)), partial(find_reference, values, run_folder(values, first))
+    )
+
+
+def _check_start(values: Mapping) -> None:
+    start = values.get("start_from")
+    if start is not None and not (Path(start) / "interpreter" / "bundle.json").is_file():
+        raise UsageError(
+            f"start_from={start} is no run with a trained interpreter: give a folder such as results/lmac/1234"
+        )
+
+
+def _check_audio(values: Mapping) -> None:
+    if values["audio"] is not None:
+        check_file(values["audio"])
+
+
+CHECKS = {
+    _check_noise: ("contamination", "snr_db", "noise_folder", "train_noise"),
+    _check_bundles: ("classifier", "reference", "folds", "output_folder", "experiment", "seed"),
+    _check_start: ("start_from",),
+    _check_audio: ("audio",),
+}
+"""Whether the files are there that a recipe's values name: each check, and the keys that it reads."""
 
 
 def _part(folder: Path, kind: str) -> Path:
@@ -153,7 +181,7 @@ def contaminations(values: dict) -> list[str]:
 def _run_split(
     recipe: Recipe, store: ClipStore, split: FoldSplit, subject: Subject, folder: Path, command: str
 ) -> None:
-    check_data(subject.info, store, split, subject.bundle.path)
+    check_unseen(subject.info, store, split, subject.bundle.path)
     logs = open_run(recipe, folder)
     write_manifest(folder / "manifest.csv", store, split)
     block = interpreter_block(recipe, folder)

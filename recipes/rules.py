@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -63,9 +63,9 @@ def parse(text: str, origin: object) -> dict:
     return found
 
 
-def check_all(*checks: Callable[[], object]) -> None:
-    """Run every check and raise one UsageError that holds the sentences of all that raised one."""
-    problems = []
+def check_all(*checks: Callable[[], object], told: Iterable[str] = ()) -> None:
+    """Run every check and raise one UsageError that holds what was told before and the sentences of all that raised."""
+    problems = list(told)
     for check in checks:
         try:
             check()

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,8 @@ from models.bundle import STAGED, Bundle, BundleInfo, load_bundle, read_info, sa
 from models.classifier import AudioClassifier, ClassifierInfo
 from models.errors import UsageError
 from recipes.config import Recipe, Settings
-from recipes.esc50 import ClipStore, FoldSplit
-from recipes.training import run_folder
+from recipes.esc50 import ClipStore, Corpus, FoldSplit
+from recipes.training import open_store, run_folder
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,16 @@ def untrained_or_loaded(
     return load_interpreter(folder, subject, command, trust).network if interpreter.trainable else interpreter
 
 
-def find_reference(recipe: Recipe, folder: Path) -> Path | None:
+def find_reference(values: Mapping, folder: Path) -> Path | None:
     """The run whose interpreter the recipe's control matches, of the same fold as `folder`; None where it names none.
 
     Raises UsageError that says which command makes a missing one.
     """
-    if "reference" not in recipe.values:
+    if "reference" not in values:
         return None
-    run = Path(recipe.values["reference"]) / folder.relative_to(run_folder(recipe.values))
+    run = Path(values["reference"]) / folder.relative_to(run_folder(values))
     if not (run / "interpreter" / "bundle.json").is_file():
-        made = f"python interpret.py hparams/{Path(recipe.values['reference']).parent.name}.yaml"
+        made = f"python interpret.py hparams/{Path(values['reference']).parent.name}.yaml"
         raise UsageError(
             f"no interpreter at {run / 'interpreter'} to match: run `{made}`, or pass --reference=path/to/a/run"
         )
@@ -114,7 +114,7 @@ def interpreter_factory(
 
     Raises UsageError as `find_reference` and `load_interpreter`.
     """
-    factory, run = settings["interpreter"]["interpreter"], find_reference(recipe, folder)
+    factory, run = settings["interpreter"]["interpreter"], find_reference(recipe.values, folder)
     if run is None:
         return factory
     return partial(factory, reference=load_interpreter(run, subject, str(recipe.path), recipe.trust).network)
@@ -122,7 +122,7 @@ def interpreter_factory(
 
 def interpreter_block(recipe: Recipe, folder: Path) -> str:
     """The recipe's interpreter as the document for its bundle; that of a control holds its reference's."""
-    run = find_reference(recipe, folder)
+    run = find_reference(recipe.values, folder)
     if run is None:
         return recipe.block("interpreter")
     document = YAML().load((run / "interpreter" / "model.yaml").read_text(encoding="utf-8"))
@@ -154,15 +154,23 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def check_data(info: BundleInfo, store: ClipStore, split: FoldSplit, path: Path) -> None:
-    """Raises UsageError when a classifier's classes are not the data's, or it was trained on a test fold."""
-    if info.class_names != store.corpus.class_names:
-        raise UsageError(
-            f"{path} knows {len(info.class_names)} classes ({', '.join(info.class_names[:3])}, …) and the data has "
-            f"{len(store.corpus.class_names)} ({', '.join(store.corpus.class_names[:3])}, …): they must be the same"
-        )
-    if info.sample_rate != store.sample_rate:
-        raise UsageError(f"{path} works at {info.sample_rate} Hz and the data was prepared at {store.sample_rate} Hz")
+def open_data(values: Mapping, subject: Subject) -> ClipStore:
+    """The data of a recipe, decoded as the classifier wants it. Raises UsageError where it has other classes."""
+    info = subject.info
+
+    def check_classes(corpus: Corpus) -> None:
+        known, found = info.class_names, corpus.class_names
+        if known != found:
+            raise UsageError(
+                f"{subject.bundle.path} knows {len(known)} classes ({', '.join(known[:3])}, …) and the data has "
+                f"{len(found)} ({', '.join(found[:3])}, …): they must be the same"
+            )
+
+    return open_store(values, info.clip_seconds, info.sample_rate, check_classes)
+
+
+def check_unseen(info: BundleInfo, store: ClipStore, split: FoldSplit, path: Path) -> None:
+    """Raises UsageError when a classifier was trained on a test fold of the same sounds."""
     seen = sorted(set(info.source["data"]["train_folds"]) & set(split.test))
     if seen and info.source["data"]["content"] == store.content_hash:
         raise UsageError(f"{path} was trained on fold {seen[0]}, which is a test fold here: choose other test_folds")

@@ -7,8 +7,10 @@ import random
 import re
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from recipes.config import Recipe, Settings
 from recipes.esc50 import (
     ClipDataset,
     ClipStore,
+    Corpus,
     FoldSplit,
     collate,
     cross_validation,
@@ -34,6 +37,7 @@ from recipes.esc50 import (
 )
 from recipes.files import claim_run, unwritable, write_atomically
 from recipes.interruption import Interrupted, asked, deferred, leave_if_asked
+from recipes.rules import check_all
 
 UNTRAINED_KEYS = (
     "contamination",
@@ -68,16 +72,28 @@ class Selection:
         return {"max_key" if self.larger_is_better else "min_key": self.name}
 
 
-def open_store(values: dict, clip_seconds: float, sample_rate: int = 16000) -> ClipStore:
-    """Check and decode the data of a recipe's plain values for a model of that clip length and rate (Hz)."""
-    return prepare(values["data_folder"], values["cache_folder"], sample_rate, clip_seconds, values["subset"])
+def open_store(
+    values: dict, clip_seconds: float, sample_rate: int = 16000, check: Callable[[Corpus], object] = lambda corpus: None
+) -> ClipStore:
+    """Check and decode the data of a recipe's plain values for a model of that clip length and rate (Hz).
+
+    check: what else the metadata must pass before anything is decoded, beside the recipe's folds.
+    """
+    folders = (values["data_folder"], values["cache_folder"])
+    return prepare(
+        *folders,
+        sample_rate,
+        clip_seconds,
+        values["subset"],
+        check=lambda corpus: check_all(partial(check, corpus), partial(splits_of, values, corpus)),
+    )
 
 
-def splits_of(values: dict, store: ClipStore) -> tuple[FoldSplit, ...]:
+def splits_of(values: dict, corpus: Corpus) -> tuple[FoldSplit, ...]:
     """The fold splits a recipe asks for: its three lists, or every fold once as test."""
     if values["folds"] == "all":
-        return cross_validation(store.corpus)
-    return (fold_split(store.corpus, values["train_folds"], values["valid_folds"], values["test_folds"]),)
+        return cross_validation(corpus)
+    return (fold_split(corpus, values["train_folds"], values["valid_folds"], values["test_folds"]),)
 
 
 def run_folder(values: dict, split_index: int | None = None) -> Path:

@@ -140,9 +140,9 @@ def test_in_cross_validation_a_fold_has_its_own_reference(arguments, cnn14, tmp_
     made = tmp_path / "lmac/1234/fold2/interpreter"
     made.mkdir(parents=True)
     (made / "bundle.json").touch()
-    assert find_reference(recipe, run_folder(recipe.values, 1)) == made.parent
+    assert find_reference(recipe.values, run_folder(recipe.values, 1)) == made.parent
     with pytest.raises(
         UsageError, match=r"1234/fold1/interpreter to match: run `python interpret\.py hparams/lmac\.yaml`"
     ):
-        find_reference(recipe, run_folder(recipe.values, 0))
-    assert find_reference(load_recipe(arguments(SALIENCY, tmp_path, cnn14)), tmp_path) is None
+        find_reference(recipe.values, run_folder(recipe.values, 0))
+    assert find_reference(load_recipe(arguments(SALIENCY, tmp_path, cnn14)).values, tmp_path) is None

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,9 @@ from models.bundle import load_bundle, read_info, save_bundle
 from models.classifier import AudioClassifier
 from models.errors import UsageError
 from recipes import interpretation
-from recipes.config import load_recipe
-from recipes.esc50 import fold_split
 from recipes.interpretation import InterpreterBrain
 from recipes.quality import SI_SDR_LIMIT_DB
-from recipes.subject import check_data, find_classifier, load_interpreter, load_subject
-from recipes.training import open_store
+from recipes.subject import find_classifier, load_interpreter, load_subject
 
 MODULATION, LMAC = HPARAMS / "modulation.yaml", HPARAMS / "lmac.yaml"
 QUANTILES = (0.2, 0.5, 0.9)
@@ -379,15 +375,6 @@ def test_a_classifier_of_other_classes_is_refused(interpret, focalnet, relabel, 
     told = refusal(interpret, MODULATION, tmp_path, focalnet, f"--data_folder={renamed}")
     assert "knows 10 classes (low_tone, high_tone, rising_chirp, …) and the data has 10 (" in told
     assert told.endswith("they must be the same")
-
-
-def test_a_classifier_of_another_rate_is_refused(bundle, arguments, tmp_path):
-    info = read_info(bundle("focalnet"), "classifier")
-    store = open_store(load_recipe(arguments(MODULATION, tmp_path)).values, 1.0)
-    told = refusal(
-        check_data, replace(info, sample_rate=8000), store, fold_split(store.corpus, [1, 2, 3], [4], [5]), Path("here")
-    )
-    assert told == "here works at 8000 Hz and the data was prepared at 16000 Hz"
 
 
 def test_a_classifier_without_what_is_needed_is_refused(interpret, cnn14, tmp_path):

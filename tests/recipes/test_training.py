@@ -294,8 +294,14 @@ def test_a_fold_of_a_cross_validation_is_a_run_of_its_own(cross_validated):
 def test_a_recipe_asks_for_its_lists_of_folds_or_for_all_of_them(arguments, tmp_path):
     values = load_recipe(arguments(TINY, tmp_path)).values
     store = open_store(values, 1.0)
-    assert splits_of(values, store) == (fold_split(store.corpus, [1, 2, 3], [4], [5]),)
-    assert [split.test for split in splits_of(values | {"folds": "all"}, store)] == [(1,), (2,), (3,), (4,), (5,)]
+    assert splits_of(values, store.corpus) == (fold_split(store.corpus, [1, 2, 3], [4], [5]),)
+    assert [split.test for split in splits_of(values | {"folds": "all"}, store.corpus)] == [
+        (1,),
+        (2,),
+        (3,),
+        (4,),
+        (5,),
+    ]
     assert run_folder(values) == tmp_path / "tiny/7"
     assert run_folder(values, 0) == tmp_path / "tiny/7/fold1"
 

@@ -83,13 +83,18 @@ def commands(data: Path, classifier: Path) -> dict[str, Command]:
     }
 
 
-def start(line: list[str], log: Path) -> int:
-    """Fork a process that runs a script of this repository with this command line; its id."""
+def start(line: list[str], log: Path, before: Callable[[], None] | None = None) -> int:
+    """Fork a process that runs a script of this repository with this command line; its id.
+
+    before: what the process does first.
+    """
     process = os.fork()
     if process:
         return process
     code = 1
     try:  # whatever happens, this process must not go on as a copy of the one that forked it
+        if before:
+            before()
         _become(line, log)
         code = 0
     except SystemExit as leaving:
@@ -114,7 +119,12 @@ def _become(line: list[str], log: Path) -> None:
 
 def finish(line: list[str], log: Path) -> int:
     """Run a command to its end; its exit code."""
-    return os.waitstatus_to_exitcode(os.waitpid(start(line, log), 0)[1])
+    return wait(start(line, log))
+
+
+def wait(process: int) -> int:
+    """The exit code of a process that was started; negative: the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def kill(process: int, due: Callable[[], bool], number: int = signal.SIGKILL) -> int | None:
