@@ -36,10 +36,10 @@ BLOCKS = (
     (5, 384, 64, True, True, 1),
     (5, 384, 64, True, True, 1),
 )
-STEM, LAST, EMBEDDING = 8, 384, 512
+STEM, LAST, HIDDEN, TAGS = 8, 384, 512, 527
+ROWS = 4  # of the last map: 128 mel bands at 1/32
 # the last layer at 1/4, 1/8, 1/16 and 1/32 of the image
 MAP_LAYERS = (3, 6, 12, 16)
-TAGGING_HEAD = ("classifier.5.weight", "classifier.5.bias")
 
 
 class PreemphasisMelAdapter(nn.Module):
@@ -79,7 +79,10 @@ class PreemphasisMelAdapter(nn.Module):
 
 
 class MobileNet(nn.Module):
-    """MobileNetV3-Large of width 0.4 and one input channel, up to the 512-wide layer before its tagging head.
+    """MobileNetV3-Large of width 0.4 and one input channel, with its tagging head: 993 485 parameters.
+
+    The embedding joins the last map averaged over time (4 x 384), the hidden layer (512) and AudioSet's 527 tags: with
+    frequency kept apart, a linear probe errs less on ESC-50 than on any one of them.
 
     Arguments
     ---------
@@ -100,11 +103,17 @@ class MobileNet(nn.Module):
             channels = block[2]
         layers.append(_conv(channels, LAST, 1, activation=nn.Hardswish))
         self.features = nn.Sequential(*layers)
+        # the published head has dropout in the place of the identity
         self.classifier = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(LAST, EMBEDDING), nn.Hardswish(), nn.Dropout(0.2)
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(LAST, HIDDEN),
+            nn.Hardswish(),
+            nn.Identity(),
+            nn.Linear(HIDDEN, TAGS),
         )
         self.to(memory_format=torch.channels_last)  # a third faster on CPU
-        self.embedding_size = EMBEDDING
+        self.embedding_size = ROWS * LAST + HIDDEN + TAGS
         self.provenance = "from scratch"
         if weights is not None:
             self._load(Path(weights))
@@ -127,12 +136,12 @@ class MobileNet(nn.Module):
             image = layer(image)
             if number in MAP_LAYERS:
                 maps.append(image.transpose(2, 3))
-        return Features(self.classifier(image), tuple(maps))
+        rows = F.adaptive_avg_pool2d(image, (ROWS, 1)).flatten(1)
+        hidden = self.classifier[:-1](image)
+        return Features(torch.cat([rows, hidden, self.classifier[-1](hidden)], dim=1), tuple(maps))
 
     def _load(self, path: Path) -> None:
         state = {key.replace(".conc_se_layers.0.", "."): value for key, value in read_checkpoint(path).items()}
-        for key in TAGGING_HEAD:
-            state.pop(key, None)
         try:
             self.load_state_dict(state, strict=True)
         except RuntimeError as error:

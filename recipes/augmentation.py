@@ -22,8 +22,6 @@ class Augmentation(nn.Module):
     waveform: a `speechbrain.augment.augmenter.Augmenter` (drop frequencies, drop chunks, …) or None.
     shift: roll every clip in time by a random amount, wrapping around.
     mixup_alpha: Beta parameter of mixup (Zhang et al., ICLR 2018); 0 for none.
-    balance: mix so that the target's shares are those of the sound levels, as between-class learning does (Tokozume
-        et al., ICLR 2018, equation 2): a loud clip cannot drown the one it is mixed with.
     gain_db: largest attenuation in dB, drawn uniformly in [-gain_db, 0] a clip.
     """
 
@@ -33,11 +31,9 @@ class Augmentation(nn.Module):
         shift: bool = False,
         mixup_alpha: float = 0.0,
         gain_db: float = 0.0,
-        balance: bool = False,
     ):
         super().__init__()
         self.waveform, self.shift, self.mixup_alpha, self.gain_db = waveform, shift, mixup_alpha, gain_db
-        self.balance = balance
 
     def forward(self, clips: TrainingClips) -> TrainingClips:
         """New clips of the same shapes; draws from torch's global generator only."""
@@ -51,12 +47,7 @@ class Augmentation(nn.Module):
             share = torch.distributions.Beta(self.mixup_alpha, self.mixup_alpha).sample((batch, 1))
             share = torch.maximum(share, 1 - share).to(waveform)
             partner = torch.randperm(batch).to(waveform.device)
-            weight, norm = share, 1.0
-            if self.balance:
-                level = waveform.square().mean(dim=1, keepdim=True).sqrt() + 1e-4
-                weight = share * level[partner] / (share * level[partner] + (1 - share) * level)
-                norm = (weight.square() + (1 - weight).square()).sqrt()
-            waveform = (weight * waveform + (1 - weight) * waveform[partner]) / norm
+            waveform = share * waveform + (1 - share) * waveform[partner]
             target = share * target + (1 - share) * target[partner]
         if self.gain_db > 0:
             waveform = waveform * 10 ** (-self.gain_db / 20 * torch.rand(batch, 1).to(waveform))

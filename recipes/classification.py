@@ -1,6 +1,5 @@
 """Training and testing a classifier: what `train.py` does."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from models.frontend import FrontEnd
 from recipes.augmentation import TrainingClips
 from recipes.config import Recipe
 from recipes.esc50 import ClipStore, Corpus, FoldSplit, write_manifest
+from recipes.probe import fit_head
 from recipes.report import ClipTable, RunFacts, summarize_folds, write_confusion, write_metrics
 from recipes.training import (
     RecipeBrain,
@@ -127,10 +127,12 @@ def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Pat
         recipe.run_opts,
         folder,
         logs,
-        _with_faster_head(settings["optimizer"], classifier, settings["head_lr_factor"]),
+        settings["optimizer"],
         settings["schedule"](steps_per_epoch=max(1, steps)),
     )
     facts = RunFacts.of(recipe, store, split, brain.device, weights=described.provenance)
+    if settings["probe_penalty"] is not None:
+        fit_head(classifier, train_set, batch_size, settings["probe_penalty"])
     brain.prepare(classifier.frontend, settings["augmentation"]["augmentation"], settings["margin"], described)
     brain.train(epochs, train_set, fold_set(store, split.valid, batch_size), batch_size)
     test_set = fold_set(store, split.test, batch_size)
@@ -151,21 +153,6 @@ def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Pat
     write_metrics(folder / "metrics.json", facts, metrics, seconds=brain.stopwatch.seconds)
     print(f"test accuracy {metrics['acc']:.3f} on folds {list(split.test)}; run in {folder}")
     return folder
-
-
-def _with_faster_head(optimizer: Callable, classifier: torch.nn.Module, factor: float) -> Callable:
-    """The optimiser with the schedule's rate times `factor` for the head, as fine-tuning needs (arXiv 1801.06146)."""
-
-    def build(parameters):
-        head = {id(one) for one in classifier.head.parameters()} if factor != 1 else set()
-        groups: dict[bool, list] = {False: [], True: []}
-        for one in parameters:
-            groups[id(one) in head].append(one)
-        return optimizer(
-            [{"params": group, "lr_factor": factor if fast else 1.0} for fast, group in groups.items() if group]
-        )
-
-    return build
 
 
 def _count(module: torch.nn.Module) -> int:

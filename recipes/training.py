@@ -333,8 +333,6 @@ class RecipeBrain(sb.Brain):
         if should_step:
             self.rates.append(self.optimizer.param_groups[0]["lr"])
             self.schedule.on_batch_end(self.optimizer)
-            for group in self.optimizer.param_groups:
-                group["lr"] *= group.get("lr_factor", 1.0)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         if stage == sb.Stage.TRAIN:

@@ -306,20 +306,37 @@ def test_a_recipe_asks_for_its_lists_of_folds_or_for_all_of_them(arguments, tmp_
     assert run_folder(values, 0) == tmp_path / "tiny/7/fold1"
 
 
-def test_a_head_may_learn_faster_than_the_rest(train, tmp_path, monkeypatch):
-    rates, on_fit_batch_end = [], ClassifierBrain.on_fit_batch_end
+def with_linear_head(folder: Path) -> Path:
+    """The tiny recipe with torch's linear layer in place of the cosine head."""
+    hparams = TINY.parents[2] / "hparams"
+    block = (hparams / "classifiers/focalnet.yaml").read_text()
+    head = block[block.index("    head: !name") :]
+    linear = "    head: !name:torch.nn.Linear\n        out_features: !ref <num_classes>\n"
+    (folder / "linear.yaml").write_text(block.replace(head, linear))
+    common = hparams / "common/scratch_augmentation.yaml"
+    text = TINY.read_text().replace("../../hparams/classifiers/focalnet.yaml", "linear.yaml")
+    (folder / "tiny.yaml").write_text(text.replace("../../hparams/common/scratch_augmentation.yaml", str(common)))
+    return folder / "tiny.yaml"
 
-    def end(brain, *given):
-        on_fit_batch_end(brain, *given)
-        rates.append({len(group["params"]): group["lr"] for group in brain.optimizer.param_groups})
 
-    monkeypatch.setattr(ClassifierBrain, "on_fit_batch_end", end)
-    train(TINY, tmp_path, "--epochs=1", "--head_lr_factor=5.0")
-    assert len(rates) > 1
-    for one in rates:
-        head, rest = (one[count] for count in sorted(one))
-        assert head == pytest.approx(5 * rest)
-    assert max(max(one.values()) for one in rates) == pytest.approx(5e-3)
+def test_a_probed_head_stays_as_it_was_fitted(train, tmp_path, monkeypatch):
+    fitted, on_fit_start = [], ClassifierBrain.on_fit_start
+
+    def start(brain):
+        fitted.append({name: one.clone() for name, one in brain.modules.classifier.state_dict().items()})
+        on_fit_start(brain)
+
+    monkeypatch.setattr(ClassifierBrain, "on_fit_start", start)
+    run = train(with_linear_head(tmp_path), tmp_path, "--epochs=1", "--probe_penalty=0.003")
+    trained = load_file(run / "classifier" / "weights.safetensors")
+    changed = {name for name, one in trained.items() if not torch.equal(one, fitted[0][name])}
+    assert not any(name.startswith("head.") for name in changed)
+    assert any(name.startswith("backbone.") for name in changed)
+
+
+def test_a_probe_needs_a_linear_head(train, tmp_path):
+    with pytest.raises(UsageError, match=r"probe_penalty=0\.003 needs a linear head, not a CosineHead"):
+        train(TINY, tmp_path, "--epochs=1", "--probe_penalty=0.003")
 
 
 def test_the_margin_is_taken_off_each_cosine_by_its_weight():
