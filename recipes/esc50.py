@@ -393,5 +393,4 @@ def _check_leakage(corpus: Corpus, lists: dict[str, Sequence[int]]) -> None:
 
 def _refuse(sentence: str, paths: Sequence[Path]) -> None:
     """Raise UsageError with a fault of the metadata and all sound files that cannot be used: one round of mending."""
-
     check_all(partial(run_all, partial(read_audio, seconds=1e-3), paths, os.cpu_count() or 1), told=[sentence])

@@ -94,6 +94,9 @@ def exclusive_lock(path: str | Path) -> Iterator[None]:
 
 
 def name_some(names: list[str], limit: int = 20) -> str:
-    """`a, b and c` style list for an error sentence: at most `limit` names, then how many more there are."""
-    shown = ", ".join(names[:limit])
+    """`a, b and c` style list for an error sentence: at most `limit` names, then how many more there are.
+
+    A name that would break the line, or tell a terminal what to do, is shown as Python writes it.
+    """
+    shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
