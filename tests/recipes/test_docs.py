@@ -1,16 +1,20 @@
 """The documentation: its commands and programs run, its recipes exist, its links lead somewhere."""
 
-import functools
+import argparse
+import importlib
+import json
 import re
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlparse
 
-import numpy as np
 import pytest
 import soundfile
+import yaml
 
+import recipes.listening
 import recipes.synthetic
 import tests.conformance
 from recipes.classification import train_classifier
@@ -19,7 +23,7 @@ from recipes.interpretation import run_interpreter
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-OWN = [ROOT / "docs" / f"{name}.md" for name in ("tutorial", "methods", "plugins", "yaml")]
+OWN = [ROOT / "docs" / f"{name}.md" for name in ("tutorial", "methods", "plugins", "yaml", "listening")]
 STEP = ("--debug", "--debug_batches=1", "--debug_epochs=1", "--noprogressbar", "--device=cpu", "--batch_size=4")
 # what sets a machine up, or needs an account
 NOT_RUN = ("make", ".", "hf")
@@ -47,6 +51,21 @@ def python_commands(path: Path) -> list[list[str]]:
     return [shlex.split(one, comments=True) for one in found]
 
 
+def left_for_the_recipe(module, arguments: list[str], monkeypatch) -> list[str]:
+    """What a command's own parser, where it has one, leaves of its arguments: the recipe and its keys, or nothing."""
+    parse = argparse.ArgumentParser.parse_known_args
+
+    def stop(parser, given, namespace=None):
+        raise InterruptedError(parse(parser, given, namespace)[1])
+
+    if not hasattr(module, "argparse") or not arguments:
+        return arguments if arguments and arguments[0].endswith(".yaml") else []
+    with monkeypatch.context() as patched, pytest.raises(InterruptedError) as stopped:
+        patched.setattr(argparse.ArgumentParser, "parse_known_args", stop)
+        module.main(arguments)
+    return stopped.value.args[0]
+
+
 def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
@@ -63,9 +82,11 @@ def run(words: list[str], monkeypatch) -> None:
         train_classifier(load_recipe([*words[2:], *STEP]))
     elif words[1] == "interpret.py":
         trained = STEP if "lmac" in words[2] else STEP[:-1]
-        run_interpreter(load_recipe([*words[2:], *trained, "--report_clips=0", "--eval_batch_size=4"]))
+        run_interpreter(load_recipe([*words[2:], *trained, "--report_clips=2", "--eval_batch_size=4"]))
     elif words[2] == "recipes.synthetic":
-        recipes.synthetic.main([words[3], "--clips_per_class=5", "--mixtures=0"])
+        recipes.synthetic.main([words[3], "--clips_per_class=5", "--mixtures=5"])
+    elif words[2] == "recipes.listening":
+        recipes.listening.main([str(path) for word in words[3:] for path in sorted(Path().glob(word)) or [word]])
     elif words[2] == "tests.conformance":
         with pytest.raises(SystemExit) as stopped:
             tests.conformance.main(words[3:])
@@ -74,38 +95,68 @@ def run(words: list[str], monkeypatch) -> None:
         pytest.fail(f"nobody runs {words}")
 
 
+def answer_study() -> None:
+    """What a listener of the documented study sends back."""
+    key = json.loads(Path("results/study.key.json").read_text())
+    given = [{"stimulus": one, "quality": 100, "relevance": 40} for one in key["stimuli"]]
+    Path("ratings").mkdir()
+    Path("ratings/ann.json").write_text(json.dumps({"study": key["study"], "rater": "ann", "ratings": given}))
+
+
+def run_notebook(monkeypatch) -> dict:
+    """The names that the notebook's cells define, with something that counts its players in Jupyter's place."""
+    shown = []
+    jupyter = SimpleNamespace(Audio=lambda data, rate, normalize: len(data) / rate, display=shown.append)
+    monkeypatch.setitem(sys.modules, "IPython.display", jupyter)
+    notebook = json.loads((ROOT / "docs/examples/explain.ipynb").read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], len({cell["id"] for cell in notebook["cells"]})) == (4, len(notebook["cells"]))
+    names = {"shown": shown}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [], "a notebook is kept without its outputs"
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    return names
+
+
 def test_the_tutorial_and_the_plug_ins_run_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for folder in ("hparams", "docs"):
         (tmp_path / folder).symlink_to(ROOT / folder)
-    noise = 0.1 * np.random.default_rng(0).standard_normal((48000, 2))
-    soundfile.write("siren.wav", noise, 22050)
     ran = 0
-    for page in (ROOT / "docs/tutorial.md", ROOT / "docs/plugins.md"):
+    for page in (ROOT / f"docs/{name}.md" for name in ("tutorial", "plugins", "listening")):
         names: dict = {}
         for language, text in blocks(page, "bash", "python"):
             if language == "python":
                 exec(compile(text, str(page), "exec"), names)
                 ran += 1
             for words in commands(text) if language == "bash" else ():
+                if "--aggregate" in words:
+                    answer_study()
                 run(words, monkeypatch)
                 ran += 1
-    assert ran >= 16
-    assert Path("results/demo_lmac/1234/audio/siren/explanation.json").is_file()
-    assert soundfile.info("relevant.wav").frames == -(-48000 * 16000 // 22050)
-    assert "of the relevant part alone 0." in capsys.readouterr().out
+    assert ran >= 18
+    assert Path("results/demo_lmac/1234/audio/5-00004-M/explanation.json").is_file()
+    assert soundfile.info("relevant.wav").frames == 32000
+    told = capsys.readouterr().out
+    assert "of the relevant part alone 0." in told
+    assert "1 listeners, 2 clips; screened out" in told
+    names = run_notebook(monkeypatch)
+    assert names["shown"] == [2.0] * 3
+    assert names["heard"].label in names["interpreter"].labels
     for module in ("band_occlusion", "spectral_shape"):
         del sys.modules[module]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_documented_command_is_one(page, monkeypatch):
-    """Its recipe exists and knows its keys, or its module can be run."""
+    """Its recipe exists and knows its keys, or its module knows its arguments."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(ROOT / "docs/examples")
     for words in python_commands(page):
         if words[1] == "-m":
-            assert (ROOT / (words[2].replace(".", "/") + ".py")).is_file(), words
-            continue
+            words = [*words[:2], *left_for_the_recipe(importlib.import_module(words[2]), words[3:], monkeypatch)]
+            if len(words) == 2:
+                continue
         given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
         text = Path(words[2]).read_text(encoding="utf-8")
         needed = set(re.findall(r"^(\w+): !PLACEHOLDER", text, re.M)) - given
@@ -131,21 +182,15 @@ def test_links_lead_somewhere(page):
             assert anchor in map(slug, headings), f"{page.name} links to {link}"
 
 
-@functools.cache
-def recipe_keys() -> set[str]:
-    return {
-        key for path in (ROOT / "hparams").rglob("*.yaml") for key in re.findall(r"^(\w+):", path.read_text(), re.M)
-    }
-
-
-def test_the_documented_keys_are_those_of_recipes():
+def test_the_documented_keys_are_those_of_recipes_and_their_blocks():
     rows = re.findall(r"^\| (`.+?) \|", (ROOT / "docs/yaml.md").read_text(encoding="utf-8"), re.M)
     documented = set(re.findall(r"`(\w+)`", " ".join(rows)))
-    assert len(documented) > 40
-    assert documented - recipe_keys() == set()
-    top_level = {
-        key
-        for path in (ROOT / "hparams").glob("*.yaml")
-        for key in re.findall(r"^(\w+):", path.read_text(encoding="utf-8"), re.M)
-    }
-    assert top_level - documented == {"extends"}
+    files = [path.read_text(encoding="utf-8") for path in (ROOT / "hparams").rglob("*.yaml")]
+    assert documented | {"extends"} == {key for text in files for key in re.findall(r"^(\w+):", text, re.M)}
+
+
+def test_the_citation_names_the_papers_that_the_readme_links():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {one["url"] for one in cited["references"]} == set(re.findall(r"https://arxiv.org/abs/[\d.]+", readme))
+    assert f'version = "{cited["version"]}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

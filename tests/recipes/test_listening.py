@@ -118,7 +118,7 @@ def test_commands_write_a_page_with_its_key_and_read_them_back(runs, tmp_path, c
     assert "1 listeners, 2 clips; nobody screened" in capsys.readouterr().out
     with pytest.raises(UsageError, match="--aggregate needs --key"):
         main(["--aggregate", str(path)])
-    with pytest.raises(UsageError, match="is not the JSON file of a study's key: that is an object with study, stimuli"):
+    with pytest.raises(UsageError, match="is not the JSON file of a study's key: that is an object with study"):
         main(["--aggregate", str(path), f"--key={path}"])
 
 
