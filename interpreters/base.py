@@ -90,6 +90,10 @@ class Interpreter(nn.Module, ABC):
         """
         raise TypeError(f"{type(self).__name__} is not trainable and has no loss")
 
+    def forward(self, *given, **options) -> dict[str, Tensor]:
+        """`loss`, for wrappers of modules that hand on calls only, such as DistributedDataParallel."""
+        return self.loss(*given, **options)
+
 
 def masked(spectrogram: Spectrogram, mask: Tensor, evidence: Evidence) -> Interpretation:
     """The interpretation of a mask [B, T, F] in [0, 1]: relevant = mask x X, residual = (1 - mask) x X, log1p each."""

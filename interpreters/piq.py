@@ -8,7 +8,8 @@ names, so that their weights load. What differs: any class count, any clip lengt
 import torch
 import torch.nn.functional as F
 from speechbrain.lobes.models.PIQ import ResBlockAudio
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
 
 from interpreters.base import Interpreter, masked
 from interpreters.maps import resize_map
@@ -85,18 +86,26 @@ class _Moments(torch.autograd.Function):
 
 
 def _batch_norm_affine(norm: nn.BatchNorm2d, clips: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Scale and shift [C] of batch norm in training over clips [1, C, H, W]; updates running statistics."""
+    """Scale and shift [C] of batch norm in training over clips [1, C, H, W], those of all processes of a training.
+
+    Updates running statistics.
+    """
     moments = [_Moments.apply(one, norm.weight.dtype) for one in clips]
     means, variances = (torch.stack(each) for each in zip(*moments, strict=True))  # [B, C]
-    mean = means.mean(dim=0)
-    variance = variances.mean(dim=0) + means.var(dim=0, correction=0)
-    count = len(clips) * clips[0][0, 0].numel()
+    mean = _over_processes(means.mean(dim=0))
+    variance = _over_processes((variances + (means - mean).square()).mean(dim=0))
+    processes = distributed.get_world_size() if distributed.is_initialized() else 1
+    count = processes * len(clips) * clips[0][0, 0].numel()
     with torch.no_grad():
         norm.num_batches_tracked += 1
         norm.running_mean.lerp_(mean, norm.momentum)
         norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     return scale, norm.bias - mean * scale
+
+
+def _over_processes(mean: Tensor) -> Tensor:
+    return all_reduce(mean) / distributed.get_world_size() if distributed.is_initialized() else mean
 
 
 def _initialize(module: nn.Module) -> None:

@@ -16,6 +16,7 @@ from models.frontend import FrontEnd
 from recipes.augmentation import TrainingClips
 from recipes.config import Recipe
 from recipes.esc50 import ClipStore, Corpus, FoldSplit, write_manifest
+from recipes.parallel import join, on_main
 from recipes.probe import fit_head
 from recipes.report import ClipTable, RunFacts, summarize_folds, write_confusion, write_metrics
 from recipes.training import (
@@ -67,6 +68,9 @@ class ClassifierBrain(RecipeBrain):
             clips = self.augmentation(clips)
         return Answer(self.modules.classifier(self.frontend.analyze(clips.waveform)), clips.target)
 
+    def gather_stage(self):
+        self.table = self.table.gathered()
+
     def compute_objectives(self, predictions, batch, stage):
         if stage != sb.Stage.TRAIN:
             probabilities = predictions.evidence.probabilities.cpu()
@@ -96,17 +100,18 @@ def train_classifier(recipe: Recipe) -> Path:
             told = f"{recipe.values['data_folder']} has {found} classes, not {asked}: pass --num_classes={found}"
             raise UsageError(told)
 
+    join(recipe.run_opts)
     store = open_store(recipe.values, recipe.values["clip_seconds"], check=check_classes)
     splits = splits_of(recipe.values, store.corpus)
     if len(splits) == 1:
         return _train_split(recipe, store, splits[0], run_folder(recipe.values))
     runs = [_train_split(recipe, store, split, run_folder(recipe.values, k)) for k, split in enumerate(splits)]
-    return summarize_folds(runs, run_folder(recipe.values))
+    return on_main(summarize_folds, runs, run_folder(recipe.values))
 
 
 def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Path) -> Path:
     logs = open_run(recipe, folder)
-    write_manifest(folder / "manifest.csv", store, split)
+    on_main(write_manifest, folder / "manifest.csv", store, split)
     settings = recipe.build()
     classifier = settings["model"]["classifier"]
     described = classifier.describe()
@@ -117,7 +122,7 @@ def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Pat
         )
     block = recipe.block("model", described.settings)
     check_trusted(block, recipe.path, recipe.trust)
-    print(f"weights: {described.provenance}")
+    on_main(print, f"weights: {described.provenance}")
     batch_size, epochs = settings["batch_size"], settings["epochs"]
     train_set = fold_set(store, split.train, batch_size, training=True)
     steps = len(train_set) // batch_size // settings["grad_accumulation_factor"]
@@ -139,19 +144,23 @@ def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Pat
     brain.score(test_set, batch_size, chosen=True)
 
     facts.training.update(brain.training_facts(), epochs=epochs, parameters=_count(classifier))
-    metrics = brain.stage_scores(sb.Stage.TEST)
-    brain.table.write(folder / "clips.csv", store.corpus)
-    write_confusion(folder, brain.table, store.corpus.class_names)
-    info = BundleInfo(
-        "classifier",
-        store.corpus.class_names,
-        store.sample_rate,
-        recipe.values["clip_seconds"],
-        facts.source() | {"test_acc": metrics["acc"]},
-    )
-    save_bundle(folder / "classifier", classifier, block, info)
-    write_metrics(folder / "metrics.json", facts, metrics, seconds=brain.stopwatch.seconds)
-    print(f"test accuracy {metrics['acc']:.3f} on folds {list(split.test)}; run in {folder}")
+
+    def leave_results() -> None:
+        metrics = brain.stage_scores(sb.Stage.TEST)
+        brain.table.write(folder / "clips.csv", store.corpus)
+        write_confusion(folder, brain.table, store.corpus.class_names)
+        info = BundleInfo(
+            "classifier",
+            store.corpus.class_names,
+            store.sample_rate,
+            recipe.values["clip_seconds"],
+            facts.source() | {"test_acc": metrics["acc"]},
+        )
+        save_bundle(folder / "classifier", classifier, block, info)
+        write_metrics(folder / "metrics.json", facts, metrics, seconds=brain.stopwatch.seconds)
+        print(f"test accuracy {metrics['acc']:.3f} on folds {list(split.test)}; run in {folder}")
+
+    on_main(leave_results)
     return folder
 
 

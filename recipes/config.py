@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -203,5 +204,6 @@ def entry(main: Callable[[list[str]], object]) -> None:
 
 
 def _leave(code: int, sentence: str) -> None:
-    print(sentence, file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks for all
+        print(sentence, file=sys.stderr)
     sys.exit(code)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import speechbrain as sb
 import torch
@@ -18,6 +19,7 @@ from recipes.config import Recipe, Settings
 from recipes.contamination import Contamination, check_contamination
 from recipes.esc50 import ClipDataset, ClipStore, FoldSplit, collate, indices, write_manifest
 from recipes.examples import explain_file, write_examples
+from recipes.parallel import gather, join, on_main
 from recipes.report import ClipTable, RunFacts, score_table, summarize_folds, write_metrics
 from recipes.rules import check_all
 from recipes.scoring import Cost, score_batch
@@ -75,7 +77,7 @@ class InterpreterBrain(RecipeBrain):
         clean = None
         if noise.kind != "clean":
             clean = frontend.analyze(batch.waveform.to(self.device))
-        return self.interpreter.loss(self.classifier, spectrogram, evidence, clean=clean)
+        return self.modules.interpreter(self.classifier, spectrogram, evidence, clean=clean)
 
     def spectrograms(self, dataset: ClipDataset, batch_size: int) -> Iterator[Spectrogram]:
         """Batches of the clips as they are, in their order."""
@@ -92,8 +94,16 @@ class InterpreterBrain(RecipeBrain):
             self.terms.setdefault(name, []).extend(term.detach().float().tolist())
         return sum(term.float() for term in predictions.values()).mean()
 
+    def gather_stage(self):
+        parts = gather((len(self.tables), self.cost, self.terms))
+        count = max(tables for tables, _, _ in parts)
+        self.tables = [table.gathered() for table in self.tables or [ClipTable() for _ in range(count)]]
+        self.cost = Cost(*(sum(getattr(cost, name) for _, cost, _ in parts) for name in ("seconds", "clips")))
+        names = max((terms for _, _, terms in parts), key=len)
+        self.terms = {name: [value for _, _, terms in parts for value in terms.get(name, [])] for name in names}
+
     def stage_scores(self, stage):
-        return {name: sum(values) / len(values) for name, values in self.terms.items()}
+        return {name: fmean(values) for name, values in self.terms.items()}
 
 
 def run_interpreter(recipe: Recipe) -> Path:
@@ -101,6 +111,7 @@ def run_interpreter(recipe: Recipe) -> Path:
 
     Returns the folder that was written. Raises UsageError before data is prepared for anything missing or wrong.
     """
+    join(recipe.run_opts)
     values = recipe.values
     command = f"python interpret.py {recipe.path}"
     cross_validated = values["folds"] == "all"
@@ -110,7 +121,8 @@ def run_interpreter(recipe: Recipe) -> Path:
         subject = load_subject(values["classifier"], device_of(recipe), recipe.trust)
         factory = interpreter_factory(recipe, recipe.build(), subject, run_folder(values))
         interpreter = untrained_or_loaded(factory, run_folder(values), subject, command, recipe.trust)
-        return explain_file(subject, interpreter.to(device_of(recipe)), Path(values["audio"]), run_folder(values))
+        explained = (subject, interpreter.to(device_of(recipe)), Path(values["audio"]), run_folder(values))
+        return on_main(explain_file, *explained)
     subject = load_subject(_classifier(values, first), device_of(recipe), recipe.trust)
     interpreter_factory(recipe, recipe.build(), subject, run_folder(values, first))(info=subject.offers)
     store = open_data(values, subject)
@@ -124,7 +136,7 @@ def run_interpreter(recipe: Recipe) -> Path:
         _run_split(recipe, store, split, subject, folders[-1], command)
     if cross_validated:
         for kind in contaminations(values):
-            summarize_folds([_part(folder, kind) for folder in folders], _part(run_folder(values), kind))
+            on_main(summarize_folds, [_part(folder, kind) for folder in folders], _part(run_folder(values), kind))
     return run_folder(values)
 
 
@@ -183,7 +195,7 @@ def _run_split(
 ) -> None:
     check_unseen(subject.info, store, split, subject.bundle.path)
     logs = open_run(recipe, folder)
-    write_manifest(folder / "manifest.csv", store, split)
+    on_main(write_manifest, folder / "manifest.csv", store, split)
     block = interpreter_block(recipe, folder)
     check_trusted(block, recipe.path, recipe.trust)
     settings = recipe.build()
@@ -205,7 +217,7 @@ def _run_split(
         brain = _trainer(recipe, settings, subject, interpreter, store, split, folder, logs)
         facts.training.update(_fit(brain, settings, store, split), seconds=round(brain.stopwatch.seconds, 1))
     if not (interpreter.trainable and recipe.run_opts.test_only):
-        save_interpreter(folder, interpreter, block, facts.source(), subject)
+        on_main(save_interpreter, folder, interpreter, block, facts.source(), subject)
     for kind in contaminations(recipe.values):
         _score(recipe, settings, subject, interpreter, store, split, kind, facts, _part(folder, kind))
 
@@ -269,24 +281,31 @@ def _score(recipe, settings, subject, interpreter, store, split, kind, facts: Ru
     brain.prepare(subject, interpreter.to(brain.device), {sb.Stage.TEST: noise})
     batch_size = settings["eval_batch_size"]
     brain.score(fold_set(store, split.test, batch_size), batch_size)
-    table, sweep = brain.tables[0], None
-    facts.data["contamination"] = "clean" if kind == "clean" else noise.facts()
-    if interpreter.quantiles:
-        sweep = [{"quantile": q} | t.averages() for q, t in zip(interpreter.quantiles, brain.tables, strict=True)]
-        table = brain.tables[interpreter.quantiles.index(interpreter.headline)]
-        facts.interpreter["quantile"] = interpreter.headline
-    facts.interpreter["seconds_per_clip"] = round(brain.cost.seconds_per_clip, 5)
-    metrics = table.averages()
-    for name in ("metrics.json", "report.html"):  # they come last: where one is, what came before is of the same run
-        (folder / name).unlink(missing_ok=True)
-    table.write(folder / "clips.csv", store.corpus)
-    if kind != "clean":
-        noise.write_draws(folder / "draws.csv")
-    seconds = time.monotonic() - started
-    write_metrics(folder / "metrics.json", facts, metrics, seconds, sweep)
-    write_examples(folder, subject, interpreter, store, noise, table, settings["report_clips"], facts, metrics, sweep)
-    print(f"\n{facts.experiment}, {kind} clips of folds {list(split.test)}\n{score_table(sweep or [metrics])}")
-    print(f"report: {folder / 'report.html'}")
+
+    def leave_results() -> None:
+        table, sweep = brain.tables[0], None
+        facts.data["contamination"] = "clean" if kind == "clean" else noise.facts()
+        if interpreter.quantiles:
+            sweep = [{"quantile": q} | t.averages() for q, t in zip(interpreter.quantiles, brain.tables, strict=True)]
+            table = brain.tables[interpreter.quantiles.index(interpreter.headline)]
+            facts.interpreter["quantile"] = interpreter.headline
+        facts.interpreter["seconds_per_clip"] = round(brain.cost.seconds_per_clip, 5)
+        metrics = table.averages()
+        # they come last: where one is, what came before is of the same run
+        for name in ("metrics.json", "report.html"):
+            (folder / name).unlink(missing_ok=True)
+        table.write(folder / "clips.csv", store.corpus)
+        if kind != "clean":
+            noise.write_draws(folder / "draws.csv")
+        seconds = time.monotonic() - started
+        write_metrics(folder / "metrics.json", facts, metrics, seconds, sweep)
+        write_examples(
+            folder, subject, interpreter, store, noise, table, settings["report_clips"], facts, metrics, sweep
+        )
+        print(f"\n{facts.experiment}, {kind} clips of folds {list(split.test)}\n{score_table(sweep or [metrics])}")
+        print(f"report: {folder / 'report.html'}")
+
+    on_main(leave_results)
 
 
 def device_of(recipe: Recipe) -> str:

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from speechbrain.utils.distributed import run_on_main
 from torch import Tensor
 
 from recipes.config import Recipe
 from recipes.esc50 import ClipStore, Corpus, FoldSplit, indices
 from recipes.files import write_atomically
+from recipes.parallel import gather, world_size
 
 TRUTH = ("iou", "ap", "pointing", "inside", "si_sdri")  # on mixtures of two labelled clips
 SCORES = ("acc", "fid_i", "fa", "fa_raw_cosine", "ai", "ad", "ag", "sps", "comp", "kept", *TRUTH)
@@ -38,6 +38,15 @@ class ClipTable:
                 raise ValueError(f"column {name} has shape {tuple(values.shape)}, not {tuple(index.shape)}")
             self.columns.setdefault(name, []).extend(values.tolist())
         self.index.extend(index.tolist())
+
+    def gathered(self) -> "ClipTable":
+        """The rows that all processes hold, in the order of the corpus."""
+        parts, merged = gather(self), ClipTable()
+        rows = sorted((index, number, row) for number, part in enumerate(parts) for row, index in enumerate(part.index))
+        merged.index = [index for index, _, _ in rows]
+        names = next((part.columns for part in parts if part.index), {})
+        merged.columns = {name: [parts[number].columns[name][row] for _, number, row in rows] for name in names}
+        return merged
 
     def mean(self, name: str) -> float:
         """Mean over the clips where the value is defined; NaN when it is defined nowhere."""
@@ -63,7 +72,7 @@ class ClipTable:
         for row, index in enumerate(self.index):
             names = [corpus.class_names[int(self.columns[name][row])] for name in ("label", "prediction")]
             writer.writerow([corpus.clips[index].id, *names, *(f"{self.columns[name][row]:.6g}" for name in rest)])
-        run_on_main(write_atomically, args=(path, stream.getvalue().encode()))
+        write_atomically(path, stream.getvalue().encode())
 
 
 @dataclass
@@ -96,7 +105,7 @@ class RunFacts:
             recipe.values["seed"],
             commit(),
             recipe.sha256,
-            device_name(device),
+            f"{world_size()} x {device_name(device)}" if world_size() > 1 else device_name(device),
             torch.__version__,
             classifier={"recipe": recipe.path.stem, "weights": weights},
         )
@@ -110,7 +119,7 @@ def write_metrics(path: Path, facts: RunFacts, metrics: dict, seconds: float, sw
     """metrics.json by the output contract; NaN becomes null, because JSON has none."""
     content = asdict(facts) | {"seconds": round(seconds, 1), "metrics": metrics} | ({"sweep": sweep} if sweep else {})
     text = json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n"
-    run_on_main(write_atomically, args=(path, text.encode()))
+    write_atomically(path, text.encode())
 
 
 def score_table(rows: list[dict], names: Sequence[str] = ("quantile", *SCORES)) -> str:
@@ -166,7 +175,7 @@ def write_confusion(folder: Path, table: ClipTable, class_names: tuple[str, ...]
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["true \\ predicted", *class_names])
     writer.writerows([name, *row] for name, row in zip(class_names, counts, strict=True))
-    run_on_main(write_atomically, args=(folder / "confusion.csv", stream.getvalue().encode()))
+    write_atomically(folder / "confusion.csv", stream.getvalue().encode())
 
 
 def commit() -> str:

@@ -1,6 +1,7 @@
 """What both Brains share: where a run writes, exact resumption, choosing the best epoch, loading clips."""
 
 import importlib.util
+import math
 import os
 import pickle
 import random
@@ -16,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import speechbrain as sb
 import torch
+from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
-from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_main
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger, TrainLogger
+from torch.utils.data import BatchSampler
 
 from models.bundle import STAGED
 from models.errors import UsageError
@@ -37,6 +40,7 @@ from recipes.esc50 import (
 )
 from recipes.files import claim_run, unwritable, write_atomically
 from recipes.interruption import Interrupted, asked, deferred, leave_if_asked
+from recipes.parallel import Share, gather, on_main, rank, replicate
 from recipes.rules import check_all
 
 UNTRAINED_KEYS = (
@@ -111,7 +115,17 @@ def open_run(recipe: Recipe, folder: Path) -> tuple[TrainLogger, ...]:
     Raises UsageError when the folder holds checkpoints of another configuration: the two must not be mixed; and while
     another process is at work in it.
     """
-    run_on_main(claim_run, args=(folder,))
+    on_main(_occupy, folder, recipe)
+    logs: tuple[TrainLogger, ...] = (FileTrainLogger(str(folder / "train_log.txt")),)
+    if recipe.values.get("tensorboard"):
+        if importlib.util.find_spec("tensorboard") is None:
+            raise UsageError("tensorboard=true needs the package tensorboard: pip install 'earwitness[tensorboard]'")
+        logs += (TensorboardLogger(str(folder / "tensorboard")),)
+    return logs
+
+
+def _occupy(folder: Path, recipe: Recipe) -> None:
+    claim_run(folder)
     kept = folder / "hyperparams.yaml"
     begun = any((folder / "save").glob("CKPT*")) and kept.is_file()
     if begun and training_part(kept.read_text(encoding="utf-8")) != training_part(recipe.text):
@@ -119,13 +133,7 @@ def open_run(recipe: Recipe, folder: Path) -> tuple[TrainLogger, ...]:
             f"{folder} holds checkpoints of another configuration; give this one another --experiment or --seed, "
             "or remove that folder"
         )
-    run_on_main(write_atomically, args=(kept, recipe.text.encode()))
-    logs: tuple[TrainLogger, ...] = (FileTrainLogger(str(folder / "train_log.txt")),)
-    if recipe.values.get("tensorboard"):
-        if importlib.util.find_spec("tensorboard") is None:
-            raise UsageError("tensorboard=true needs the package tensorboard: pip install 'earwitness[tensorboard]'")
-        logs += (TensorboardLogger(str(folder / "tensorboard")),)
-    return logs
+    write_atomically(kept, recipe.text.encode())
 
 
 def training_part(text: str) -> str:
@@ -163,9 +171,10 @@ def seed_step(seed: int, epoch: int, step: int) -> None:
     """Make every random draw of a training step follow from these three, so that a resumed run repeats it exactly.
 
     Seeds python, numpy and torch, because SpeechBrain's augmentations draw from all of them. A checkpoint of the
-    generators' states would not do: every iterator over a loader draws from torch before the first batch.
+    generators' states would not do: every iterator over a loader draws from torch before the first batch. Each of
+    several processes has draws of its own.
     """
-    mixed = int(np.random.SeedSequence([seed, epoch, step]).generate_state(1)[0])
+    mixed = int(np.random.SeedSequence([seed, epoch, step, *([rank()] if rank() else [])]).generate_state(1)[0])
     random.seed(mixed)
     np.random.seed(mixed)  # noqa: NPY002  the global state is what others draw from
     torch.manual_seed(mixed)
@@ -312,7 +321,27 @@ class RecipeBrain(sb.Brain):
 
     def evaluate_batch(self, batch, stage):
         leave_if_asked()
-        return super().evaluate_batch(batch, stage)
+        loss = super().evaluate_batch(batch, stage)
+        self.losses.append((float(loss), len(batch)))
+        return loss
+
+    def _wrap_distributed(self):
+        if self.distributed_launch:
+            for name, module in self.modules.items():
+                self.modules[name] = replicate(module)
+
+    def make_dataloader(self, dataset, stage, ckpt_prefix="dataloader-", **options):
+        if self.distributed_launch:
+            training, order = options.pop("shuffle"), range(len(dataset))
+            if training:
+                order = self.train_sampler = ReproducibleRandomSampler(dataset, int(os.environ["SB_GLOBAL_SEED"]))
+            batches = BatchSampler(order, options.pop("batch_size"), options.pop("drop_last"))
+            options["batch_sampler"] = Share(batches, within=training)
+        return super().make_dataloader(dataset, stage, ckpt_prefix, **options)
+
+    def _train_loader_specifics(self, dataset, loader_kwargs):
+        # shares are made above; SpeechBrain's would repeat clips and depend on the number of processes
+        return loader_kwargs if self.distributed_launch else super()._train_loader_specifics(dataset, loader_kwargs)
 
     def score(self, test_set: ClipDataset, batch_size: int, chosen: bool = False) -> None:
         """Run the test stage, with the weights as they are or, if `chosen`, those of the selected epoch."""
@@ -323,8 +352,13 @@ class RecipeBrain(sb.Brain):
         """Averages of the stage that just ended, among them `selection.name` after validation."""
         raise NotImplementedError
 
+    def gather_stage(self) -> None:
+        """Make what this process found in a validation or test stage that of all processes."""
+        raise NotImplementedError
+
     def on_stage_start(self, stage, epoch=None):
         self.epoch = epoch if stage == sb.Stage.TRAIN else 0
+        self.losses: list[tuple[float, int]] = []
 
     def on_fit_batch_start(self, batch, should_step):
         seed_step(self.seed, self.epoch, self.step)
@@ -336,13 +370,16 @@ class RecipeBrain(sb.Brain):
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         if stage == sb.Stage.TRAIN:
-            self.train_loss, self.steps = stage_loss, self.step
-        elif stage == sb.Stage.VALID:
-            scores = self.stage_scores(stage) | {"loss": stage_loss}
-            if sb.utils.distributed.if_main_process():
-                rate = self.optimizer.param_groups[0]["lr"]
-                for log in self.logs:
-                    log.log_stats({"epoch": epoch, "lr": rate}, {"loss": self.train_loss}, scores)
+            losses = gather(stage_loss)
+            self.train_loss, self.steps = math.fsum(losses) / len(losses), self.step
+            return
+        self.gather_stage()
+        if stage == sb.Stage.VALID:
+            losses = [one for found in gather(self.losses) for one in found]
+            loss = math.fsum(loss * clips for loss, clips in losses) / sum(clips for _, clips in losses)
+            scores, rate = self.stage_scores(stage) | {"loss": loss}, self.optimizer.param_groups[0]["lr"]
+            for log in self.logs:
+                log.log_stats({"epoch": epoch, "lr": rate}, {"loss": self.train_loss}, scores)
             keys = {name + "s": [key] for name, key in self.selection.keys.items()}
             self.checkpointer.save_and_keep_only(
                 meta={self.selection.name: scores[self.selection.name], "epoch": epoch},
