@@ -1,4 +1,4 @@
-"""The masking losses find a region that is known: sounds of four noise bands and a classifier that names the loudest."""
+"""The masking losses find a known region: four noise bands and a classifier that names the loudest of them."""
 
 from functools import partial
 
