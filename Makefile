@@ -4,13 +4,13 @@ PYTHON := $(shell for p in python3.12 python3.11 python3 python; do \
 RUN := .venv/bin/python
 DEMO_DATA := results/synthetic
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint audit clean
 setup: .venv/ready
 
 .venv/ready: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found on PATH"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --upgrade pip 'setuptools>=78.1.1,<82'
 	$(RUN) -m pip install --quiet --editable '.[test]'
 	touch $@
 
@@ -26,6 +26,11 @@ test: setup lint
 lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+# known advisories of what is installed; says what it could not ask
+audit: setup
+	-$(RUN) -m pip install --quiet 'pip-audit>=2.9,<3'
+	$(RUN) -m tests.reliability.audit
 
 clean:
 	rm -rf .venv results
