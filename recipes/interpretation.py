@@ -244,6 +244,7 @@ def _trainer(recipe, settings: Settings, subject, interpreter, store, split, fol
         logs,
         settings["optimizer"],
         settings["schedule"](steps_per_epoch=max(1, steps)),
+        frozen=[subject.classifier],
     )
     noise = {
         stage: Contamination(
@@ -277,7 +278,8 @@ def _score(recipe, settings, subject, interpreter, store, split, kind, facts: Ru
     started = time.monotonic()
     clips = indices(store.corpus, split.test)
     noise = Contamination(kind, store, "test", clips, settings["seed"], settings["snr_db"], settings["noise_folder"])
-    brain = InterpreterBrain({"interpreter": interpreter}, settings, recipe.run_opts, folder)
+    networks = {"modules": {"interpreter": interpreter}, "frozen": [subject.classifier]}
+    brain = InterpreterBrain(settings=settings, run_opts=recipe.run_opts, folder=folder, **networks)
     brain.prepare(subject, interpreter.to(brain.device), {sb.Stage.TEST: noise})
     batch_size = settings["eval_batch_size"]
     brain.score(fold_set(store, split.test, batch_size), batch_size)
@@ -290,6 +292,7 @@ def _score(recipe, settings, subject, interpreter, store, split, kind, facts: Ru
             table = brain.tables[interpreter.quantiles.index(interpreter.headline)]
             facts.interpreter["quantile"] = interpreter.headline
         facts.interpreter["seconds_per_clip"] = round(brain.cost.seconds_per_clip, 5)
+        facts.interpreter["kept_quartiles"] = table.quartiles("kept")
         metrics = table.averages()
         # they come last: where one is, what came before is of the same run
         for name in ("metrics.json", "report.html"):

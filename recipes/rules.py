@@ -140,8 +140,8 @@ RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
         lambda v: v is None or _fraction(v) or _each(_fraction)(v),
     ),
     "alpha": ("a number in [0, 1]", _fraction),
-    "precision": ("fp32, bf16 or fp16", lambda v: v in ("fp32", "bf16", "fp16")),
-    "eval_precision": ("fp32, bf16 or fp16", lambda v: v in ("fp32", "bf16", "fp16")),
+    "precision": ("auto, fp32, bf16 or fp16", lambda v: v in ("auto", "fp32", "bf16", "fp16")),
+    "eval_precision": ("auto, fp32, bf16 or fp16", lambda v: v in ("auto", "fp32", "bf16", "fp16")),
     "trust": (
         "a list of importable modules, such as [my_module]",
         lambda v: isinstance(v, list) and all(isinstance(one, str) and one for one in v),

@@ -3,12 +3,9 @@
 import importlib.util
 import math
 import os
-import pickle
 import random
 import re
-import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -18,14 +15,12 @@ import numpy as np
 import speechbrain as sb
 import torch
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
-from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger, TrainLogger
 from torch.utils.data import BatchSampler
 
-from models.bundle import STAGED
 from models.errors import UsageError
+from recipes.checkpoints import Stopwatch, WholeCheckpointer
 from recipes.config import Recipe, Settings
 from recipes.esc50 import (
     ClipDataset,
@@ -38,7 +33,7 @@ from recipes.esc50 import (
     indices,
     prepare,
 )
-from recipes.files import claim_run, unwritable, write_atomically
+from recipes.files import claim_run, write_atomically
 from recipes.interruption import Interrupted, asked, deferred, leave_if_asked
 from recipes.parallel import Share, gather, on_main, rank, replicate
 from recipes.rules import check_all
@@ -62,6 +57,8 @@ RUN_KEYS = (
     "grad_accumulation_factor",
     "ckpt_interval_minutes",
 )
+
+BF16_PARAMETERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -162,9 +159,25 @@ def fold_set(store: ClipStore, folds: tuple[int, ...], batch_size: int, training
     return dataset
 
 
-def run_options(settings: Settings) -> dict:
-    """Those of SpeechBrain's run options that a recipe sets."""
-    return {key: settings[key] for key in RUN_KEYS if key in settings}
+def run_options(settings: Settings, device: str, modules: Iterable[torch.nn.Module]) -> dict:
+    """Those of SpeechBrain's run options that a recipe sets, with `auto` replaced by what suits device and networks."""
+    options = {key: settings[key] for key in RUN_KEYS if key in settings}
+    return {key: auto_precision(device, modules) if value == "auto" else value for key, value in options.items()}
+
+
+def auto_precision(device: str, modules: Iterable[torch.nn.Module]) -> str:
+    """bf16 where it is faster, else fp32; measured in docs/benchmarks.md.
+
+    A GPU: where it multiplies bf16 natively. A CPU with AMX: for networks of `BF16_PARAMETERS` or more, below which
+    casting costs what it saves. A CPU with AVX-512 BF16 alone: for those of them without batch norm over maps, because
+    a convolutional network loses there what it gains.
+    """
+    if torch.device(device).type != "cpu":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    can, parts = torch.cpu.get_capabilities(), [part for module in modules for part in module.modules()]
+    large = sum(one.numel() for part in parts for one in part.parameters(recurse=False)) >= BF16_PARAMETERS
+    convolutional = any(isinstance(part, torch.nn.BatchNorm2d) for part in parts)
+    return "bf16" if large and can.get("avx512_bf16" if not convolutional else "amx_bf16") else "fp32"
 
 
 def seed_step(seed: int, epoch: int, step: int) -> None:
@@ -180,108 +193,26 @@ def seed_step(seed: int, epoch: int, step: int) -> None:
     torch.manual_seed(mixed)
 
 
-@sb.utils.checkpoints.register_checkpoint_hooks
-class Stopwatch:
-    """Seconds of work on a run, over all the processes that resumed it; saved with every checkpoint."""
-
-    def __init__(self):
-        self._before, self._started = 0.0, time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return self._before + time.monotonic() - self._started
-
-    @sb.utils.checkpoints.mark_as_saver
-    def save(self, path):
-        torch.save({"seconds": self.seconds}, path)
-
-    @sb.utils.checkpoints.mark_as_loader
-    def load(self, path, end_of_epoch=False):
-        del end_of_epoch
-        self._before, self._started = torch.load(path, weights_only=True)["seconds"], time.monotonic()
-
-
-class WholeCheckpointer(Checkpointer):
-    """SpeechBrain's Checkpointer, except that a checkpoint appears whole or not at all.
-
-    SpeechBrain writes the file that makes a folder a checkpoint before the parameters, so that a process killed in
-    between leaves a checkpoint without them. Here the folder gets its name when everything is on the disk.
-    """
-
-    def _new_checkpoint_dirpath(self):
-        path = super()._new_checkpoint_dirpath()
-        return path.with_name(STAGED + path.name)
-
-    def save_checkpoint(self, *given, **options):
-        """Raises UsageError when the disk is full or the folder cannot be written; older checkpoints stay."""
-        try:
-            saved = super().save_checkpoint(*given, **options)
-            if if_main_process():
-                saved = _publish(saved)
-        except (OSError, RuntimeError) as error:
-            # torch tells a full disk with a RuntimeError of the writer of its ZIP files
-            if not isinstance(error, OSError) and "inline_container" not in str(error):
-                raise
-            for staged in self.checkpoints_dir.glob(STAGED + "*"):
-                shutil.rmtree(staged, ignore_errors=True)
-            raise unwritable(self.checkpoints_dir, error) from error
-        ddp_barrier()
-        return saved
-
-    def delete_checkpoints(
-        self, *, num_to_keep=1, min_keys=None, max_keys=None, importance_keys=(), ckpt_predicate=None, **unused
-    ):
-        """As SpeechBrain's, except that a folder loses its name before its files."""
-        orders = [{"min_key": key} for key in min_keys or ()] + [{"max_key": key} for key in max_keys or ()]
-        orders += [{"importance_key": key} for key in importance_keys]
-        doomed: set[Path] = set()
-        for order in orders:
-            doomed |= {one.path for one in self.find_checkpoints(**order, ckpt_predicate=ckpt_predicate)}
-        for order in orders:
-            kept = self.find_checkpoints(**order, ckpt_predicate=ckpt_predicate, max_num_checkpoints=num_to_keep)
-            doomed -= {one.path for one in kept}
-        ddp_barrier()
-        if if_main_process():
-            for path in doomed:
-                shutil.rmtree(path.rename(path.with_name(STAGED + path.name)))
-        ddp_barrier()
-
-    def load_checkpoint(self, checkpoint):
-        """Raises UsageError when a file of it is missing, damaged or of another network."""
-        try:
-            super().load_checkpoint(checkpoint)
-        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-            detail = " ".join(str(error).split())[:200]
-            raise UsageError(
-                f"the checkpoint {checkpoint.path} cannot be read ({detail}): remove that folder to go on from the one "
-                "before it"
-            ) from error
-
-
-def _publish(staged: Checkpoint) -> Checkpoint:
-    for file in staged.path.iterdir():
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
-    path = staged.path.rename(staged.path.with_name(staged.path.name.removeprefix(STAGED)))
-    return Checkpoint(path, staged.meta, {name: path / file.name for name, file in staged.paramfiles.items()})
-
-
 class RecipeBrain(sb.Brain):
     """A Brain that resumes exactly and reports the epoch its selection metric chose.
 
-    Subclasses set `selection` and implement `compute_forward`, `compute_objectives` and `stage_scores`.
+    frozen: networks beside `modules` that run in the same precision.
+
+    Subclasses set `selection` and implement `compute_forward`, `compute_objectives`, `gather_stage` and `stage_scores`.
     """
 
     selection: Selection
 
-    def __init__(self, modules, settings, run_opts, folder, logs=(), optimizer=None, schedule=None):
+    def __init__(self, modules, settings, run_opts, folder, logs=(), optimizer=None, schedule=None, frozen=()):
         self.folder, self.logs, self.schedule = Path(folder), logs, schedule
         self.seed, self.epoch, self.stopwatch = settings["seed"], 0, Stopwatch()
         checkpointer = None
         if optimizer is not None:
             checkpointer = WholeCheckpointer(self.folder / "save", {"schedule": schedule} | modules)
             checkpointer.add_recoverable("stopwatch", self.stopwatch, optional_load=True)
-        super().__init__(modules, optimizer, run_options(settings), run_opts, checkpointer)
+        device = run_opts.device or sb.utils.distributed.infer_device()
+        options = run_options(settings, device, [*modules.values(), *frozen])
+        super().__init__(modules, optimizer, options, run_opts, checkpointer)
         self.rates: list[float] = []
 
     def train(self, epochs: int, train_set: ClipDataset, valid_set: ClipDataset, batch_size: int) -> None:
@@ -403,6 +334,6 @@ class RecipeBrain(sb.Brain):
         }
 
     def training_facts(self) -> dict:
-        """Which epoch was chosen, by what, and the range of learning rates this process used."""
+        """Which epoch was chosen, by what, in which precision, and the range of learning rates this process used."""
         rates = {"lr_lowest": min(self.rates), "lr_highest": max(self.rates)} if self.rates else {}
-        return self.chosen | rates
+        return self.chosen | {"precision": self.precision} | rates

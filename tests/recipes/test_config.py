@@ -103,7 +103,7 @@ def test_an_unset_placeholder_is_named():
         ("focalnet", "--batch_size=true", "batch_size=True must be a whole number of 1 or more"),
         ("focalnet", "--grad_accumulation_factor=0", "grad_accumulation_factor=0 must be a whole number of 1 or more"),
         ("modulation", "--eval_batch_size=0", "eval_batch_size=0 must be a whole number of 1 or more"),
-        ("focalnet", "--precision=fp8", "precision='fp8' must be fp32, bf16 or fp16"),
+        ("focalnet", "--precision=fp8", "precision='fp8' must be auto, fp32, bf16 or fp16"),
         ("focalnet", "--seed=-1", "seed=-1 must be a whole number of 0 or more"),
         ("focalnet", "--experiment=a/b", "experiment='a/b' must be a name without '/'"),
         ("focalnet", "--experiment=..", "experiment='..' must be a name without '/'"),
