@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from recipes.files import write_atomically
 from recipes.parallel import gather, world_size
 
 TRUTH = ("iou", "ap", "pointing", "inside", "si_sdri")  # on mixtures of two labelled clips
-SCORES = ("acc", "fid_i", "fa", "fa_raw_cosine", "ai", "ad", "ag", "sps", "comp", "kept", *TRUTH)
+SCORES = ("acc", "fid_i", "fa", "fa_raw_cosine", "ai", "ad", "ag", "sps", "comp", "kept", "split_db", *TRUTH)
 
 
 class ClipTable:
@@ -52,6 +53,11 @@ class ClipTable:
         """Mean over the clips where the value is defined; NaN when it is defined nowhere."""
         values = [value for value in self.columns[name] if not math.isnan(value)]
         return statistics.fmean(values) if values else math.nan
+
+    def quartiles(self, name: str) -> list[float]:
+        """Minimum, quartiles and maximum over the clips where the value is defined; empty when it is nowhere."""
+        values = [value for value in self.columns[name] if not math.isnan(value)]
+        return [round(value, 4) for value in np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist()] if values else []
 
     def averages(self, names: Sequence[str] = SCORES) -> dict[str, float]:
         """The mean of every column of `names`, with the number of clips on which one is undefined."""

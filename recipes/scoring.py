@@ -25,6 +25,8 @@ from models.classifier import AudioClassifier, Evidence
 from models.frontend import Spectrogram
 from recipes.contamination import Mixture
 
+SPLIT_FLOOR_DB = -100.0
+
 
 @dataclass
 class Cost:
@@ -71,6 +73,7 @@ def score_batch(
     for interpretation in itertools.chain([first], sweep):
         relevant, residual = classifier(interpretation.relevant), classifier(interpretation.residual)
         scores = compare(evidence, relevant, residual) | describe_saliency(interpretation)
+        scores["split_db"] = split_error(classifier, spectrogram, interpretation)
         if logit_scale != 1:
             cosines = [Evidence(one.logits / logit_scale, one.features) for one in (evidence, residual)]
             scores["fa_raw_cosine"] = faithfulness(*(one.probabilities for one in cosines))
@@ -97,6 +100,27 @@ def compare(evidence: Evidence, relevant: Evidence, residual: Evidence) -> dict[
         "ad": average_drop(whole, kept),
         "ag": average_gain(whole, kept),
     }
+
+
+def split_error(classifier: AudioClassifier, spectrogram: Spectrogram, parts: Interpretation) -> Tensor:
+    """[B] energy in dB of relevant + residual - input over the input's, not below `SPLIT_FLOOR_DB`.
+
+    A mask on log1p magnitudes splits those, a mask on the sound splits that: the smaller error of the two.
+    """
+    error = _level(
+        parts.relevant.log_magnitude + parts.residual.log_magnitude - spectrogram.log_magnitude,
+        spectrogram.log_magnitude,
+    )
+    if (error > SPLIT_FLOOR_DB).any():
+        sound, *halves = map(classifier.frontend.synthesize, (spectrogram, parts.relevant, parts.residual))
+        error = torch.minimum(error, _level(sum(halves) - sound, sound))
+    return error
+
+
+def _level(difference: Tensor, whole: Tensor) -> Tensor:
+    energies = (one.double().square().flatten(1).sum(dim=1) for one in (difference, whole))
+    ratio = torch.nan_to_num(next(energies) / next(energies))  # silence splits into silence
+    return 10 * ratio.clamp(min=10 ** (SPLIT_FLOOR_DB / 10)).log10()
 
 
 def describe_saliency(interpretation: Interpretation) -> dict[str, Tensor]:

@@ -87,8 +87,9 @@ def interpreter_table(results: list[dict]) -> str:
     for one in sorted(results, key=lambda one: (condition(one), one["experiment"])):
         if one["interpreter"] is not None:
             scores = [number(one["metrics"].get(key)) for key in COLUMNS]
-            rows.append([label(one), one["classifier"]["experiment"], condition(one), *scores])
-    return markdown(["recipe", "classifier", "clips", *COLUMNS.values()], rows)
+            spread = " / ".join(f"{value:.2f}" for value in one["interpreter"].get("kept_quartiles", []))
+            rows.append([label(one), one["classifier"]["experiment"], condition(one), *scores, spread])
+    return markdown(["recipe", "classifier", "clips", *COLUMNS.values(), "kept: min / quartiles / max"], rows)
 
 
 def sweep_table(results: list[dict]) -> str:

@@ -131,12 +131,14 @@ def test_metrics_json_keeps_the_contract(sweep, lmac, bundle):
             "seconds", "training", "metrics",
         }  # fmt: skip
         assert found["metrics"].keys() == {
-            "acc", "fid_i", "fa", "fa_raw_cosine", "ai", "ad", "ag", "sps", "comp", "kept"
+            "acc", "fid_i", "fa", "fa_raw_cosine", "ai", "ad", "ag", "sps", "comp", "kept", "split_db"
         }  # fmt: skip
         assert found["data"]["clips"] == len(table(folder / "clips.csv")) == 20
         assert found["data"]["contamination"] == "clean"
     interpreter = metrics(sweep)["interpreter"]
     assert 0 < interpreter.pop("seconds_per_clip") * 20 < metrics(sweep)["seconds"]
+    kept = interpreter.pop("kept_quartiles")
+    assert kept == sorted(kept) == pytest.approx([0.1] * 5, abs=0.03)
     assert interpreter == {"recipe": "modulation", "class": "QuantileMap", "parameters": 0, "quantile": 0.9}
     classifier = metrics(sweep)["classifier"]
     assert classifier["path"] == str(bundle("focalnet"))

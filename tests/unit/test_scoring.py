@@ -1,6 +1,7 @@
 """From a batch of spectrograms to per-clip scores: by hand, with as few classifier passes as there must be."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,8 +9,8 @@ from torch import nn
 
 from interpreters.base import Interpretation, Interpreter, masked
 from models.classifier import ClassifierInfo, Evidence, Features
-from models.frontend import Spectrogram
-from recipes.scoring import compare, describe_saliency, score_batch
+from models.frontend import FrontEnd, Spectrogram
+from recipes.scoring import compare, describe_saliency, score_batch, split_error
 
 BINS = 4
 
@@ -74,6 +75,7 @@ def test_every_column_by_hand():
         "sps": [0.5, 0.5],
         "comp": [math.log(2)] * 2,
         "kept": [0.5, 0.5],
+        "split_db": [-100, -100],
     }
     assert found.keys() == expected.keys()
     for name, values in expected.items():
@@ -130,3 +132,23 @@ def test_saliency_is_described_over_the_whole_plane():
     assert found["sps"].item() == pytest.approx(0.9)
     assert found["comp"].item() == pytest.approx(0)
     assert found["kept"].item() == pytest.approx(0.1)
+
+
+def test_the_split_error_is_that_of_the_domain_that_is_split():
+    frontend = FrontEnd()
+    torch.manual_seed(0)
+    sound = 0.1 * torch.randn(3, 8000)
+    sound[2] = 0
+    whole = frontend.analyze(sound)
+    classifier = SimpleNamespace(frontend=frontend)
+
+    def error(relevant: Spectrogram, residual: Spectrogram) -> list[float]:
+        parts = Interpretation(relevant, residual, whole.log_magnitude, torch.zeros(3, dtype=torch.long))
+        return split_error(classifier, whole, parts).tolist()
+
+    mask = torch.rand_like(whole.log_magnitude)
+    assert error(whole.masked(mask), whole.masked(1 - mask)) == [-100] * 3
+    # a tenth of the sound is lost: 20 dB below it; silence loses nothing
+    lossy = error(frontend.analyze(0.5 * sound), frontend.analyze(0.4 * sound))
+    assert lossy == pytest.approx([-20, -20, -100], abs=0.1)
+    assert max(error(frontend.analyze(0.7 * sound), frontend.analyze(0.3 * sound))) < -90

@@ -18,7 +18,7 @@ CLASSIFIER = {
 }
 SWEPT = {
     "experiment": "map",
-    "interpreter": {"quantile": 0.9},
+    "interpreter": {"quantile": 0.9, "kept_quartiles": [0.1, 0.2, 0.3, 0.4, 0.502]},
     "classifier": {"experiment": "small"},
     "data": {"contamination": {"kind": "mixture", "snr_db": 12.0412}},
     "metrics": {"acc": 0.25, "fid_i": 0.3051, "sps": None},
@@ -36,7 +36,8 @@ def test_rows_by_hand():
     assert "| small | 1.2M | pretrained: some.pt | 3 | 0.5 | 0.25 | cpu, 1 threads |" in tables.classifier_table(
         [CLASSIFIER, SWEPT]
     )
-    row = "| map, q = 0.9 | small | mixture, 12.0 dB | 0.25 | 0.305 |  |  |  |  |  |  |  |  |"
+    row = "| map, q = 0.9 | small | mixture, 12.0 dB | 0.25 | 0.305 |  |  |  |  |  |  |  |  | "
+    row += "0.10 / 0.20 / 0.30 / 0.40 / 0.50 |"
     assert tables.interpreter_table([CLASSIFIER, SWEPT]).splitlines()[2:] == [row]
 
 
