@@ -4,7 +4,7 @@ PYTHON := $(shell for p in python3.12 python3.11 python3 python; do \
 RUN := .venv/bin/python
 DEMO_DATA := results/synthetic
 
-.PHONY: setup demo test lint audit clean
+.PHONY: setup demo test lint bench audit clean
 setup: .venv/ready
 
 .venv/ready: pyproject.toml
@@ -31,6 +31,9 @@ lint: setup
 audit: setup
 	-$(RUN) -m pip install --quiet 'pip-audit>=2.9,<3'
 	$(RUN) -m tests.reliability.audit
+
+bench: setup
+	$(RUN) -m tests.benchmarks.bench --out results/bench.json
 
 clean:
 	rm -rf .venv results

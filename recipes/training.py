@@ -5,10 +5,11 @@ import math
 import os
 import random
 import re
+import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,7 @@ RUN_KEYS = (
 )
 
 BF16_PARAMETERS = 1_000_000
+BF16_GAIN = {False: 1.5, True: 4.0}
 
 
 @dataclass(frozen=True)
@@ -166,18 +168,32 @@ def run_options(settings: Settings, device: str, modules: Iterable[torch.nn.Modu
 
 
 def auto_precision(device: str, modules: Iterable[torch.nn.Module]) -> str:
-    """bf16 where it is faster, else fp32; measured in docs/benchmarks.md.
+    """bf16 where it is faster, else fp32; the measurements behind it are in docs/benchmarks.md.
 
-    A GPU: where it multiplies bf16 natively. A CPU with AMX: for networks of `BF16_PARAMETERS` or more, below which
-    casting costs what it saves. A CPU with AVX-512 BF16 alone: for those of them without batch norm over maps, because
-    a convolutional network loses there what it gains.
+    A GPU: where it multiplies bf16 natively. A CPU: for networks of `BF16_PARAMETERS` or more, below which casting
+    costs what it saves, if its matrix products gain `BF16_GAIN`: less for plain networks than for those with batch
+    norm over maps, whose time goes to more than products.
     """
     if torch.device(device).type != "cpu":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    can, parts = torch.cpu.get_capabilities(), [part for module in modules for part in module.modules()]
+    parts = [part for module in modules for part in module.modules()]
     large = sum(one.numel() for part in parts for one in part.parameters(recurse=False)) >= BF16_PARAMETERS
     convolutional = any(isinstance(part, torch.nn.BatchNorm2d) for part in parts)
-    return "bf16" if large and can.get("avx512_bf16" if not convolutional else "amx_bf16") else "fp32"
+    return "bf16" if large and bf16_gain() >= BF16_GAIN[convolutional] else "fp32"
+
+
+@cache
+def bf16_gain() -> float:
+    """How many times as fast this CPU multiplies matrices in bf16 as in float32, measured in a moment."""
+    seconds = []
+    for dtype in (torch.float32, torch.bfloat16):
+        one, times = torch.ones(768, 768, dtype=dtype), []
+        for _ in range(5):
+            started = time.perf_counter()
+            torch.mm(one, one)
+            times.append(time.perf_counter() - started)
+        seconds.append(min(times))
+    return seconds[0] / seconds[1]
 
 
 def seed_step(seed: int, epoch: int, step: int) -> None:

@@ -1,13 +1,15 @@
 """Speed and memory of every part, each measured in a process of its own, in one table.
 
-    make bench                                                    everything of a size that a CPU can bear
+    make bench                                                    everything of a size that a CPU can bear; minutes
     python -m tests.benchmarks.bench --only train,explain         the cases whose name begins so
     python -m tests.benchmarks.bench --long                       the papers' sizes too
     python -m tests.benchmarks.bench --device cuda --out docs/results/bench_gpu.json
 
 Weights are random and sounds are noise: arithmetic takes as long on them. `floor` is the time that the case's
 multiplications would take at this machine's measured matrix rate, or its bytes at the measured copying rate;
-`of floor` says how much of the measured time that explains. Peak memory is that of the whole process.
+`of floor` says how much of the measured time that explains: on a GPU, percent of the card's matrix rate. Peak memory is
+that of the whole process. `waiting` is the share of a training step in which the network waits for the loader.
+With `--docs` the table goes into a page, between `<!-- bench -->` and `<!-- /bench -->`.
 """
 
 import argparse
@@ -33,7 +35,8 @@ from recipes.classification import additive_margin_loss
 from recipes.config import Recipe, load_recipe
 from recipes.files import write_atomically
 from recipes.scoring import score_batch
-from recipes.tables import markdown
+from recipes.tables import markdown, place
+from recipes.training import auto_precision
 
 ROOT = Path(__file__).parents[2]
 HPARAMS = ROOT / "hparams"
@@ -91,6 +94,11 @@ def flops_of(call: Callable[[], object]) -> float:
     return float(counter.get_total_flops())
 
 
+def chosen(precision: str, device: str, *networks: torch.nn.Module) -> str:
+    """A recipe's precision with `auto` replaced, as the Brain does."""
+    return auto_precision(device, networks) if precision == "auto" else precision
+
+
 @contextmanager
 def autocast(device: str, precision: str) -> Iterator[None]:
     """What the Brain runs a recipe's `precision` in."""
@@ -124,12 +132,12 @@ def train_classifier(name: str, device: str, budget: float) -> Measured:
     """A training step: front end, classifier, loss, gradient, optimiser."""
     settings = recipe_of(name).build()
     classifier, batch = settings["model"]["classifier"].to(device).train(), settings["batch_size"]
-    optimizer = settings["optimizer"](classifier.parameters())
-    waveform = noise(batch, device)
+    optimizer, precision = settings["optimizer"](classifier.parameters()), settings["precision"]
+    precision, waveform = chosen(precision, device, classifier), noise(batch, device)
     target = torch.nn.functional.one_hot(torch.arange(batch) % 50, 50).float().to(device)
 
     def step() -> None:
-        with autocast(device, settings["precision"]):
+        with autocast(device, precision):
             logits = classifier(classifier.frontend.analyze(waveform)).logits
             loss = additive_margin_loss(logits, target, settings["margin"], settings["model"]["logit_scale"])
         loss.backward()
@@ -137,7 +145,7 @@ def train_classifier(name: str, device: str, budget: float) -> Measured:
         optimizer.zero_grad()
 
     seconds = timed(step, budget, device)
-    return Measured("clip", batch, seconds, flops_of(step), precision=settings["precision"])
+    return Measured("clip", batch, seconds, flops_of(step), precision=precision)
 
 
 def train_interpreter(name: str, device: str, budget: float) -> Measured:
@@ -146,9 +154,10 @@ def train_interpreter(name: str, device: str, budget: float) -> Measured:
     settings, (classifier, interpreter) = recipe.build(), subject(recipe, device)
     optimizer = settings["optimizer"](interpreter.train().parameters())
     waveform = noise(settings["batch_size"], device)
+    precision = chosen(settings["precision"], device, classifier, interpreter)
 
     def step() -> None:
-        with autocast(device, settings["precision"]):
+        with autocast(device, precision):
             spectrogram = classifier.frontend.analyze(waveform)
             with torch.no_grad():
                 evidence = classifier(spectrogram)
@@ -159,9 +168,7 @@ def train_interpreter(name: str, device: str, budget: float) -> Measured:
 
     seconds = timed(step, budget, device)
     size = sum(one.numel() for one in interpreter.parameters()) / 1e6
-    return Measured(
-        "clip", len(waveform), seconds, flops_of(step), precision=settings["precision"], note=f"{size:.1f}M parameters"
-    )
+    return Measured("clip", len(waveform), seconds, flops_of(step), precision=precision, note=f"{size:.1f}M parameters")
 
 
 def explain(name: str, device: str, budget: float) -> Measured:
@@ -185,7 +192,7 @@ def score(name: str, device: str, budget: float, quantiles: tuple[float, ...] = 
     if quantiles:
         recipe = load_recipe([str(recipe.path), "--data_folder=none", f"--quantile={list(quantiles)}"])
     classifier, interpreter = subject(recipe, device)
-    precision = "bf16" if quantiles or name == "modulation" else recipe.values["eval_precision"]
+    precision = chosen("auto", device, classifier, interpreter)
     spectrogram: Spectrogram = classifier.frontend.analyze(noise(batch, device))
     label = torch.zeros(batch, dtype=torch.long, device=device)
 
@@ -270,10 +277,12 @@ def rates(device: str) -> dict[str, float]:
     return found
 
 
-def row(name: str, found: dict, rate: dict[str, float]) -> list[str]:
-    """A case as the table shows it."""
+def row(name: str, found: dict, rate: dict[str, float], loading: float | None) -> list[str]:
+    """A case as the table shows it; loading: seconds a clip out of the cache."""
     floor = max(found["flops"] / rate[found["precision"]], found["bytes"] / rate["bytes"])
-    each = found["seconds"] / found["items"]
+    each, notes = found["seconds"] / found["items"], [found["note"]] if found["note"] else []
+    if name.startswith("train") and loading:
+        notes.append(f"waiting {loading / (loading + each):.1%}")
     return [
         name,
         found["precision"],
@@ -282,7 +291,7 @@ def row(name: str, found: dict, rate: dict[str, float]) -> list[str]:
         f"{1000 * each:.3g}",
         f"{floor / found['seconds']:.0%}" if floor else "",
         f"{found['peak_gb']:.2f}",
-        found["note"],
+        ", ".join(notes),
     ]
 
 
@@ -294,7 +303,8 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=3.0, help="seconds of measuring a case")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="JSON")
+    parser.add_argument("--docs", type=Path, help="a page whose table to replace")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -318,8 +328,13 @@ def main() -> None:
             sys.exit(f"error: {name} failed:\n{done.stderr[-2000:]}")
         results[name] = json.loads(done.stdout.splitlines()[-1])
     header = ["case", "precision", "batch", "items/s", "ms an item", "of floor", "peak GB", ""]
-    print(f"{machine}: " + ", ".join(f"{key} {value / 1e9:.0f} G/s" for key, value in rate.items()) + "\n")
-    print(markdown(header, [row(name, found, rate) for name, found in results.items()]))
+    loading = results["load"]["seconds"] / results["load"]["items"] if "load" in results else None
+    table = f"{machine}: " + ", ".join(f"{key} {value / 1e9:.0f} G/s" for key, value in rate.items()) + "\n\n"
+    table += markdown(header, [row(name, found, rate, loading) for name, found in results.items()])
+    print(table)
+    if options.docs:
+        page = options.docs.read_text(encoding="utf-8")
+        write_atomically(options.docs, place(page, {"bench": table}).encode())
     if options.out:
         content = {"device": machine, "torch": torch.__version__, "rates": rate, "cases": results}
         write_atomically(options.out, (json.dumps(content, indent=2) + "\n").encode())

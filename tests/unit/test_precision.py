@@ -5,14 +5,12 @@ import torch
 
 from recipes.training import auto_precision
 
-AMX, AVX, OLD = {"amx_bf16": True, "avx512_bf16": True}, {"avx512_bf16": True}, {"avx2": True}
-
 
 @pytest.mark.parametrize(
-    ("can", "plain", "convolutional"), [(AMX, "bf16", "bf16"), (AVX, "bf16", "fp32"), (OLD, "fp32", "fp32")]
+    ("gain", "plain", "convolutional"), [(8.0, "bf16", "bf16"), (2.0, "bf16", "fp32"), (0.8, "fp32", "fp32")]
 )
-def test_a_cpu_takes_bf16_where_it_multiplies_it_faster(monkeypatch, can, plain, convolutional):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
+def test_a_cpu_takes_bf16_where_it_multiplies_it_faster(monkeypatch, gain, plain, convolutional):
+    monkeypatch.setattr("recipes.training.bf16_gain", lambda: gain)
     large = torch.nn.Linear(1000, 1000, device="meta")
     assert auto_precision("cpu", [large, torch.nn.BatchNorm1d(2)]) == plain
     assert auto_precision("cpu", [large, torch.nn.Sequential(torch.nn.BatchNorm2d(2))]) == convolutional
