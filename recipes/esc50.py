@@ -125,16 +125,12 @@ def metadata_file(data_folder: Path) -> Path:
 
 
 def fold_split(
-    corpus: Corpus,
-    train_folds: Sequence[int],
-    valid_folds: Sequence[int],
-    test_folds: Sequence[int],
-    allow_leakage: bool = False,
+    corpus: Corpus, train_folds: Sequence[int], valid_folds: Sequence[int], test_folds: Sequence[int]
 ) -> FoldSplit:
     """Check the three lists of folds against each other and the corpus.
 
     Raises UsageError when a list is empty or names a fold that the metadata lacks, when two lists share a
-    fold, or when two hold clips of one recording under one label (unless `allow_leakage`). Clips of one
+    fold, or when two hold clips of one recording under one label. Clips of one
     recording under *different* labels may be apart: ESC-50's own folds part four such recordings (a clock's
     tick and alarm, a hen and a rooster), and they cannot make a classifier look better than it is.
     """
@@ -149,12 +145,11 @@ def fold_split(
         shared = sorted(set(a) & set(b))
         if shared:
             raise UsageError(f"{first} and {second} share the folds {shared}: give each fold to one of them.")
-    if not allow_leakage:
-        _check_leakage(corpus, lists)
+    _check_leakage(corpus, lists)
     return FoldSplit(tuple(train_folds), tuple(valid_folds), tuple(test_folds))
 
 
-def cross_validation(corpus: Corpus, allow_leakage: bool = False) -> tuple[FoldSplit, ...]:
+def cross_validation(corpus: Corpus) -> tuple[FoldSplit, ...]:
     """Each fold once as test, the one before it (the last for the first) as validation, the rest as training.
 
     Raises UsageError for fewer than three folds, and as `fold_split`.
@@ -166,7 +161,7 @@ def cross_validation(corpus: Corpus, allow_leakage: bool = False) -> tuple[FoldS
     for i, test in enumerate(folds):
         valid = folds[i - 1]
         train = [fold for fold in folds if fold not in (valid, test)]
-        splits.append(fold_split(corpus, train, [valid], [test], allow_leakage))
+        splits.append(fold_split(corpus, train, [valid], [test]))
     return tuple(splits)
 
 
@@ -272,7 +267,6 @@ def prepare(
     clip_seconds: float = 5.0,
     subset: str | None = None,
     workers: int | None = None,
-    download: bool = True,
     check: Callable[[Corpus], object] = lambda corpus: None,
 ) -> ClipStore:
     """Check the data (downloading ESC-50 first if `data_folder` is missing or empty) and decode it once.
@@ -291,8 +285,6 @@ def prepare(
             "give a positive whole rate and a positive length."
         )
     if is_missing(data_folder):
-        if not download:
-            raise UsageError(f"{data_folder} is missing or empty: point data_folder at ESC-50, or set download: True.")
         download_esc50(data_folder)
     corpus = read_corpus(data_folder, subset)
     check(corpus)
@@ -386,7 +378,7 @@ def _check_leakage(corpus: Corpus, lists: dict[str, Sequence[int]]) -> None:
     if leaking:
         _refuse(
             f"{len(leaking)} recordings of {corpus.name} have clips in several of train, valid and test: "
-            f"{name_some(leaking)}; keep a recording's clips in one fold, or set allow_leakage: True.",
+            f"{name_some(leaking)}; keep a recording's clips in one fold.",
             [clip.path for clip in corpus.clips],
         )
 

@@ -52,11 +52,7 @@ def claim_run(folder: Path) -> None:
     """
     folder = folder.resolve()
     if folder not in _runs:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = (folder / ".lock").open("a")
-        except OSError as error:
-            raise unwritable(folder, error) from error
+        file = _lock_file(folder / ".lock")
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
@@ -68,6 +64,14 @@ def claim_run(folder: Path) -> None:
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
+def _lock_file(path: Path) -> IO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a")
+    except OSError as error:
+        raise unwritable(path.parent, error) from error
+
+
 @contextmanager
 def exclusive_lock(path: str | Path) -> Iterator[None]:
     """Hold the advisory lock on the file `path`; wait, and say so, while another process holds it.
@@ -76,15 +80,7 @@ def exclusive_lock(path: str | Path) -> Iterator[None]:
 
     Raises UsageError when the lock file cannot be made.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise UsageError(
-            f"The folder {path.parent} cannot be written ({error.strerror}): choose one that can."
-        ) from error
-    with file:
+    with _lock_file(path := Path(path)) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -19,6 +19,7 @@ from models.errors import UsageError
 # optimizer_step_limit is left out: SpeechBrain reads it as text and compares it with numbers
 RUN_OPTIONS = {*HELP_TEXTS, "jit_module_keys", "compile_module_keys"} - {"optimizer_step_limit"}
 OBJECTS = {"model", "interpreter", "optimizer", "schedule", "augmentation"}
+FOLD_LISTS = ("train_folds", "valid_folds", "test_folds")
 INTERVALS = ("ckpt_interval_minutes", "ckpt_interval_steps")
 BUILT = ("new:", "name:", "include:", "apply:", "applyref:", "module:")
 
@@ -99,6 +100,7 @@ _count, _fraction = _number(1, 1e9, whole=True), _number(0, 1)
 _path = ("a path", lambda value: _name(value))
 _path_or_null = ("null or a path", lambda value: value is None or _name(value))
 _level = ("null or a number of dB from -100 to 100", lambda value: value is None or _number(-100, 100)(value))
+_precision = ("auto, fp32, bf16 or fp16", lambda value: value in ("auto", "fp32", "bf16", "fp16"))
 _size = ("a whole number of 1 or more", _count)
 # key: (what is allowed, check). Keys not listed are checked by what they build.
 RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
@@ -107,41 +109,26 @@ RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
         "a name without '/'",
         lambda v: isinstance(v, str) and v != "" and "/" not in v and v[0] != ".",
     ),
-    "output_folder": _path,
-    "data_folder": _path,
-    "cache_folder": _path,
-    "classifier": _path,
-    "weights": _path_or_null,
-    "audio": _path_or_null,
-    "noise_folder": _path_or_null,
-    "start_from": _path_or_null,
-    "reference": _path,
+    **dict.fromkeys(("output_folder", "data_folder", "cache_folder", "classifier", "reference"), _path),
+    **dict.fromkeys(("weights", "audio", "noise_folder", "start_from"), _path_or_null),
     "contamination": ("a kind of contamination or a list of them", lambda v: _name(v) or _each(_name)(v)),
     "train_noise": ("a kind of contamination", _name),
-    "snr_db": _level,
-    "train_snr_db": _level,
+    **dict.fromkeys(("snr_db", "train_snr_db"), _level),
     "tensorboard": ("true or false", lambda v: isinstance(v, bool)),
-    "train_folds": ("a list of fold numbers", _each(_number(0, 1e6, whole=True))),
-    "valid_folds": ("a list of fold numbers", _each(_number(0, 1e6, whole=True))),
-    "test_folds": ("a list of fold numbers", _each(_number(0, 1e6, whole=True))),
+    **dict.fromkeys(FOLD_LISTS, ("a list of fold numbers", _each(_number(0, 1e6, whole=True)))),
     "folds": ("null (the three lists) or 'all' (cross-validation)", lambda v: v in (None, "all")),
     "subset": ("null or 'esc10'", lambda v: v in (None, "esc10")),
     "clip_seconds": ("a number of seconds in (0, 3600]", _number(1e-3, 3600)),
     "num_classes": ("a whole number of 2 or more", _number(2, 1e6, whole=True)),
-    "epochs": ("a whole number of 1 or more", _count),
-    "batch_size": ("a whole number of 1 or more", _count),
-    "eval_batch_size": ("a whole number of 1 or more", _count),
-    "grad_accumulation_factor": ("a whole number of 1 or more", _count),
+    **dict.fromkeys(("epochs", "batch_size", "eval_batch_size", "grad_accumulation_factor", "step_size"), _size),
     **{key: ("a number above 0", _number(1e-30, 1e3)) for key in ("peak_lr", "base_lr", "max_lr", "lr")},
-    "step_size": _size,
     "margin": ("a number in [0, 1]", _fraction),
     "quantile": (
         "a number in [0, 1] or a list of them, or null (a soft mask)",
         lambda v: v is None or _fraction(v) or _each(_fraction)(v),
     ),
     "alpha": ("a number in [0, 1]", _fraction),
-    "precision": ("auto, fp32, bf16 or fp16", lambda v: v in ("auto", "fp32", "bf16", "fp16")),
-    "eval_precision": ("auto, fp32, bf16 or fp16", lambda v: v in ("auto", "fp32", "bf16", "fp16")),
+    **dict.fromkeys(("precision", "eval_precision"), _precision),
     "trust": (
         "a list of importable modules, such as [my_module]",
         lambda v: isinstance(v, list) and all(isinstance(one, str) and one for one in v),
@@ -163,7 +150,7 @@ def value_problems(values: Mapping) -> list[str]:
         for key, (allowed, check) in RULES.items()
         if key in values and not isinstance(values[key], Tagged) and not check(values[key])
     ]
-    lists = [key for key in ("train_folds", "valid_folds", "test_folds") if key in values]
+    lists = [key for key in FOLD_LISTS if key in values]
     if not any(key in problem for key in lists for problem in problems) and values.get("folds") is None:
         for first, second in combinations(lists, 2):
             shared = sorted(set(values[first]) & set(values[second]))

@@ -66,7 +66,7 @@ class Explainer(Interpreter):
 
 @pytest.fixture(scope="module")
 def store(corpus, tmp_path_factory):
-    return prepare(corpus, tmp_path_factory.mktemp("cache"), RATE, 1.0, download=False)
+    return prepare(corpus, tmp_path_factory.mktemp("cache"), RATE, 1.0)
 
 
 @pytest.fixture(scope="module")

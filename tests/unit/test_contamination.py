@@ -35,7 +35,7 @@ def store(tmp_path_factory):
             peak = 0 if number == 4 else 0.5
             soundfile.write(folder / "audio" / name, peak * rng.uniform(-1, 1, SAMPLES), RATE)
     (folder / "meta" / "mine.csv").write_text("\n".join(rows))
-    return prepare(folder, folder / "cache", RATE, SAMPLES / RATE, download=False)
+    return prepare(folder, folder / "cache", RATE, SAMPLES / RATE)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_draws_do_not_follow_the_rows_of_the_metadata(store, tmp_path):
     header, *rows = (audio.parent / "meta" / "mine.csv").read_text().splitlines()
     (tmp_path / "meta").mkdir()
     (tmp_path / "meta" / "mine.csv").write_text("\n".join([header, *rows[::-1]]))
-    turned = prepare(tmp_path, tmp_path / "cache", RATE, SAMPLES / RATE, download=False)
+    turned = prepare(tmp_path, tmp_path / "cache", RATE, SAMPLES / RATE)
     for number, each in enumerate((store, turned)):
         make(each, "mixture", None).write_draws(tmp_path / f"{number}.csv")
     tables = [(tmp_path / f"{number}.csv").read_text().splitlines() for number in (0, 1)]
