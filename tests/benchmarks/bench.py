@@ -135,11 +135,12 @@ def train_classifier(name: str, device: str, budget: float) -> Measured:
     optimizer, precision = settings["optimizer"](classifier.parameters()), settings["precision"]
     precision, waveform = chosen(precision, device, classifier), noise(batch, device)
     target = torch.nn.functional.one_hot(torch.arange(batch) % 50, 50).float().to(device)
+    scale = classifier.describe().logit_scale
 
     def step() -> None:
         with autocast(device, precision):
             logits = classifier(classifier.frontend.analyze(waveform)).logits
-            loss = additive_margin_loss(logits, target, settings["margin"], settings["model"]["logit_scale"])
+            loss = additive_margin_loss(logits, target, settings["margin"], scale)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

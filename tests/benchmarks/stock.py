@@ -1,0 +1,186 @@
+"""The recipes people run today beside ours: a training epoch and the scoring of modulation maps, on the same clips.
+
+    git clone https://github.com/speechbrain/speechbrain
+    python -m tests.benchmarks.stock --speechbrain=speechbrain --data_folder=data/ESC-50
+
+Runs `recipes/ESC50/classification/train.py` and `recipes/ESC50/interpret/interpret_amt.py` of the checkout as they are
+(they need torchvision), then this project's train.py and interpret.py, one after another, each in a process of its own
+with the same clips, batch size and threads and without loader processes. Timed is the Brain's training stage and its
+test stage, so that neither imports nor decoding ahead count. FocalNet's weights are random on both sides: arithmetic
+takes as long on them. `ratio` is the stock recipe's seconds over ours.
+"""
+
+import argparse
+import csv
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import speechbrain as sb
+import torch
+from transformers import FocalNetBackbone, FocalNetConfig
+
+from models.errors import UsageError
+from recipes.config import entry
+from recipes.esc50 import metadata_file
+from recipes.files import write_atomically
+from recipes.tables import markdown
+
+ROOT = Path(__file__).parents[2]
+STOCK = {"train": "classification/train.py", "score": "interpret/interpret_amt.py"}
+QUANTILES = tuple(k / 20 for k in range(10, 20))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a process spent in one stage, in seconds of the wall clock and of the processor, and on how many clips."""
+
+    seconds: float
+    cpu_seconds: float
+    clips: int
+
+
+def subset(data_folder: Path, clips: int, folder: Path) -> int:
+    """A data folder with the first `clips` clips of every fold, by class; returns how many classes they have."""
+    with metadata_file(data_folder).open(encoding="utf-8", newline="") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: (row["fold"], int(row["target"]), row["filename"]))
+    kept = [row for fold in sorted({row["fold"] for row in rows}) for row in _of(rows, fold)[:clips]]
+    (folder / "meta").mkdir(parents=True)
+    (folder / "audio").mkdir()
+    for row in kept:
+        (folder / "audio" / row["filename"]).symlink_to((data_folder / "audio" / row["filename"]).resolve())
+    with (folder / "meta" / "esc50.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(kept[0]))
+        writer.writeheader()
+        writer.writerows(kept)
+    return len({row["target"] for row in kept})
+
+
+def _of(rows: list[dict], fold: str) -> list[dict]:
+    return [row for row in rows if row["fold"] == fold]
+
+
+def run_timed(line: list[str]) -> dict[str, Stage]:
+    """Run a script in this process, as `python script …` would, with its Brain's stages timed."""
+    found: dict[str, Stage] = {}
+
+    def timed(name: str, stage: Callable, dataset: Callable[[tuple, dict], object]) -> Callable:
+        def run(brain, *given, **options):
+            wall, cpu = time.perf_counter(), time.process_time()
+            result = stage(brain, *given, **options)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            data = dataset(given, options)
+            clips = len(getattr(data, "dataset", data))
+            found[name] = Stage(time.perf_counter() - wall, time.process_time() - cpu, clips)
+            return result
+
+        return run
+
+    sb.Brain._fit_train = timed("train", sb.Brain._fit_train, lambda given, options: options["train_set"])
+    evaluate = lambda given, options: given[0] if given else options["test_set"]  # noqa: E731
+    sb.Brain.evaluate = timed("score", sb.Brain.evaluate, evaluate)
+    base = {"embed_dim": 128, "hidden_sizes": [128, 256, 512, 1024], "depths": [2, 2, 18, 2]}
+    levels = {"focal_levels": [2] * 4, "focal_windows": [3] * 4, "out_features": ["stage4"]}
+    FocalNetBackbone.from_pretrained = lambda *given, **options: FocalNetBackbone(FocalNetConfig(**base, **levels))
+    script = Path(line[0]).resolve()
+    os.chdir(script.parent)
+    sys.argv, sys.path[0] = [str(script), *line[1:]], str(script.parent)
+    runpy.run_path(str(script), run_name="__main__")
+    return found
+
+
+def timed_process(line: list[str], threads: int) -> dict[str, Stage]:
+    """`run_timed` in a process of its own. Raises UsageError with the end of what it said when it fails."""
+    command = [sys.executable, "-m", "tests.benchmarks.stock", "--child", json.dumps(line)]
+    settings = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    print(" ".join(line[:2]), "…", file=sys.stderr, flush=True)
+    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UsageError(f"{line[0]} failed: {done.stderr[-2000:]}")
+    return {name: Stage(**stage) for name, stage in json.loads(done.stdout.splitlines()[-1]).items()}
+
+
+def compare(checkout: Path, data: Path, classes: int, batch_size: int, threads: int, size: str) -> dict[str, dict]:
+    """Seconds of both sides by task: an epoch, scoring at one quantile, a sweep of ten (ten runs of the stock one)."""
+    stock, found = checkout / "recipes" / "ESC50", {}
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    with tempfile.TemporaryDirectory() as folder:
+        shared = [f"--data_folder={data}", f"--device={device}", "--noprogressbar"]
+        theirs = [*shared, f"--batch_size={batch_size}", f"--output_folder={folder}/stock"]
+        train = [str(stock / STOCK["train"]), "hparams/focalnet.yaml", *theirs, "--number_of_epochs=1"]
+        score = [str(stock / STOCK["score"]), "hparams/amt_focalnet.yaml", *theirs, "--use_pretrained=False"]
+        ours = [*shared, f"--output_folder={folder}/ours", f"--cache_folder={folder}/cache"]
+        our_train = ["hparams/focalnet.yaml", *ours, "--weights=null", f"--size={size}", "--epochs=1"]
+        our_train += [
+            f"--num_classes={classes}",
+            f"--batch_size={batch_size}",
+            "--precision=auto",
+            "--eval_precision=auto",
+        ]
+        our_score = ["hparams/modulation.yaml", *ours, f"--classifier={folder}/ours/focalnet/1234/classifier"]
+        our_score += [f"--eval_batch_size={batch_size}", "--eval_precision=auto", "--report_clips=0"]
+        epochs = (timed_process(line, threads)["train"] for line in (train, [str(ROOT / "train.py"), *our_train]))
+        found["training epoch"] = tuple(epochs)
+        one = timed_process(score, threads)["score"]
+        interpret = str(ROOT / "interpret.py")
+        found["scoring, one quantile"] = (one, timed_process([interpret, *our_score], threads)["score"])
+        sweep = timed_process([interpret, *our_score, f"--quantile={list(QUANTILES)}"], threads)["score"]
+        ten = Stage(len(QUANTILES) * one.seconds, len(QUANTILES) * one.cpu_seconds, one.clips)
+        found["scoring, ten quantiles"] = (ten, sweep)
+    return {task: {"stock": vars(their), "ours": vars(our)} for task, (their, our) in found.items()}
+
+
+def table(found: dict[str, dict]) -> str:
+    """The comparison as Markdown."""
+    rows = []
+    for task, sides in found.items():
+        wall, cpu = (
+            [sides[n][what] / sides[n]["clips"] for n in ("stock", "ours")] for what in ("seconds", "cpu_seconds")
+        )
+        figures = [*(f"{each:.3f}" for each in wall), *(f"{their / our:.2f}" for their, our in (wall, cpu))]
+        rows.append([task, str(sides["ours"]["clips"]), *figures])
+    return markdown(["task", "clips", "stock, s a clip", "ours, s a clip", "ratio", "ratio, CPU time"], rows)
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.stock", description=__doc__.splitlines()[0])
+    parser.add_argument("--speechbrain", type=Path, help="a checkout of SpeechBrain's repository")
+    parser.add_argument("--data_folder", type=Path)
+    parser.add_argument("--clips", type=int, default=24, help="of every fold")
+    parser.add_argument("--batch_size", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--size", default="base", help="of our FocalNet; the stock recipe's is base")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.child:
+        found = run_timed(options.child)
+        print(json.dumps({name: vars(stage) for name, stage in found.items()}))
+        return
+    for name in ("speechbrain", "data_folder"):
+        if getattr(options, name) is None:
+            raise UsageError(f"--{name} is missing: give the path of a folder")
+    missing = [one for one in STOCK.values() if not (options.speechbrain / "recipes/ESC50" / one).is_file()]
+    if missing:
+        raise UsageError(f"{options.speechbrain} has no recipes/ESC50/{missing[0]}: give a checkout of SpeechBrain")
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "ESC-50"
+        classes = subset(options.data_folder, options.clips, data)
+        found = compare(options.speechbrain.resolve(), data, classes, options.batch_size, options.threads, options.size)
+    print(table(found))
+    if options.out:
+        content = {"threads": options.threads, "torch": torch.__version__, "tasks": found}
+        write_atomically(options.out, (json.dumps(content, indent=2) + "\n").encode())
+
+
+if __name__ == "__main__":
+    entry(main)
