@@ -94,8 +94,13 @@ def flops_of(call: Callable[[], object]) -> float:
     return float(counter.get_total_flops())
 
 
+forced: str | None = None
+"""The precision of every case, whatever its recipe says (`--precision`)."""
+
+
 def chosen(precision: str, device: str, *networks: torch.nn.Module) -> str:
     """A recipe's precision with `auto` replaced, as the Brain does."""
+    precision = forced or precision
     return auto_precision(device, networks) if precision == "auto" else precision
 
 
@@ -298,6 +303,7 @@ def row(name: str, found: dict, rate: dict[str, float], loading: float | None) -
 
 def main() -> None:
     """Run the cases, print the table and keep the figures where `--out` says."""
+    global forced
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="beginnings of case names, separated by commas")
     parser.add_argument("--long", action="store_true", help="the papers' sizes too")
@@ -307,7 +313,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON")
     parser.add_argument("--docs", type=Path, help="a page whose table to replace")
     parser.add_argument("--case", help=argparse.SUPPRESS)
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="of every case, whatever its recipe says")
     options = parser.parse_args()
+    forced = options.precision
     torch.set_num_threads(options.threads)
     if options.case:
         found = asdict(cases(True)[options.case](options.device, options.budget))
@@ -323,6 +331,7 @@ def main() -> None:
             continue
         command = [sys.executable, "-m", "tests.benchmarks.bench", "--case", name, "--device", options.device]
         command += ["--budget", str(options.budget), "--threads", str(options.threads)]
+        command += ["--precision", forced] if forced else []
         print(f"{name} …", file=sys.stderr, flush=True)
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
