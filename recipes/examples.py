@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from interpreters.base import Interpreter
 from recipes.audio import load_mono, peak_normalize, write_wav
@@ -31,8 +32,7 @@ def explain_file(subject: Subject, interpreter: Interpreter, path: Path, run: Pa
     rate, names = subject.info.sample_rate, subject.info.class_names
     found = explain(subject.classifier, interpreter, load_mono(path, rate), subject.info.clip_seconds)
     folder = run / "audio" / path.stem
-    card = _write(folder, "", path.name, found, names, rate)
-    write_atomically(folder / "explanation.png", encode(explanation_figure(found, rate), "png"))
+    card = _write(folder, "", path.name, found, subject, kinds=("png", "pdf"))
     summary = {
         "file": path.name,
         "seconds": len(found.sound) / rate,
@@ -73,7 +73,6 @@ def write_examples(
 
     media/explanations.json tells what was said about each clip. Plots for papers are PDF and SVG.
     """
-    names, rate = store.corpus.class_names, store.sample_rate
     rows = np.linspace(0, len(table.index) - 1, min(count, len(table.index))).round().astype(int)
     cards, told = [], {}
     for row in dict.fromkeys(rows.tolist()):
@@ -83,7 +82,7 @@ def write_examples(
         clip = store.corpus.clips[index]
         scores = {name: table.columns[name][row] for name in ("probability", *SCORES) if name in table.columns}
         scores |= proxies(subject.classifier.frontend, found)
-        cards.append(_write(folder / "media", f"{clip.id}_", clip.id, found, names, rate, clip.label, scores))
+        cards.append(_write(folder / "media", f"{clip.id}_", clip.id, found, subject, clip.label, scores))
         told[clip.id] = {
             "label": clip.label,
             "prediction": cards[-1].prediction,
@@ -94,11 +93,11 @@ def write_examples(
     plot = None
     if sweep and len(sweep) > 1:
         figure = tradeoff_figure(sweep, facts.experiment)
-        for kind in ("png", "pdf"):
-            write_atomically(folder / f"tradeoff.{kind}", encode(figure, kind))
+        _draw(figure, folder / "tradeoff")
         plot = encode(figure, "svg")
     pairs = zip(table.columns["label"], table.columns["prediction"], strict=True)
-    confusion = Confusion(Counter((int(label), int(prediction)) for label, prediction in pairs), names)
+    counts = Counter((int(label), int(prediction)) for label, prediction in pairs)
+    confusion = Confusion(counts, subject.info.class_names)
     write_atomically(folder / "confusion.svg", render_confusion(confusion).encode())
     shown = {
         "interpreter": facts.interpreter["class"],
@@ -156,8 +155,7 @@ def _mixture(folder: Path, subject: Subject, interpreter: Interpreter, store: Cl
         ],
         rate,
     )
-    for kind in ("png", "pdf"):
-        write_atomically(folder / f"mixture.{kind}", encode(figure, kind))
+    _draw(figure, folder / "mixture")
     sounds = [
         Sound(clips[0].label, peak_normalize(waves[0]), rate),
         Sound(clips[1].label, peak_normalize(waves[1]), rate),
@@ -167,34 +165,28 @@ def _mixture(folder: Path, subject: Subject, interpreter: Interpreter, store: Cl
     for name, sound in zip(("first", "second", "mixture", "interpretation"), sounds, strict=True):
         write_wav(folder / "media" / f"mixture_{name}.wav", sound.waveform, rate)
     title = f"{clips[0].label} ({clips[0].id}) + {clips[1].label} ({clips[1].id}), at equal L2 norm"
-    return _card(title, found, store.corpus.class_names, None, {}, sounds)
+    return _card(title, found, subject.info.class_names, sounds)
+
+
+def _draw(figure: Figure, path: Path, kinds: tuple[str, ...] = ("png", "pdf")) -> None:
+    for kind in kinds:
+        write_atomically(path.with_name(f"{path.name}.{kind}"), encode(figure, kind))
 
 
 def _write(
-    folder: Path,
-    prefix: str,
-    title: str,
-    found: Explanation,
-    names: tuple[str, ...],
-    rate: int,
-    label: str | None = None,
-    scores: dict[str, float] | None = None,
+    folder: Path, prefix: str, title: str, found: Explanation, subject: Subject, label=None, scores=None, kinds=("pdf",)
 ) -> Card:
-    """WAVs and picture of one explanation, and its card for the page."""
+    """WAVs and pictures of one explanation, and its card for the page."""
+    rate = subject.info.sample_rate
     sounds = [Sound(part, getattr(found, wave), rate, part) for part, wave in PARTS.items()]
     for sound in sounds:
         write_wav(folder / f"{prefix}{sound.name}.wav", sound.waveform, rate)
-    write_atomically(folder / f"{prefix}explanation.pdf", encode(explanation_figure(found, rate), "pdf"))
-    return _card(title, found, names, label, scores or {"kept": float(found.saliency.mean())}, sounds)
+    _draw(explanation_figure(found, rate), folder / f"{prefix}explanation", kinds)
+    return _card(title, found, subject.info.class_names, sounds, label, scores)
 
 
 def _card(
-    title: str,
-    found: Explanation,
-    names: tuple[str, ...],
-    label: str | None,
-    scores: dict[str, float],
-    sounds: list[Sound],
+    title: str, found: Explanation, names: tuple[str, ...], sounds: list[Sound], label: str | None = None, scores=None
 ) -> Card:
     """The card of an explanation, with the classes that win on input, relevant or residual, and the true one."""
     parts = [part.mean(axis=0) for part in (found.probabilities, found.relevant_probabilities)]
@@ -206,7 +198,7 @@ def _card(
         names[found.prediction],
         label,
         {names[k]: tuple(float(part[k]) for part in parts) for k in told},
-        scores,
+        scores or {"kept": float(found.saliency.mean())},
         bitmap(found.log_magnitude, max(float(found.log_magnitude.max()), 1e-3), "magma"),
         bitmap(found.saliency, 1.0, "gray"),
         len(found.sound) / rate,

@@ -13,13 +13,13 @@ import soundfile
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recipes.audio import to_int16
+from recipes.compare import NAMES
 from recipes.quality import PROXIES
-from recipes.tables import COLUMNS
 
 LOSSLESS_CARDS = 40
 """Up to so many clips a page holds FLAC; beyond, MP3, at about a third of the size. media/ has the WAVs."""
 
-LABELS = COLUMNS | PROXIES
+LABELS = NAMES | PROXIES | {"split_db": "split error, dB"}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from conftest import HPARAMS
 
 from models.bundle import load_bundle
 from models.errors import UsageError
+from recipes import adopt
 from recipes.inference import SoundInterpreter
 from tests.conformance import main
 
@@ -126,6 +127,25 @@ def test_a_trained_interpreter_of_ones_own_goes_through_its_bundle(outside, inte
     run = interpret(*given)
     before = json.loads((run / "metrics.json").read_text())["metrics"]
     assert json.loads((interpret(*given, "--test_only") / "metrics.json").read_text())["metrics"] == before
+
+
+def test_a_hugging_face_classifier_is_fine_tuned_or_explained_as_it_is(
+    bundle, tiny_ast, interpret, sound_file, tmp_path
+):
+    """The documented route, with a small network of random weights in the place of a published one."""
+    step = ("--debug", "--debug_batches=1", "--report_clips=1", "--eval_batch_size=4")
+    run = interpret(HPARAMS / "attention_ast.yaml", tmp_path / "out", f"--classifier={bundle('ast')}", *step)
+    facts = json.loads((run / "metrics.json").read_text())
+    assert facts["classifier"]["classifier"]["weights"] == str(tiny_ast)
+    tuned = SoundInterpreter.from_hparams(run)
+    assert len(tuned.labels) == 10
+    noise = sound_file("noise.wav", 0.1 * np.random.default_rng(0).standard_normal(32000))
+    assert tuned.interpret_file(noise).mask.mean() == pytest.approx(0.1, abs=0.01)
+    adopt.main([str(tiny_ast), str(tmp_path / "published/1234"), "--clip_seconds=1"])
+    given = (HPARAMS / "attention.yaml", tmp_path / "out", f"--classifier={tmp_path}/published/1234/classifier")
+    told = json.loads((interpret(*given, f"--audio={noise}") / "explanation.json").read_text())
+    assert set(told["top"]) == {"Speech", "Dog", "Rain"}
+    assert [window["start_seconds"] for window in told["windows"]] == [0, 1]
 
 
 def test_conformance_is_a_command(examples, classified, bundle, arguments, tmp_path, capsys):
