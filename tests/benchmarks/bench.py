@@ -3,7 +3,7 @@
     make bench                                                    everything of a size that a CPU can bear; minutes
     python -m tests.benchmarks.bench --only train,explain         the cases whose name begins so
     python -m tests.benchmarks.bench --long                       the papers' sizes too
-    python -m tests.benchmarks.bench --device cuda --out docs/results/bench_gpu.json
+    python -m tests.benchmarks.bench --device cuda --out docs/results/benchmarks/gpu.json
 
 Weights are random and sounds are noise: arithmetic takes as long on them. `floor` is the time that the case's
 multiplications would take at this machine's measured matrix rate, or its bytes at the measured copying rate;
@@ -70,8 +70,8 @@ class Measured:
     note: str = ""
 
 
-def timed(call: Callable[[], object], budget: float, device: str) -> float:
-    """Median seconds of a call after one that warms up; as many calls as fit the budget, at least two."""
+def timed(call: Callable[[], object], budget: float, device: str, pick: Callable = statistics.median) -> float:
+    """Seconds of a call after one that warms up, the median; as many calls as fit the budget, at least two."""
 
     def once() -> float:
         started = time.perf_counter()
@@ -84,7 +84,7 @@ def timed(call: Callable[[], object], budget: float, device: str) -> float:
     times = [once(), once()]
     while sum(times) < budget:
         times.append(once())
-    return statistics.median(times)
+    return pick(times)
 
 
 def flops_of(call: Callable[[], object]) -> float:
@@ -272,14 +272,14 @@ def cases(long: bool) -> dict[str, Callable[[str, float], Measured]]:
 
 
 def rates(device: str) -> dict[str, float]:
-    """Measured operations a second of large matrix products by precision, and bytes a second of a copy."""
+    """Operations a second of large matrix products by precision, and bytes a second of a copy: the best of some."""
     size, found = (2048, {}) if device == "cpu" else (8192, {})
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         one = torch.randn(size, size, device=device, dtype=dtype)
-        found[precision] = 2 * size**3 / timed(lambda one=one: one @ one, 1.0, device)
+        found[precision] = 2 * size**3 / timed(lambda one=one: one @ one, 1.0, device, min)
     block = torch.zeros(2**26, device=device)
     other = torch.empty_like(block)
-    found["bytes"] = 2 * block.nbytes / timed(lambda: other.copy_(block), 1.0, device)
+    found["bytes"] = 2 * block.nbytes / timed(lambda: other.copy_(block), 1.0, device, min)
     return found
 
 

@@ -1,6 +1,6 @@
 """A hundred thousand clips through cache, loader and clips.csv: what memory a process holds meanwhile.
 
-    python -m tests.benchmarks.stream --clips=100000 --out=docs/results/stream.json
+    python -m tests.benchmarks.stream --clips=100000 --out=docs/results/benchmarks/stream.json
 
 The clips are generated and short. Noted is the memory that is the process's own (RssAnon): pages of the mapped cache
 are the system's to take back. What must not grow with the clips is sound; names, labels and scores do, by bytes a
