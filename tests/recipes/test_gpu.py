@@ -11,7 +11,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from recipes.training import fold_set, loader_options, open_store
-from tests.recipes.conftest import HPARAMS, TINY
+from tests.reliability.kills import ROOT, TINY
+
+HPARAMS = ROOT / "hparams"
 
 pytestmark = [
     pytest.mark.gpu,
@@ -47,8 +49,6 @@ def test_torchrun_over_nccl(arguments, tmp_path):
     line = [one for one in arguments(TINY, tmp_path, f"--batch_size={10 * count}") if one != "--device=cpu"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", "train.py"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, *line], cwd=HPARAMS.parent, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*command, *line], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(rows(tmp_path / "tiny/7")) == 20

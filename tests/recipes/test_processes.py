@@ -20,10 +20,9 @@ from recipes import parallel
 from recipes.config import load_recipe
 from recipes.parallel import Share
 from recipes.training import RecipeBrain, seed_step
-from tests.recipes.conftest import HPARAMS, TINY
-from tests.reliability.kills import start, wait
+from tests.reliability.kills import ROOT, TINY, start, wait
 
-ROOT = HPARAMS.parent
+HPARAMS = ROOT / "hparams"
 STEADY = {"optim.AdamW": "optim.SGD", "optim.Adam\n": "optim.SGD\n", "drop_path: 0.1": "drop_path: 0.0"}
 
 
