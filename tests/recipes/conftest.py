@@ -9,23 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from recipe_files import HPARAMS, KINDS
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from recipes.classification import train_classifier
 from recipes.config import load_recipe
 from recipes.interpretation import run_interpreter
 from recipes.synthetic import make_corpus
-
-HPARAMS = Path(__file__).parents[2] / "hparams"
-TINY = Path(__file__).with_name("tiny.yaml")
-# kind: the recipe that trains a small one of it, and what makes it smaller still
-KINDS = {
-    "focalnet": ("demo_focalnet.yaml", ("--epochs=6",)),
-    "vit": ("vit_scratch.yaml", ("--epochs=1",)),
-    "cnn14": ("cnn14_scratch.yaml", ("--epochs=4", "--width=0.0625")),
-    "mobilenet": ("mobilenet.yaml", ("--epochs=1", "--weights=null")),
-    "ast": ("ast.yaml", ("--epochs=1", "--weights={tiny_ast}")),
-}
 
 
 @pytest.fixture(scope="session")

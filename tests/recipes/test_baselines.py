@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import speechbrain as sb
 import torch
-from conftest import HPARAMS
+from recipe_files import HPARAMS
 from safetensors.torch import load_file
 
 from interpreters.l2i import L2I

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import HPARAMS
+from recipe_files import HPARAMS
 from torch import nn
 
 from interpreters.base import Interpreter, masked

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import soundfile
-from conftest import HPARAMS
+from recipe_files import HPARAMS
 
 from interpreters.maps import QuantileMap
 from models.bundle import read_info

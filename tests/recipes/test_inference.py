@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import HPARAMS
+from recipe_files import HPARAMS
 
 from models.errors import UsageError
 from recipes.explain import explain

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import speechbrain as sb
 import torch
-from conftest import HPARAMS, TINY
+from recipe_files import HPARAMS, TINY
 from safetensors.torch import load_file
 
 from interpreters.maps import QuantileMap

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HPARAMS
+from recipe_files import HPARAMS
 
 from models.bundle import load_bundle
 from models.errors import UsageError

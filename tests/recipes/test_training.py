@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import speechbrain as sb
 import torch
-from conftest import TINY
+from recipe_files import TINY
 from safetensors.torch import load_file
 
 from models.bundle import load_bundle

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HPARAMS, KINDS
 from hyperpyyaml import resolve_references
+from recipe_files import HPARAMS, KINDS
 
 from models.bundle import build_trusted, load_bundle
 from models.classifier import ClassifierInfo
