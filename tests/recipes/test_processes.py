@@ -146,7 +146,7 @@ def test_an_interpreter_trained_by_two_processes_is_that_of_one(launch, bundle, 
     changes = ("--epochs=1", "--batch_size=20", "--precision=fp32", "--report_clips=0", *options)
     given = ("interpret.py", recipe, f"--classifier={bundle('focalnet')}", *changes)
     one, two = (launch(n, *given)[0] / name / "1234" for n in (1, 2))
-    same_weights(one / "interpreter", two / "interpreter", 5e-6)
+    same_weights(one / "interpreter", two / "interpreter", 5e-5)  # 4e-4 where PIQ's last batch norm is not shared
     for score, value in metrics(one)["metrics"].items():
         assert metrics(two)["metrics"][score] == pytest.approx(value, abs=1e-5), score
 
