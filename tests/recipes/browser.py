@@ -27,7 +27,7 @@ addEventListener("unhandledrejection", (event) => wrong.push(String(event.reason
 </script>"""
 RUN = """<script>
 const until = async (test) => {
-  for (const end = Date.now() + 20000; !test(); await new Promise((done) => setTimeout(done, 10)))
+  for (const end = Date.now() + 60000; !test(); await new Promise((done) => setTimeout(done, 10)))
     if (Date.now() > end) throw Error(`never came: ${test}`);
 };
 const click = (where) => document.querySelector(where).click();
@@ -80,7 +80,7 @@ def run(page: bytes, script: str, folder: Path, width: int = 1000) -> object:
         command = [COMMAND, *OPTIONS, f"--user-data-dir={folder / 'chromium'}", f"--window-size={width},800", address]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            assert ready.wait(60), "the browser told nothing within a minute"
+            assert ready.wait(180), "the browser told nothing within three minutes"
         finally:
             process.terminate()
             process.wait()

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import inspect
 import json
 import re
 import shlex
@@ -62,7 +63,8 @@ def left_for_the_recipe(module, arguments: list[str], monkeypatch) -> list[str]:
         return arguments if arguments and arguments[0].endswith(".yaml") else []
     with monkeypatch.context() as patched, pytest.raises(InterruptedError) as stopped:
         patched.setattr(argparse.ArgumentParser, "parse_known_args", stop)
-        module.main(arguments)
+        patched.setattr(sys, "argv", [module.__name__, *arguments])
+        module.main(*[arguments][: len(inspect.signature(module.main).parameters)])
     return stopped.value.args[0]
 
 
@@ -82,7 +84,8 @@ def run(words: list[str], monkeypatch) -> None:
         train_classifier(load_recipe([*words[2:], *STEP]))
     elif words[1] == "interpret.py":
         trained = STEP if "lmac" in words[2] else STEP[:-1]
-        run_interpreter(load_recipe([*words[2:], *trained, "--report_clips=2", "--eval_batch_size=4"]))
+        clips = 2 if "--experiment=demo_" in " ".join(words) else 0  # those that the study is made of
+        run_interpreter(load_recipe([*words[2:], *trained, f"--report_clips={clips}", "--eval_batch_size=4"]))
     elif words[2] == "recipes.synthetic":
         recipes.synthetic.main([words[3], "--clips_per_class=5", "--mixtures=5"])
     elif words[2] == "recipes.listening":

@@ -35,10 +35,10 @@ PICTURE = bitmap(np.random.default_rng(0).random((43, 33)), 1.0, "magma")
 
 
 def card(title: str = "clip", prediction: str = "dog", label: str | None = "dog", **scores: float) -> Card:
-    tone = 0.5 * np.sin(np.arange(RATE) / 10)
+    tone = 0.5 * np.sin(np.arange(2 * RATE) / 10)
     sounds = [Sound(part, tone, RATE, part) for part in ("input", "relevant", "residual")]
     shares = {prediction: (0.75, 0.5, 0.25)}
-    return Card(title, prediction, label, shares, scores or {"fa": 0.5}, PICTURE, PICTURE, 1.0, 8.0, sounds)
+    return Card(title, prediction, label, shares, scores or {"fa": 0.5}, PICTURE, PICTURE, 2.0, 8.0, sounds)
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_pictures_and_sounds_decode_and_the_playhead_follows(page, tmp_path):
         buttons[2].click(); const left = at(); await until(() => source && at() > left);
         told.other = [buttons[0].ariaPressed, buttons[2].ariaPressed, plot.dataset.part];
         buttons[2].click(); told.stopped = [buttons[2].ariaPressed, source, at() > left];
-        card.querySelector(".seek").value = 0.5;
+        card.querySelector(".seek").value = 1;
         card.querySelector(".seek").dispatchEvent(new Event("input", { bubbles: true }));
         told.sought = at();
         buttons[1].click(); await until(() => at() > 0.5); await until(() => at() === 0);
@@ -242,7 +242,7 @@ def test_pictures_and_sounds_decode_and_the_playhead_follows(page, tmp_path):
         return told;"""
     for few_or_many in (page, many):
         told = browser.run(render_page(few_or_many), script, tmp_path)
-        assert told.pop("seconds") == pytest.approx(1, abs=0.08)
+        assert told.pop("seconds") == pytest.approx(2, abs=0.08)
         clips = len(few_or_many.cards)
         assert told == {
             "widths": [43],
