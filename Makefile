@@ -21,7 +21,7 @@ demo: setup
 		--classifier=results/demo_focalnet/1234/classifier --quantile=[0.5,0.7,0.9,0.95]
 
 test: setup lint
-	$(RUN) -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile  # one core a worker, the scripts that tests start included
 
 lint: setup
 	$(RUN) -m ruff check .
