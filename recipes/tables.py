@@ -33,6 +33,8 @@ COLUMNS = {
 def keep(run: Path) -> list[Path]:
     """Copy a run's metrics.json, and those of its contaminations, into docs/results; returns the copies.
 
+    Of weights that were a file on this machine the copy keeps the name alone.
+
     Raises UsageError when the folder holds none.
     """
     copies = []
@@ -40,7 +42,7 @@ def keep(run: Path) -> list[Path]:
         content = json.loads(path.read_text(encoding="utf-8"))
         part = "" if path.parent == run else f"_{path.parent.name}"
         copies.append(RESULTS / f"{content['experiment']}{part}.json")
-        write_atomically(copies[-1], path.read_bytes())
+        write_atomically(copies[-1], re.sub(rb'("weights": ")/[^"]*/', rb"\1", path.read_bytes()))
     return copies
 
 

@@ -54,5 +54,7 @@ def test_a_run_is_kept_with_its_contaminations(tmp_path, monkeypatch):
     for folder in (run, run / "mixture"):
         (folder / "metrics.json").write_text(json.dumps(SWEPT))
     assert [path.name for path in tables.keep(run)] == ["map.json", "map_mixture.json"]
+    (run / "metrics.json").write_text(json.dumps(CLASSIFIER | {"classifier": {"weights": "/home/me/some.pt"}}))
+    assert json.loads(tables.keep(run)[0].read_text())["classifier"] == {"weights": "some.pt"}
     with pytest.raises(UsageError, match="holds no metrics"):
         tables.keep(tmp_path / "nothing")
