@@ -32,10 +32,10 @@ from recipes.config import entry
 from recipes.esc50 import metadata_file
 from recipes.files import write_atomically
 from recipes.tables import markdown
+from tests.benchmarks.bench import SWEEP
 
 ROOT = Path(__file__).parents[2]
 STOCK = {"train": "classification/train.py", "score": "interpret/interpret_amt.py"}
-QUANTILES = tuple(k / 20 for k in range(10, 20))
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ def compare(checkout: Path, data: Path, classes: int, batch_size: int, threads: 
         one = timed_process(score, threads)["score"]
         interpret = str(ROOT / "interpret.py")
         found["scoring, one quantile"] = (one, timed_process([interpret, *our_score], threads)["score"])
-        sweep = timed_process([interpret, *our_score, f"--quantile={list(QUANTILES)}"], threads)["score"]
-        ten = Stage(len(QUANTILES) * one.seconds, len(QUANTILES) * one.cpu_seconds, one.clips)
+        sweep = timed_process([interpret, *our_score, f"--quantile={list(SWEEP)}"], threads)["score"]
+        ten = Stage(len(SWEEP) * one.seconds, len(SWEEP) * one.cpu_seconds, one.clips)
         found["scoring, ten quantiles"] = (ten, sweep)
     return {task: {"stock": vars(their), "ours": vars(our)} for task, (their, our) in found.items()}
 
