@@ -51,13 +51,16 @@ class ClipTable:
 
     def mean(self, name: str) -> float:
         """Mean over the clips where the value is defined; NaN when it is defined nowhere."""
-        values = [value for value in self.columns[name] if not math.isnan(value)]
+        values = self._defined(name)
         return statistics.fmean(values) if values else math.nan
 
     def quartiles(self, name: str) -> list[float]:
         """Minimum, quartiles and maximum over the clips where the value is defined; empty when it is nowhere."""
-        values = [value for value in self.columns[name] if not math.isnan(value)]
+        values = self._defined(name)
         return [round(value, 4) for value in np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist()] if values else []
+
+    def _defined(self, name: str) -> list[float]:
+        return [value for value in self.columns[name] if not math.isnan(value)]
 
     def averages(self, names: Sequence[str] = SCORES) -> dict[str, float]:
         """The mean of every column of `names`, with the number of clips on which one is undefined."""
