@@ -16,7 +16,7 @@ from models.errors import UsageError
 from models.frontend import Spectrogram
 from recipes.audio import check_file
 from recipes.config import Recipe, Settings
-from recipes.contamination import Contamination, check_contamination
+from recipes.contamination import SNR_DB, Contamination, check_contamination
 from recipes.esc50 import ClipDataset, ClipStore, FoldSplit, collate, indices, write_manifest
 from recipes.examples import explain_file, write_examples
 from recipes.parallel import gather, join, on_main
@@ -136,7 +136,8 @@ def run_interpreter(recipe: Recipe) -> Path:
         _run_split(recipe, store, split, subject, folders[-1], command)
     if cross_validated:
         for kind in contaminations(values):
-            on_main(summarize_folds, [_part(folder, kind) for folder in folders], _part(run_folder(values), kind))
+            parts = [_part(folder, kind, values["snr_db"]) for folder in (*folders, run_folder(values))]
+            on_main(summarize_folds, parts[:-1], parts[-1])
     return run_folder(values)
 
 
@@ -174,9 +175,11 @@ CHECKS = {
 """Whether the files are there that a recipe's values name: each check, and the keys that it reads."""
 
 
-def _part(folder: Path, kind: str) -> Path:
-    """Where the scores under one contamination go."""
-    return folder if kind == "clean" else folder / kind
+def _part(folder: Path, kind: str, snr_db: float | None) -> Path:
+    """Where the scores under one contamination go: mixture, or mixture_0dB at an SNR other than the published one."""
+    if kind == "clean":
+        return folder
+    return folder / (kind if snr_db in (None, SNR_DB[kind]) else f"{kind}_{snr_db:g}dB")
 
 
 def _classifier(values: dict, split_index: int | None) -> Path:
@@ -219,7 +222,8 @@ def _run_split(
     if not (interpreter.trainable and recipe.run_opts.test_only):
         on_main(save_interpreter, folder, interpreter, block, facts.source(), subject)
     for kind in contaminations(recipe.values):
-        _score(recipe, settings, subject, interpreter, store, split, kind, facts, _part(folder, kind))
+        part = _part(folder, kind, recipe.values["snr_db"])
+        _score(recipe, settings, subject, interpreter, store, split, kind, facts, part)
 
 
 def facts_of(

@@ -3,17 +3,18 @@
     git clone https://github.com/speechbrain/speechbrain
     python -m tests.benchmarks.stock --speechbrain=speechbrain --data_folder=data/ESC-50
 
-Runs `recipes/ESC50/classification/train.py` and `recipes/ESC50/interpret/interpret_amt.py` of the checkout as they are
-(they need torchvision), then this project's train.py and interpret.py, one after another, each in a process of its own
-with the same clips, batch size and threads and without loader processes. Timed is the Brain's training stage and its
-test stage, so that neither imports nor decoding ahead count. FocalNet's weights are random on both sides: arithmetic
-takes as long on them. `ratio` is the stock recipe's seconds over ours.
+Runs `train.py`, `interpret_amt.py` and `train_lmac.py` of the checkout's `recipes/ESC50` as they are (they need
+torchvision), and this project's train.py and interpret.py, one after another, each in a process of its own with the
+same clips, batch size (twice as large for CNN14) and threads and without loader processes. Timed is the Brain's
+training stage and its test stage, so that neither imports nor decoding ahead count. All weights are random on both
+sides: arithmetic takes as long on them. `ratio` is the stock recipe's seconds over ours.
 """
 
 import argparse
 import csv
 import json
 import os
+import resource
 import runpy
 import subprocess
 import sys
@@ -35,16 +36,19 @@ from recipes.tables import markdown
 from tests.benchmarks.bench import SWEEP
 
 ROOT = Path(__file__).parents[2]
-STOCK = {"train": "classification/train.py", "score": "interpret/interpret_amt.py"}
+TRAIN, SCORE, LMAC = "classification/train.py", "interpret/interpret_amt.py", "interpret/train_lmac.py"
+TASKS = ("focalnet", "cnn14", "lmac", "score")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a process spent in one stage, in seconds of the wall clock and of the processor, and on how many clips."""
+    """What a process spent in one stage, in seconds of the wall clock and of the processor, on how many clips, and the
+    most memory it had held by the stage's end."""
 
     seconds: float
     cpu_seconds: float
     clips: int
+    peak_gb: float
 
 
 def subset(data_folder: Path, clips: int, folder: Path) -> int:
@@ -79,7 +83,8 @@ def run_timed(line: list[str]) -> dict[str, Stage]:
                 torch.cuda.synchronize()
             data = dataset(given, options)
             clips = len(getattr(data, "dataset", data))
-            found[name] = Stage(time.perf_counter() - wall, time.process_time() - cpu, clips)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+            found[name] = Stage(time.perf_counter() - wall, time.process_time() - cpu, clips, round(peak, 2))
             return result
 
         return run
@@ -108,46 +113,70 @@ def timed_process(line: list[str], threads: int) -> dict[str, Stage]:
     return {name: Stage(**stage) for name, stage in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
-def compare(checkout: Path, data: Path, classes: int, batch_size: int, threads: int, size: str) -> dict[str, dict]:
-    """Seconds of both sides by task: an epoch, scoring at one quantile, a sweep of ten (ten runs of the stock one)."""
+def compare(checkout: Path, data: Path, classes: int, options: argparse.Namespace) -> dict[str, dict]:
+    """Stages of both sides by task: training epochs, scoring at one quantile, a sweep of ten (ten stock runs)."""
     stock, found = checkout / "recipes" / "ESC50", {}
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as folder:
         shared = [f"--data_folder={data}", f"--device={device}", "--noprogressbar"]
-        theirs = [*shared, f"--batch_size={batch_size}", f"--output_folder={folder}/stock"]
-        train = [str(stock / STOCK["train"]), "hparams/focalnet.yaml", *theirs, "--number_of_epochs=1"]
-        score = [str(stock / STOCK["score"]), "hparams/amt_focalnet.yaml", *theirs, "--use_pretrained=False"]
-        ours = [*shared, f"--output_folder={folder}/ours", f"--cache_folder={folder}/cache"]
-        our_train = ["hparams/focalnet.yaml", *ours, "--weights=null", f"--size={size}", "--epochs=1"]
-        our_train += [
-            f"--num_classes={classes}",
-            f"--batch_size={batch_size}",
-            "--precision=auto",
-            "--eval_precision=auto",
-        ]
-        our_score = ["hparams/modulation.yaml", *ours, f"--classifier={folder}/ours/focalnet/1234/classifier"]
-        our_score += [f"--eval_batch_size={batch_size}", "--eval_precision=auto", "--report_clips=0"]
-        epochs = (timed_process(line, threads)["train"] for line in (train, [str(ROOT / "train.py"), *our_train]))
-        found["training epoch"] = tuple(epochs)
-        one = timed_process(score, threads)["score"]
-        interpret = str(ROOT / "interpret.py")
-        found["scoring, one quantile"] = (one, timed_process([interpret, *our_score], threads)["score"])
-        sweep = timed_process([interpret, *our_score, f"--quantile={list(SWEEP)}"], threads)["score"]
-        ten = Stage(len(SWEEP) * one.seconds, len(SWEEP) * one.cpu_seconds, one.clips)
-        found["scoring, ten quantiles"] = (ten, sweep)
-    return {task: {"stock": vars(their), "ours": vars(our)} for task, (their, our) in found.items()}
+        auto = ["--precision=auto", "--eval_precision=auto"]
+
+        def theirs(script: str, recipe: str, batch_size: int, *given: str) -> dict[str, Stage]:
+            own = [f"--batch_size={batch_size}", f"--output_folder={folder}/stock_{recipe}", "--number_of_epochs=1"]
+            line = [str(stock / script), f"hparams/{recipe}.yaml", *shared, *own, *given]
+            return timed_process(line, options.threads)
+
+        def ours(script: str, recipe: str, *given: str) -> dict[str, Stage]:
+            own = [f"--output_folder={folder}/ours", f"--cache_folder={folder}/cache"]
+            return timed_process([str(ROOT / script), f"hparams/{recipe}.yaml", *shared, *own, *given], options.threads)
+
+        def epoch(recipe: str, batch_size: int, *given: str) -> dict[str, Stage]:
+            own = [f"--batch_size={batch_size}", "--epochs=1", *auto]
+            return ours("train.py", recipe, f"--num_classes={classes}", *own, *given)
+
+        def record(task: str, their: Stage, our: Stage) -> None:
+            found[task] = {"stock": vars(their), "ours": vars(our)}
+
+        small = options.batch_size
+        if {"focalnet", "score"} & set(options.only):
+            our = epoch("focalnet", small, "--weights=null", f"--size={options.size}")["train"]
+            if "focalnet" in options.only:
+                record("training epoch, FocalNet", theirs(TRAIN, "focalnet", small)["train"], our)
+        if {"cnn14", "lmac"} & set(options.only):
+            our = epoch("cnn14", 2 * small)["train"]
+            if "cnn14" in options.only:
+                record(
+                    "training epoch, CNN14", theirs(TRAIN, "cnn14", 2 * small, "--use_pretrained=False")["train"], our
+                )
+        if "lmac" in options.only:
+            their = theirs(LMAC, "lmac_cnn14", small, "--use_pretrained=False")["train"]
+            own = [f"--classifier={folder}/ours/cnn14/1234/classifier", f"--batch_size={small}", "--epochs=1", *auto]
+            for what, recipe in {"paper's decoder": "lmac_paper", "our default decoder": "lmac"}.items():
+                our = ours("interpret.py", recipe, *own, "--report_clips=0")["train"]
+                record(f"training epoch, L-MAC on CNN14, {what}", their, our)
+            our = ours("interpret.py", "lmac_td", *own, "--report_clips=0")["train"]
+            record("training epoch, our LMAC-TD beside the stock L-MAC", their, our)
+        if "score" in options.only:
+            one = theirs(SCORE, "amt_focalnet", small, "--use_pretrained=False")["score"]
+            own = [f"--classifier={folder}/ours/focalnet/1234/classifier", f"--eval_batch_size={small}", auto[1]]
+            record("scoring, one quantile", one, ours("interpret.py", "modulation", *own, "--report_clips=0")["score"])
+            quantiles = f"--quantile={list(SWEEP)}"
+            ten = Stage(len(SWEEP) * one.seconds, len(SWEEP) * one.cpu_seconds, one.clips, one.peak_gb)
+            our = ours("interpret.py", "modulation", *own, quantiles, "--report_clips=0")["score"]
+            record("scoring, ten quantiles", ten, our)
+    return found
 
 
 def table(found: dict[str, dict]) -> str:
     """The comparison as Markdown."""
     rows = []
     for task, sides in found.items():
-        wall, cpu = (
-            [sides[n][what] / sides[n]["clips"] for n in ("stock", "ours")] for what in ("seconds", "cpu_seconds")
-        )
+        both = [sides[side] for side in ("stock", "ours")]
+        wall, cpu = ([side[what] / side["clips"] for side in both] for what in ("seconds", "cpu_seconds"))
         figures = [*(f"{each:.3f}" for each in wall), *(f"{their / our:.2f}" for their, our in (wall, cpu))]
-        rows.append([task, str(sides["ours"]["clips"]), *figures])
-    return markdown(["task", "clips", "stock, s a clip", "ours, s a clip", "ratio", "ratio, CPU time"], rows)
+        rows.append([task, str(sides["ours"]["clips"]), *figures, *(f"{side['peak_gb']:.2f}" for side in both)])
+    columns = ["task", "clips", "stock, s a clip", "ours, s a clip", "ratio", "ratio, CPU time"]
+    return markdown([*columns, "stock, peak GB", "ours, peak GB"], rows)
 
 
 def main(arguments: list[str]) -> None:
@@ -159,6 +188,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--batch_size", type=int, default=6)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--size", default="base", help="of our FocalNet; the stock recipe's is base")
+    parser.add_argument("--only", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -169,13 +199,13 @@ def main(arguments: list[str]) -> None:
     for name in ("speechbrain", "data_folder"):
         if getattr(options, name) is None:
             raise UsageError(f"--{name} is missing: give the path of a folder")
-    missing = [one for one in STOCK.values() if not (options.speechbrain / "recipes/ESC50" / one).is_file()]
+    missing = [one for one in (TRAIN, SCORE, LMAC) if not (options.speechbrain / "recipes/ESC50" / one).is_file()]
     if missing:
         raise UsageError(f"{options.speechbrain} has no recipes/ESC50/{missing[0]}: give a checkout of SpeechBrain")
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "ESC-50"
         classes = subset(options.data_folder, options.clips, data)
-        found = compare(options.speechbrain.resolve(), data, classes, options.batch_size, options.threads, options.size)
+        found = compare(options.speechbrain.resolve(), data, classes, options)
     print(table(found))
     if options.out:
         content = {"threads": options.threads, "torch": torch.__version__, "tasks": found}

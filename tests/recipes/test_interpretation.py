@@ -210,6 +210,15 @@ def test_a_contamination_is_scored_in_a_folder_of_its_own(lmac, corpus):
     assert not (lmac / "draws.csv").exists()
 
 
+def test_scores_at_another_snr_leave_those_at_the_published_one(interpret, focalnet, tmp_path):
+    interpret(MODULATION, tmp_path, focalnet, "--contamination=white", "--report_clips=0")
+    run = interpret(MODULATION, tmp_path, focalnet, "--contamination=white", "--snr_db=-2.5", "--report_clips=0")
+    found = {
+        path.parent.name: metrics(path.parent)["data"]["contamination"]["snr_db"] for path in run.glob("*/metrics.json")
+    }
+    assert found == {"white": pytest.approx(20 * math.log10(2)), "white_-2.5dB": -2.5}
+
+
 def test_an_unknown_contamination_is_refused_before_anything_slow(interpret, tmp_path):
     told = refusal(interpret, MODULATION, tmp_path, "--contamination=[clean,mixtur]")
     assert "contamination is 'mixtur': did you mean mixture?" in told

@@ -47,11 +47,11 @@ def test_a_subset_has_the_first_clips_of_every_fold_and_their_classes(corpus, tm
 
 def test_the_ratio_is_of_seconds_a_clip():
     sides = {
-        "stock": {"seconds": 12.0, "cpu_seconds": 30.0, "clips": 12},
-        "ours": {"seconds": 3.0, "cpu_seconds": 6.0, "clips": 6},
+        "stock": {"seconds": 12.0, "cpu_seconds": 30.0, "clips": 12, "peak_gb": 4.0},
+        "ours": {"seconds": 3.0, "cpu_seconds": 6.0, "clips": 6, "peak_gb": 1.5},
     }
     line = table({"training epoch": sides}).splitlines()[-1]
-    assert line == "| training epoch | 6 | 1.000 | 0.500 | 2.00 | 2.50 |"
+    assert line == "| training epoch | 6 | 1.000 | 0.500 | 2.00 | 2.50 | 4.00 | 1.50 |"
 
 
 @pytest.mark.parametrize(
