@@ -6,7 +6,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
@@ -51,6 +51,7 @@ UNTRAINED_KEYS = (
     "trust",
     "ckpt_interval_minutes",
 )
+TEST_KEYS = (*UNTRAINED_KEYS, "data_folder", "noise_folder")
 RUN_KEYS = (
     "precision",
     "eval_precision",
@@ -110,7 +111,8 @@ def open_run(recipe: Recipe, folder: Path) -> tuple[TrainLogger, ...]:
 
     train_log.txt always; TensorBoard's files under tensorboard/ where the recipe says `tensorboard: true`.
 
-    Keys that leave the trained weights alone (`UNTRAINED_KEYS`) may change between runs in one folder.
+    Keys that leave the trained weights alone (`UNTRAINED_KEYS`) may change between runs in one folder; with --test_only
+    so may the folders of sounds.
     Raises UsageError when the folder holds checkpoints of another configuration: the two must not be mixed; and while
     another process is at work in it.
     """
@@ -125,9 +127,9 @@ def open_run(recipe: Recipe, folder: Path) -> tuple[TrainLogger, ...]:
 
 def _occupy(folder: Path, recipe: Recipe) -> None:
     claim_run(folder)
-    kept = folder / "hyperparams.yaml"
+    kept, left_out = folder / "hyperparams.yaml", TEST_KEYS if recipe.run_opts.test_only else UNTRAINED_KEYS
     begun = any((folder / "save").glob("CKPT*")) and kept.is_file()
-    if begun and training_part(kept.read_text(encoding="utf-8")) != training_part(recipe.text):
+    if begun and training_part(kept.read_text(encoding="utf-8"), left_out) != training_part(recipe.text, left_out):
         raise UsageError(
             f"{folder} holds checkpoints of another configuration; give this one another --experiment or --seed, "
             "or remove that folder"
@@ -135,11 +137,11 @@ def _occupy(folder: Path, recipe: Recipe) -> None:
     write_atomically(kept, recipe.text.encode())
 
 
-def training_part(text: str) -> str:
-    """A resolved recipe without blank lines, comments and the top-level keys that leave the trained weights alone."""
+def training_part(text: str, left_out: Sequence[str] = UNTRAINED_KEYS) -> str:
+    """A resolved recipe without blank lines, comments and the top-level keys that are left out."""
     text = re.sub(r"^\s*(#.*)?\n", "", text, flags=re.MULTILINE)
     blocks = re.split(r"^(?=[A-Za-z_])", text, flags=re.MULTILINE)
-    return "".join(block for block in blocks if block.partition(":")[0] not in UNTRAINED_KEYS)
+    return "".join(block for block in blocks if block.partition(":")[0] not in left_out)
 
 
 def loader_options(batch_size: int, shuffle: bool = False) -> dict:

@@ -109,7 +109,7 @@ def timed_process(line: list[str], threads: int) -> dict[str, Stage]:
     print(" ".join(line[:2]), "…", file=sys.stderr, flush=True)
     done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UsageError(f"{line[0]} failed: {done.stderr[-2000:]}")
+        raise UsageError(f"{line[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
     return {name: Stage(**stage) for name, stage in json.loads(done.stdout.splitlines()[-1]).items()}
 
 

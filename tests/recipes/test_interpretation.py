@@ -219,6 +219,18 @@ def test_scores_at_another_snr_leave_those_at_the_published_one(interpret, focal
     assert found == {"white": pytest.approx(20 * math.log10(2)), "white_-2.5dB": -2.5}
 
 
+def test_a_trained_interpreter_is_scored_on_noise_and_on_data_in_another_place(
+    lmac, interpret, cnn14, corpus, tmp_path
+):
+    (tmp_path / "data").symlink_to(corpus)
+    given = ["--test_only", "--report_clips=0", *SHORT, f"--data_folder={tmp_path / 'data'}"]
+    noise = ["--contamination=noise", f"--noise_folder={corpus / 'audio'}"]
+    run = interpret(LMAC, lmac.parents[1], cnn14, *given, *noise)
+    before = metrics(lmac)
+    assert metrics(run / "noise")["training"] == before["training"]
+    assert metrics(interpret(LMAC, lmac.parents[1], cnn14, *given))["metrics"] == before["metrics"]
+
+
 def test_an_unknown_contamination_is_refused_before_anything_slow(interpret, tmp_path):
     told = refusal(interpret, MODULATION, tmp_path, "--contamination=[clean,mixtur]")
     assert "contamination is 'mixtur': did you mean mixture?" in told
