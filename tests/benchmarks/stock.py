@@ -109,7 +109,7 @@ def timed_process(line: list[str], threads: int) -> dict[str, Stage]:
     print(" ".join(line[:2]), "…", file=sys.stderr, flush=True)
     done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UsageError(f"{line[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
+        raise UsageError(f"{line[0]} ended with {done.returncode}: {(done.stderr or done.stdout)[-2000:]}")
     return {name: Stage(**stage) for name, stage in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
@@ -122,7 +122,8 @@ def compare(checkout: Path, data: Path, classes: int, options: argparse.Namespac
         auto = ["--precision=auto", "--eval_precision=auto"]
 
         def theirs(script: str, recipe: str, batch_size: int, *given: str) -> dict[str, Stage]:
-            own = [f"--batch_size={batch_size}", f"--output_folder={folder}/stock_{recipe}", "--number_of_epochs=1"]
+            own = [f"--batch_size={batch_size}", "--number_of_epochs=1", f"--out_n_neurons={classes}"]
+            own.append(f"--output_folder={folder}/stock_{recipe}")
             line = [str(stock / script), f"hparams/{recipe}.yaml", *shared, *own, *given]
             return timed_process(line, options.threads)
 
