@@ -137,7 +137,7 @@ RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "max_grad_norm": ("a number; negative: no clipping", _number(-1e9, 1e9)),
     "ckpt_interval_minutes": ("a number of 0 or more", _number(0, 1e9)),
     "probe_penalty": ("null or a number above 0", lambda v: v is None or _number(1e-30, 1e9)(v)),
-    "guidance": ("a number of 0 or more", _number(0, 1e9)),
+    **dict.fromkeys(("guidance", "sparsity"), ("a number of 0 or more", _number(0, 1e9))),
     "width": ("a number above 0", _number(1e-6, 1e9)),
     "channels": ("null or a whole number of 1 or more", lambda v: v is None or _count(v)),
 } | dict.fromkeys(("image_size", "filters", "kernel", "layers", "chunk", "intra_layers", "inter_layers"), _size)
