@@ -132,8 +132,6 @@ class Gradient(Attribution):
     samples: steps of integrated_gradients, noisy copies of smoothgrad and gradient_shap.
     noise: standard deviation of their noise, relative to the clip's range of log1p magnitude.
     map_index: which of `Features.maps` Grad-CAM takes; -1 is the coarsest.
-    mel_top: Hz at the upper end of that map where its columns lie on a mel axis, as CNN14's and MobileNet's do; None:
-        they lie evenly on the linear axis.
 
     Raises UsageError for an argument out of range, and at the first clip for Grad-CAM on a map that does not lead to
     the logits and for guided_grad_cam on a network without ReLU.
@@ -149,7 +147,6 @@ class Gradient(Attribution):
         samples: int = 12,
         noise: float = 0.15,
         map_index: int = -1,
-        mel_top: float | None = None,
         chunk: int = 4,
         seed: int = 1234,
         quantile=0.9,
@@ -158,9 +155,9 @@ class Gradient(Attribution):
         count = len(info.map_channels)
         if method.endswith("grad_cam") and not -count <= map_index < count:
             raise UsageError(f"map_index={map_index} does not exist: this classifier has {count} feature maps")
-        if noise < 0 or (mel_top is not None and mel_top <= 0):
-            raise UsageError(f"noise={noise} must be 0 or more, and mel_top={mel_top} a frequency in Hz or null")
-        self.noise, self.map_index, self.mel_top = noise, map_index, mel_top
+        if noise < 0:
+            raise UsageError(f"noise={noise} must be 0 or more")
+        self.noise, self.map_index, self.mel_top = noise, map_index, info.mel_top
 
     @torch.enable_grad()
     def attribute(self, score, log_magnitude):

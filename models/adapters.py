@@ -47,11 +47,12 @@ class MelAdapter(nn.Module):
         min_frames: int = 64,
     ):
         super().__init__()
+        self.mel_top = f_max or frontend.sample_rate / 2
         filters = Filterbank(
             n_mels=num_mels,
             log_mel=False,
             f_min=f_min,
-            f_max=f_max or frontend.sample_rate / 2,
+            f_max=self.mel_top,
             n_fft=frontend.n_fft,
             sample_rate=frontend.sample_rate,
         )

@@ -48,7 +48,9 @@ class ClassifierInfo:
 
     map_channels: C of each of `Features.maps`. provides: which of "maps", "saliency", "gradient" it offers.
     logit_scale: factor between the logits and raw cosines, 1 for an ordinary head. provenance: where its weights came
-    from. settings: arguments that its YAML left null and its weights decided; a bundle's YAML is completed with them.
+    from. mel_top: Hz at the upper end of the maps where their columns lie on a mel axis from 0 Hz, None where they lie
+    evenly up to half the rate. settings: arguments that its YAML left null and its weights decided; a bundle's YAML is
+    completed with them.
     """
 
     num_classes: int
@@ -58,6 +60,7 @@ class ClassifierInfo:
     provides: frozenset[str]
     logit_scale: float = 1.0
     provenance: str = "not stated"
+    mel_top: float | None = None
     settings: dict = field(default_factory=dict)
 
 
@@ -84,7 +87,7 @@ class AudioClassifier(nn.Module):
     Arguments
     ---------
     frontend: FrontEnd that made the spectrograms.
-    adapter: module, Spectrogram -> backbone input.
+    adapter: module, Spectrogram -> backbone input; may say its `mel_top`.
     backbone: module, backbone input -> Features, with `embedding_size` D; may say its weights' `provenance`.
     head: called with D, returns the module embedding [B, D] -> logits [B, K].
 
@@ -126,4 +129,5 @@ class AudioClassifier(nn.Module):
             provides=frozenset(name for name, there in offered.items() if there),
             logit_scale=self.head.scale if isinstance(self.head, CosineHead) else 1.0,
             provenance=getattr(self.backbone, "provenance", ClassifierInfo.provenance),
+            mel_top=getattr(self.adapter, "mel_top", ClassifierInfo.mel_top),
         )

@@ -86,13 +86,15 @@ class FrontEnd(nn.Module):
         self, sample_rate: int = 16000, n_fft: int = 1024, window_ms: float = 23.2199, hop_ms: float = 11.6099
     ):
         super().__init__()
-        if sample_rate <= 0 or n_fft < 2:
-            raise UsageError(f"sample_rate={sample_rate} Hz and n_fft={n_fft} must be positive (n_fft at least 2)")
+        if sample_rate <= 0 or n_fft < 2 or n_fft % 2:
+            raise UsageError(
+                f"sample_rate={sample_rate} Hz must be positive and n_fft={n_fft} an even number from 2 on"
+            )
         window, hop = (round(sample_rate / 1000 * ms) for ms in (window_ms, hop_ms))
-        if not 0 < hop <= window <= n_fft:
+        if not 0 < hop < window <= n_fft:
             raise UsageError(
                 f"hop_ms={hop_ms} ({hop} samples), window_ms={window_ms} ({window} samples) and n_fft={n_fft} must "
-                "satisfy 0 < hop <= window <= n_fft at this sample rate"
+                "satisfy 0 < hop < window <= n_fft at this sample rate"
             )
         self.sample_rate, self.n_fft, self.hop = sample_rate, n_fft, hop
         options = {"sample_rate": sample_rate, "win_length": window_ms, "hop_length": hop_ms, "n_fft": n_fft}

@@ -58,7 +58,8 @@ class WaveAdapter(nn.Module):
 
     def _sound(self, spectrogram: Spectrogram) -> Tensor:
         waveform = self.frontend.synthesize(spectrogram)
-        waveform = torchaudio.functional.resample(waveform, self.frontend.sample_rate, self.rate)
+        with torch.autocast(waveform.device.type, enabled=False):
+            waveform = torchaudio.functional.resample(waveform, self.frontend.sample_rate, self.rate)
         return F.pad(waveform, (0, max(0, round(self.min_seconds * self.rate) - waveform.shape[1])))
 
 

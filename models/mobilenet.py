@@ -53,13 +53,13 @@ class PreemphasisMelAdapter(nn.Module):
     frontend: the classifier's front end; its rate may be any.
     """
 
-    sample_rate, n_fft, window_length, hop, num_mels, f_max = 32000, 1024, 800, 320, 128, 15000.0
+    sample_rate, n_fft, window_length, hop, num_mels, mel_top = 32000, 1024, 800, 320, 128, 15000.0
 
     def __init__(self, frontend: FrontEnd):
         super().__init__()
         self.frontend = frontend
         window = torch.hann_window(self.window_length, periodic=False)
-        bands, _ = get_mel_banks(self.num_mels, self.n_fft, self.sample_rate, 0.0, self.f_max, 100.0, -500.0, 1.0)
+        bands, _ = get_mel_banks(self.num_mels, self.n_fft, self.sample_rate, 0.0, self.mel_top, 100.0, -500.0, 1.0)
         # Kaldi leaves the bin at half the sample rate out
         self.register_buffer("matrix", F.pad(bands, (0, 1)), persistent=False)  # [num_mels, n_fft / 2 + 1]
         self.register_buffer("window", window, persistent=False)
@@ -124,7 +124,7 @@ class MobileNet(nn.Module):
         super().train(mode)
         if self.freeze_norm:
             for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):  # torchrun makes them SyncBatchNorm on GPUs
                     module.eval()
         return self
 

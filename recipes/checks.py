@@ -42,7 +42,14 @@ from recipes.files import write_atomically
 from recipes.interpretation import device_of, facts_of
 from recipes.report import ClipTable, score_table, write_metrics
 from recipes.scoring import compare
-from recipes.subject import check_unseen, interpreter_factory, load_subject, open_data, untrained_or_loaded
+from recipes.subject import (
+    check_interpreter_unseen,
+    check_unseen,
+    interpreter_factory,
+    load_subject,
+    open_data,
+    untrained_or_loaded,
+)
 from recipes.training import run_folder, splits_of
 
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
@@ -208,6 +215,8 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
     command = f"python interpret.py {recipe.path}"
     interpreter = untrained_or_loaded(factory, folder, subject, command, recipe.trust).to(device)
     tested = indices(store.corpus, split.test)
+    if interpreter.trainable:
+        check_interpreter_unseen(folder, store, split)
     chosen = [tested[round(place)] for place in np.linspace(0, len(tested) - 1, min(clips, len(tested)))]
     bench = Bench(subject.classifier, interpreter, store, tuple(tested), settings["seed"], steps)
     tables: dict[tuple, ClipTable] = {}

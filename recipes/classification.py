@@ -65,7 +65,8 @@ class ClassifierBrain(RecipeBrain):
         batch = batch.to(self.device)
         clips = TrainingClips(batch.waveform, F.one_hot(batch.label, self.num_classes).float())
         if stage == sb.Stage.TRAIN:
-            clips = self.augmentation(clips)
+            with torch.autocast(self.device_type, enabled=False):
+                clips = self.augmentation(clips)
         return Answer(self.modules.classifier(self.frontend.analyze(clips.waveform)), clips.target)
 
     def gather_stage(self):

@@ -19,7 +19,7 @@ from torch import Tensor
 from interpreters.base import Interpreter
 from models.bundle import read_info
 from models.errors import UsageError
-from recipes.audio import load_mono, resample
+from recipes.audio import SAMPLE_RATES, load_mono, resample
 from recipes.explain import explain, listen
 from recipes.subject import Subject, load_interpreter, load_subject
 
@@ -121,13 +121,15 @@ class SoundInterpreter:
         rate: their sample rate in Hz; None: `self.rate`. Raises UsageError for another shape, no samples, NaN or
         infinite samples.
         """
-        sounds = [np.asarray(torch.as_tensor(one).detach().cpu(), dtype=np.float32) for one in waveforms]
+        if rate is not None and (rate != int(rate) or int(rate) not in SAMPLE_RATES):
+            raise UsageError(f"rate={rate!r} must be a whole number of Hz from {SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]}")
+        sounds = [torch.as_tensor(one).detach().float().cpu().numpy() for one in waveforms]
         for number, sound in enumerate(sounds):
             if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
                 raise UsageError(
                     f"waveform {number} of shape {list(sound.shape)} must be [samples], one or more, all of them finite"
                 )
-        return [self._explained(resample(sound, rate or self.rate, self.rate)) for sound in sounds]
+        return [self._explained(resample(sound, int(rate or self.rate), self.rate)) for sound in sounds]
 
     def _explained(self, sound: np.ndarray) -> ExplainedSound:
         found = explain(self.subject.classifier, self.interpreter, sound, self.subject.info.clip_seconds)

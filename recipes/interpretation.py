@@ -25,9 +25,11 @@ from recipes.rules import check_all
 from recipes.scoring import Cost, score_batch
 from recipes.subject import (
     Subject,
+    check_interpreter_unseen,
     check_unseen,
     find_classifier,
     find_reference,
+    find_start,
     interpreter_block,
     interpreter_factory,
     load_interpreter,
@@ -154,11 +156,7 @@ def _check_bundles(values: Mapping) -> None:
 
 
 def _check_start(values: Mapping) -> None:
-    start = values.get("start_from")
-    if start is not None and not (Path(start) / "interpreter" / "bundle.json").is_file():
-        raise UsageError(
-            f"start_from={start} is no run with a trained interpreter: give a folder such as results/lmac/1234"
-        )
+    find_start(values, run_folder(values, 0 if values["folds"] == "all" else None))
 
 
 def _check_audio(values: Mapping) -> None:
@@ -169,7 +167,7 @@ def _check_audio(values: Mapping) -> None:
 CHECKS = {
     _check_noise: ("contamination", "snr_db", "noise_folder", "train_noise"),
     _check_bundles: ("classifier", "reference", "folds", "output_folder", "experiment", "seed"),
-    _check_start: ("start_from",),
+    _check_start: ("start_from", "folds", "output_folder", "experiment", "seed"),
     _check_audio: ("audio",),
 }
 """Whether the files are there that a recipe's values name: each check, and the keys that it reads."""
@@ -204,19 +202,23 @@ def _run_split(
     settings = recipe.build()
     interpreter = interpreter_factory(recipe, settings, subject, folder)(info=subject.offers)
     facts = facts_of(recipe, store, split, subject, interpreter)
+    start, reference = find_start(recipe.values, folder), find_reference(recipe.values, folder)
+    for run in filter(None, (start, reference)):
+        check_interpreter_unseen(run, store, split)
     if interpreter.trainable and recipe.run_opts.test_only:
         trained = load_interpreter(folder, subject, command, recipe.trust)
+        check_interpreter_unseen(folder, store, split)
         interpreter = trained.network
         facts.training.update(trained.info.source["training"])
     elif interpreter.trainable:
-        if settings["start_from"] is not None:
-            start = load_interpreter(Path(settings["start_from"]), subject, command, recipe.trust)
+        if start is not None:
+            begun = load_interpreter(start, subject, command, recipe.trust)
             try:
-                interpreter.load_state_dict(start.network.state_dict())
+                interpreter.load_state_dict(begun.network.state_dict())
             except RuntimeError as error:
                 detail = " ".join(str(error).split())[:200]
-                raise UsageError(f"start_from={settings['start_from']} is of another shape: {detail}") from error
-            facts.training["start_from"] = settings["start_from"]
+                raise UsageError(f"start_from={start} is of another shape: {detail}") from error
+            facts.training["start_from"] = str(start)
         brain = _trainer(recipe, settings, subject, interpreter, store, split, folder, logs)
         facts.training.update(_fit(brain, settings, store, split), seconds=round(brain.stopwatch.seconds, 1))
     if not (interpreter.trainable and recipe.run_opts.test_only):

@@ -21,8 +21,13 @@ from models.errors import UsageError
 
 
 def join(run_opts: RunOptions) -> None:
-    """Meet the other processes that `torchrun` started, over NCCL on GPUs and gloo on CPUs; alone, do nothing."""
+    """Meet the other processes that `torchrun` started, over NCCL on GPUs and gloo on CPUs; alone, do nothing.
+
+    Raises UsageError for a GPU that is named: each process has its own.
+    """
     if "LOCAL_RANK" in environ and not is_distributed_initialized():
+        if run_opts.device not in (None, "cpu"):
+            raise UsageError(f"device={run_opts.device!r} under torchrun: leave it out (a GPU a process), or pass cpu")
         on_cpu = (run_opts.device or infer_device()) == "cpu"
         ddp_init_group({"distributed_backend": "gloo" if on_cpu else "nccl"})
 

@@ -107,6 +107,21 @@ def find_reference(values: Mapping, folder: Path) -> Path | None:
     return run
 
 
+def find_start(values: Mapping, folder: Path) -> Path | None:
+    """The run that training starts from, of the same fold as `folder`; None for a fresh start.
+
+    Raises UsageError where it holds no trained interpreter.
+    """
+    if values.get("start_from") is None:
+        return None
+    run = Path(values["start_from"]) / folder.relative_to(run_folder(values))
+    if not (run / "interpreter" / "bundle.json").is_file():
+        raise UsageError(
+            f"start_from={run} is no run with a trained interpreter: give a folder such as results/lmac/1234"
+        )
+    return run
+
+
 def interpreter_factory(
     recipe: Recipe, settings: Settings, subject: Subject, folder: Path
 ) -> Callable[..., Interpreter]:
@@ -170,7 +185,16 @@ def open_data(values: Mapping, subject: Subject) -> ClipStore:
 
 
 def check_unseen(info: BundleInfo, store: ClipStore, split: FoldSplit, path: Path) -> None:
-    """Raises UsageError when a classifier was trained on a test fold of the same sounds."""
-    seen = sorted(set(info.source["data"]["train_folds"]) & set(split.test))
-    if seen and info.source["data"]["content"] == store.content_hash:
-        raise UsageError(f"{path} was trained on fold {seen[0]}, which is a test fold here: choose other test_folds")
+    """Raises UsageError when a classifier or interpreter was trained or chosen on a test fold of the same sounds."""
+    data = info.source["data"]
+    seen = sorted({*data["train_folds"], *data["valid_folds"]} & set(split.test))
+    if seen and data["content"] == store.content_hash:
+        did = "trained" if seen[0] in data["train_folds"] else "chosen"
+        raise UsageError(f"{path} was {did} on fold {seen[0]}, which is a test fold here: choose other test_folds")
+
+
+def check_interpreter_unseen(run: Path, store: ClipStore, split: FoldSplit) -> None:
+    """`check_unseen` for the interpreter that a run left, where it was trained."""
+    info = read_info(run / "interpreter", "interpreter")
+    if info.source["training"]:
+        check_unseen(info, store, split, run / "interpreter")

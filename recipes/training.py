@@ -5,11 +5,10 @@ import math
 import os
 import random
 import re
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +60,9 @@ RUN_KEYS = (
 )
 
 BF16_PARAMETERS = 1_000_000
-BF16_GAIN = {False: 1.5, True: 4.0}
+
+# importing SpeechBrain lets a GPU round float32 products to TF32, 10 bits: fp32 means float32 here
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 @dataclass(frozen=True)
@@ -173,29 +174,18 @@ def auto_precision(device: str, modules: Iterable[torch.nn.Module]) -> str:
     """bf16 where it is faster, else fp32; the measurements behind it are in docs/benchmarks.md.
 
     A GPU: where it multiplies bf16 natively. A CPU: for networks of `BF16_PARAMETERS` or more, below which casting
-    costs what it saves, if its matrix products gain `BF16_GAIN`: less for plain networks than for those with batch
-    norm over maps, whose time goes to more than products.
+    costs what it saves, if it has AMX, or AVX-512 BF16 from AMD for plain networks: those with batch norm over maps,
+    whose time goes to more than products, need the former, and Intel's AVX-512 BF16 is slower than float32. The
+    answer rests on the machine's kind alone, so that a run goes on as it began.
     """
     if torch.device(device).type != "cpu":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     parts = [part for module in modules for part in module.modules()]
     large = sum(one.numel() for part in parts for one in part.parameters(recurse=False)) >= BF16_PARAMETERS
     convolutional = any(isinstance(part, torch.nn.BatchNorm2d) for part in parts)
-    return "bf16" if large and bf16_gain() >= BF16_GAIN[convolutional] else "fp32"
-
-
-@cache
-def bf16_gain() -> float:
-    """How many times as fast this CPU multiplies matrices in bf16 as in float32, measured in a moment."""
-    seconds = []
-    for dtype in (torch.float32, torch.bfloat16):
-        one, times = torch.ones(768, 768, dtype=dtype), []
-        for _ in range(5):
-            started = time.perf_counter()
-            torch.mm(one, one)
-            times.append(time.perf_counter() - started)
-        seconds.append(min(times))
-    return seconds[0] / seconds[1]
+    cpu = torch.cpu.get_capabilities()
+    gains = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and "AMD" in cpu.get("cpu_name", "") and not convolutional)
+    return "bf16" if large and gains else "fp32"
 
 
 def seed_step(seed: int, epoch: int, step: int) -> None:

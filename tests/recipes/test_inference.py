@@ -144,6 +144,11 @@ def test_a_batch_may_be_a_tensor_or_sounds_of_any_length_and_rate(run, wave):
     assert all(np.array_equal(one.relevant, other.relevant) for one, other in zip(together, apart, strict=True))
     lengths = [len(one.waveform) for one in interpreter.interpret_batch([wave[:800], wave[:8001]], rate=8000)]
     assert lengths == [1600, 16002]
+    half = batch.to(torch.bfloat16).requires_grad_()
+    for one, other in zip(interpreter.interpret_batch(half), interpreter.interpret_batch(half.float()), strict=True):
+        assert np.array_equal(one.waveform, other.waveform)
+    with pytest.raises(UsageError, match=r"rate=22050.5 must be a whole number of Hz from 1000 to 384000"):
+        interpreter.interpret_batch(batch, rate=22050.5)
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((2, 2)), np.zeros(0), np.array([0.0, np.nan]), np.array([np.inf])])

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from models.errors import UsageError
 from recipes import interpretation
 from recipes.interpretation import InterpreterBrain
 from recipes.quality import SI_SDR_LIMIT_DB
-from recipes.subject import find_classifier, load_interpreter, load_subject
+from recipes.subject import find_classifier, find_start, load_interpreter, load_subject
 
 MODULATION, LMAC = HPARAMS / "modulation.yaml", HPARAMS / "lmac.yaml"
 QUANTILES = (0.2, 0.5, 0.9)
@@ -338,6 +339,17 @@ def test_training_may_start_from_another_run(lmac, interpret, cnn14, tmp_path):
     assert metrics(run)["training"]["start_from"] == str(lmac)
 
 
+def test_every_fold_starts_from_its_own(lmac, tmp_path):
+    for fold in (1, 2):
+        shutil.copytree(lmac, tmp_path / f"trained/fold{fold}")
+    values = {"start_from": str(tmp_path / "trained"), "output_folder": "out", "experiment": "x", "seed": 1}
+    assert find_start(values, Path("out/x/1/fold2")) == tmp_path / "trained/fold2"
+    with pytest.raises(UsageError, match=r"start_from=.*trained/fold3 is no run with a trained interpreter"):
+        find_start(values, Path("out/x/1/fold3"))
+    assert find_start(values | {"start_from": str(lmac)}, Path("out/x/1")) == lmac
+    assert find_start(values | {"start_from": None}, Path("out/x/1")) is None
+
+
 def test_a_start_of_another_shape_is_refused(lmac, interpret, cnn14, tmp_path):
     recipe = tmp_path / "narrow.yaml"
     include = "!include:interpreters/lmac.yaml\n"
@@ -392,6 +404,21 @@ def test_a_classifier_that_was_trained_on_a_test_fold_is_refused(interpret, foca
     told = refusal(interpret, MODULATION, tmp_path, focalnet, *folds)
     assert told == (f"{bundle('focalnet')} was trained on fold 2, which is a test fold here: choose other test_folds")
     assert not (tmp_path / "modulation").exists()
+    folds = ("--train_folds=[1,2]", "--valid_folds=[3]", "--test_folds=[4]")
+    told = refusal(interpret, MODULATION, tmp_path, focalnet, *folds)
+    assert told.endswith("was chosen on fold 4, which is a test fold here: choose other test_folds")
+
+
+def test_an_interpreter_that_was_trained_on_a_test_fold_is_refused(lmac, interpret, cnn14, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(lmac, other / "lmac/7")
+    bundle = other / "lmac/7/interpreter/bundle.json"
+    content = json.loads(bundle.read_text())
+    content["source"]["data"]["train_folds"] = [1, 2, 5]
+    bundle.write_text(json.dumps(content))
+    sentence = "lmac/7/interpreter was trained on fold 5, which is a test fold here"
+    for changes in (("--test_only",), (f"--start_from={other / 'lmac/7'}", "--experiment=more")):
+        assert sentence in refusal(interpret, LMAC, other, cnn14, *SHORT, *changes)
 
 
 def test_a_classifier_of_other_classes_is_refused(interpret, focalnet, relabel, tmp_path):

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from speechbrain.utils.run_opts import RunOptions
 from torch.utils.data import BatchSampler
 
 from models.errors import UsageError
 from recipes import parallel
 from recipes.config import load_recipe
-from recipes.parallel import Share
+from recipes.parallel import Share, join
 from recipes.training import RecipeBrain, seed_step
 from tests.reliability.kills import ROOT, TINY, start, wait
 
@@ -185,6 +186,12 @@ def test_mistakes_are_told_once(launch, tmp_path):
     _, said = launch(2, "train.py", TINY, output=occupied, code=2)
     assert said.splitlines()[-1].startswith(f"error: {occupied / 'tiny/7'} cannot be written (Not a directory)")
     assert (tmp_path / "log1of2").read_text() == ""
+
+
+def test_a_named_gpu_is_refused_under_torchrun(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(UsageError, match="device='cuda:0' under torchrun: leave it out"):
+        join(RunOptions(device="cuda:0"))
 
 
 def test_torchrun_itself(arguments, bundle, tmp_path):

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from models.bundle import load_bundle
 from models.errors import UsageError
+from recipes.augmentation import Augmentation
 from recipes.classification import ClassifierBrain, additive_margin_loss
 from recipes.config import load_recipe
 from recipes.esc50 import fold_split, indices
@@ -158,6 +159,18 @@ def test_testing_without_an_epochs_checkpoint_is_refused(train, interrupt, tmp_p
     with pytest.raises(UsageError) as caught:
         train(TINY, tmp_path, "--test_only")
     assert str(caught.value) == told
+
+
+def test_augmentation_is_float32_where_training_is_not(train, tmp_path, monkeypatch):
+    found, forward = [], Augmentation.forward
+
+    def recorded(self, clips):
+        found.append(forward(self, clips))
+        return found[-1]
+
+    monkeypatch.setattr(Augmentation, "forward", recorded)
+    train(TINY, tmp_path, "--precision=bf16", "--debug", "--debug_epochs=1")
+    assert found and all(clips.waveform.dtype == torch.float32 for clips in found)
 
 
 def test_another_configuration_may_not_go_on_in_the_same_folder(run, train):

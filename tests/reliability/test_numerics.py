@@ -41,10 +41,7 @@ LIGHT = partial(LightDecoder, width=16)
 INTERPRETERS = {
     "quantile map": ("focalnet", partial(QuantileMap, quantile=[0.0, 0.5, 0.9, 1.0])),
     "soft map": ("vit", partial(QuantileMap, quantile=None)),
-    **{
-        f"gradients, {method}": ("cnn14", partial(Gradient, method=method, samples=2, mel_top=8000.0))
-        for method in Gradient.methods
-    },
+    **{f"gradients, {method}": ("cnn14", partial(Gradient, method=method, samples=2)) for method in Gradient.methods},
     **{
         method: ("cnn14", partial(Perturbation, method=method, samples=6, quantile=[0.5, 1.0]))
         for method in Perturbation.methods

@@ -44,7 +44,7 @@ def test_the_three_networks_describe_themselves(focalnet, vit, cnn14):
     everything, maps = frozenset({"gradient", "maps", "saliency"}), frozenset({"gradient", "maps"})
     assert focalnet.describe() == ClassifierInfo(map_channels=(48, 96, 192, 192), provides=everything, **common)
     assert vit.describe() == ClassifierInfo(map_channels=(48,) * 4, provides=everything, **common)
-    assert cnn14.describe() == ClassifierInfo(map_channels=(16, 32, 64, 128), provides=maps, **common)
+    assert cnn14.describe() == ClassifierInfo(map_channels=(16, 32, 64, 128), provides=maps, mel_top=8000.0, **common)
 
 
 def test_an_ordinary_head_has_logit_scale_1(focalnet):

@@ -22,7 +22,7 @@ from interpreters.maps import QuantileMap
 from models.bundle import BundleInfo, load_bundle, save_bundle
 from models.errors import UsageError
 from models.frontend import FrontEnd
-from models.huggingface import HuggingFaceClassifier
+from models.huggingface import HuggingFaceClassifier, WaveAdapter
 from recipes.config import load_recipe
 from tests.conformance import check_classifier
 
@@ -84,6 +84,14 @@ def test_an_untouched_classifier_answers_as_transformers_does(folder, seconds):
     torch.testing.assert_close(evidence.logits, own_answer(folder, sounds), atol=1e-4, rtol=1e-4)
     assert classifier.class_names == LABELS
     torch.testing.assert_close(classifier.head(evidence.features.embedding), evidence.logits)
+
+
+def test_the_wave_is_float32_also_under_autocast():
+    adapter = WaveAdapter(FrontEnd(), 8000, do_normalize=True)
+    spectrogram = adapter.frontend.analyze(noise(1.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        under = adapter(spectrogram)
+    assert torch.equal(under, adapter(spectrogram))
 
 
 def test_the_filter_bank_is_the_extractors_number_by_number(ast_folder):

@@ -219,3 +219,9 @@ def test_a_frozen_batch_norm_keeps_its_statistics_in_training():
         after = network.state_dict()
         assert all(torch.equal(value, after[key]) for key, value in before.items()) is frozen
         assert network.classifier[4].training  # dropout still drops
+
+
+def test_a_frozen_batch_norm_stays_frozen_where_torchrun_synchronises_it():
+    network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(MobileNet(freeze_norm=True)).train()
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
+    assert norms and not any(norm.training for norm in norms)

@@ -5,16 +5,29 @@ import torch
 
 from recipes.training import auto_precision
 
+AMX = {"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel Xeon"}
+
 
 @pytest.mark.parametrize(
-    ("gain", "plain", "convolutional"), [(8.0, "bf16", "bf16"), (2.0, "bf16", "fp32"), (0.8, "fp32", "fp32")]
+    ("cpu", "plain", "convolutional"),
+    [
+        (AMX, "bf16", "bf16"),
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC 9354"}, "bf16", "fp32"),
+        (AMX | {"amx_bf16": False}, "fp32", "fp32"),
+        ({}, "fp32", "fp32"),
+    ],
 )
-def test_a_cpu_takes_bf16_where_it_multiplies_it_faster(monkeypatch, gain, plain, convolutional):
-    monkeypatch.setattr("recipes.training.bf16_gain", lambda: gain)
+def test_a_cpu_takes_bf16_where_it_multiplies_it_faster(monkeypatch, cpu, plain, convolutional):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu)
     large = torch.nn.Linear(1000, 1000, device="meta")
     assert auto_precision("cpu", [large, torch.nn.BatchNorm1d(2)]) == plain
     assert auto_precision("cpu", [large, torch.nn.Sequential(torch.nn.BatchNorm2d(2))]) == convolutional
     assert auto_precision("cpu", [torch.nn.Linear(999, 999, device="meta")]) == "fp32"
+
+
+def test_fp32_on_a_gpu_is_not_tf32():
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize("native", [True, False])
