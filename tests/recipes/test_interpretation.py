@@ -411,13 +411,13 @@ def test_a_classifier_that_was_trained_on_a_test_fold_is_refused(interpret, foca
 
 def test_an_interpreter_that_was_trained_on_a_test_fold_is_refused(lmac, interpret, cnn14, tmp_path):
     other = tmp_path / "other"
-    shutil.copytree(lmac, other / "lmac/7")
-    bundle = other / "lmac/7/interpreter/bundle.json"
+    shutil.copytree(lmac, other / "lmac/1234")
+    bundle = other / "lmac/1234/interpreter/bundle.json"
     content = json.loads(bundle.read_text())
     content["source"]["data"]["train_folds"] = [1, 2, 5]
     bundle.write_text(json.dumps(content))
-    sentence = "lmac/7/interpreter was trained on fold 5, which is a test fold here"
-    for changes in (("--test_only",), (f"--start_from={other / 'lmac/7'}", "--experiment=more")):
+    sentence = "lmac/1234/interpreter was trained on fold 5, which is a test fold here"
+    for changes in (("--test_only",), (f"--start_from={other / 'lmac/1234'}", "--experiment=more")):
         assert sentence in refusal(interpret, LMAC, other, cnn14, *SHORT, *changes)
 
 
