@@ -411,7 +411,7 @@ def test_a_classifier_that_was_trained_on_a_test_fold_is_refused(interpret, foca
 
 def test_an_interpreter_that_was_trained_on_a_test_fold_is_refused(lmac, interpret, cnn14, tmp_path):
     other = tmp_path / "other"
-    shutil.copytree(lmac, other / "lmac/1234")
+    shutil.copytree(lmac, other / "lmac/1234", ignore=shutil.ignore_patterns("save"))
     bundle = other / "lmac/1234/interpreter/bundle.json"
     content = json.loads(bundle.read_text())
     content["source"]["data"]["train_folds"] = [1, 2, 5]
