@@ -155,8 +155,8 @@ def compare(checkout: Path, data: Path, classes: int, options: argparse.Namespac
             for what, recipe in {"paper's decoder": "lmac_paper", "our default decoder": "lmac"}.items():
                 our = ours("interpret.py", recipe, *own, "--report_clips=0")["train"]
                 record(f"training epoch, L-MAC on CNN14, {what}", their, our)
-            our = ours("interpret.py", "lmac_td", *own, "--report_clips=0")["train"]
-            record("training epoch, our LMAC-TD beside the stock L-MAC", their, our)
+            our = ours("interpret.py", "lmac_td_small", *own, "--report_clips=0")["train"]
+            record("training epoch, our small LMAC-TD beside the stock L-MAC", their, our)
         if "score" in options.only:
             one = theirs(SCORE, "amt_focalnet", small, "--use_pretrained=False")["score"]
             own = [f"--classifier={folder}/ours/focalnet/1234/classifier", f"--eval_batch_size={small}", auto[1]]
