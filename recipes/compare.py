@@ -1,7 +1,7 @@
 """The leaderboard: explainers of one classifier on the same clips, with intervals, significance and cost.
 
-python -m recipes.compare results/lmac/1234 results/loudest*/1234 --out=docs/results/leaderboard \
-    --page=docs/leaderboard.md --reference=loudest
+python -m recipes.compare results/lmac/1234 results/control_*/1234 --out=docs/results/leaderboard \
+    --page=docs/leaderboard.md --reference control_loudest control_matched
 
 Takes runs' folders, with their contaminations and folds, and groups them by classifier and contamination. Intervals are
 percentile bootstraps over clips. Two methods are compared clip by clip with a permutation test, whose null hypothesis
@@ -9,8 +9,8 @@ is that each clip's difference might as well have the other sign; p-values are c
 of a group and score. Clips on which a score is undefined are left out of it; n tells how many remain.
 
 Writes leaderboard.json (all that the page shows), scores.csv, pairs.csv and an SVG a group, and fills the page between
-`<!-- leaderboard -->` and `<!-- /leaderboard -->`. With --reference, a recipe of controls, each method is held against
-that recipe's run which keeps about as much of the plane.
+`<!-- leaderboard -->` and `<!-- /leaderboard -->`. With --reference, recipes of controls, each method is held against
+the run of them which keeps about as much of the plane.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,7 +152,7 @@ def compare_pairs(methods: Sequence[Method]) -> list[dict]:
     return rows
 
 
-def summarize(methods: Sequence[Method], pairs: Sequence[dict], reference: str | None) -> dict:
+def summarize(methods: Sequence[Method], pairs: Sequence[dict], reference: Collection[str] = ()) -> dict:
     """One group of leaderboard.json: of every method its facts, scores, leads, and what it has over a control.
 
     A method leads in a score when its mean is the best, or not significantly different from the best.
@@ -180,7 +180,7 @@ def summarize(methods: Sequence[Method], pairs: Sequence[dict], reference: str |
         for row in ranked:
             if found.get((row["name"], best["name"], score), (0, 1))[1] >= LEVEL:
                 row["leads"].append(score)
-    controls = [row for row in rows.values() if reference and row["recipe"] == reference]
+    controls = [row for row in rows.values() if row["recipe"] in reference]
     for row in rows.values() if controls else ():
         kept = row["scores"]["kept"]["mean"]
         control = min(controls, key=lambda one: abs(one["scores"]["kept"]["mean"] - kept))["name"]
@@ -249,13 +249,18 @@ def _csv(rows: list[dict]) -> bytes:
     return stream.getvalue().encode()
 
 
-def write_leaderboard(runs: Sequence[Path], out: Path, page_file: Path, reference: str | None = None) -> list[dict]:
+def write_leaderboard(runs: Sequence[Path], out: Path, page_file: Path, reference: Collection[str] = ()) -> list[dict]:
     """Compare, and write everything; returns the groups of leaderboard.json. Raises UsageError as its parts."""
     groups: dict[str, list[Method]] = {}
     for method in load_methods(runs):
         groups.setdefault(method.group, []).append(method)
     for methods in groups.values():
         check_group(methods)
+    known = {method.facts["interpreter"]["recipe"] for methods in groups.values() for method in methods}
+    if missing := sorted({*reference} - known):
+        raise UsageError(
+            f"--reference={missing[0]} is the recipe of none of the runs; theirs are {', '.join(sorted(known))}"
+        )
     pairs = {name: compare_pairs(methods) for name, methods in groups.items()}
     board = [summarize(methods, pairs[name], reference) for name, methods in sorted(groups.items())]
     for group in board:
@@ -281,7 +286,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders such as results/lmac/1234")
     parser.add_argument("--out", type=Path, required=True, help="folder of the leaderboard")
     parser.add_argument("--page", type=Path, help="Markdown file to fill; leaderboard.md in the folder by default")
-    parser.add_argument("--reference", help="recipe of the controls to hold every method against, such as loudest")
+    parser.add_argument(
+        "--reference", nargs="+", default=[], help="recipes of the controls to hold every method against"
+    )
     given = parser.parse_args(arguments)
     page_file = given.page or given.out / "leaderboard.md"
     write_leaderboard(given.runs, given.out, page_file, given.reference)

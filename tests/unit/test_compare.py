@@ -154,13 +154,17 @@ def test_each_method_meets_the_control_that_keeps_as_much(tmp_path):
         return {"fid_i": GOOD, "kept": np.full(40, share)}
 
     runs = [write_run(tmp_path, "map", {"fid_i": BAD, "kept": np.full(40, 0.12)})]
-    runs += [write_run(tmp_path, f"loudest_{q}", keep(q), recipe="loudest") for q in (0.1, 0.5)]
-    (group,) = board(tmp_path, *runs, reference="loudest")
+    controls = ((0.1, "loudest"), (0.5, "loudest"), (0.7, "matched"))
+    runs += [write_run(tmp_path, f"{recipe}_{q}", keep(q), recipe=recipe) for q, recipe in controls]
+    with pytest.raises(UsageError, match="--reference=loud is the recipe of none of the runs; theirs are"):
+        board(tmp_path, *runs, reference=["loudest", "loud"])
+    assert board(tmp_path, *runs, reference=["matched"])[0]["methods"][0]["against"]["control"] == "matched_0.7"
+    (group,) = board(tmp_path, *runs, reference=["loudest", "matched"])
     method = group["methods"][0]
     assert method["against"]["control"] == "loudest_0.1"
     difference, p = method["against"]["scores"]["fid_i"]
-    # three pairs, so Holm multiplies the least p-value of 9999 draws by 3
-    assert (difference, p) == (pytest.approx(-0.6), pytest.approx(3e-4))
+    # Holm multiplies the least p-value of 9999 draws by the six pairs
+    assert (difference, p) == (pytest.approx(-0.6), pytest.approx(6e-4))
     assert "| map | loudest_0.1 | -0.6* |" in (tmp_path / "out/leaderboard.md").read_text()
 
 
