@@ -227,7 +227,8 @@ class RecipeBrain(sb.Brain):
         """Fit for that many epochs, continuing from the newest checkpoint of the run's folder if there is one.
 
         On SIGTERM or Ctrl-C the step in progress is finished, a checkpoint saved and `Interrupted` raised; with
-        several processes, whose steps would have to agree, at once and without the checkpoint.
+        several processes, whose steps would have to agree, at once and without the checkpoint. Raises UsageError when
+        losses are NaN or infinite again and again.
         """
         counter = EpochCounter(epochs)
         self.checkpointer.add_recoverable("counter", counter)
@@ -239,6 +240,16 @@ class RecipeBrain(sb.Brain):
                 train_loader_kwargs=loader_options(batch_size, shuffle=True),
                 valid_loader_kwargs=loader_options(batch_size),
             )
+
+    def check_loss_isfinite(self, loss):
+        """SpeechBrain's count of losses that are NaN or infinite. Raises UsageError where its patience ends."""
+        try:
+            super().check_loss_isfinite(loss)
+        except ValueError as error:
+            raise UsageError(
+                f"the loss was NaN or infinite in {self.nonfinite_count} batches of epoch {self.epoch}: lower the "
+                "learning rate, pass --precision=fp32, or start from pretrained weights; checkpoints are kept"
+            ) from error
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
         # gradients that wait for their optimiser step are in no checkpoint

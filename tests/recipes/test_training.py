@@ -173,6 +173,15 @@ def test_augmentation_is_float32_where_training_is_not(train, tmp_path, monkeypa
     assert found and all(clips.waveform.dtype == torch.float32 for clips in found)
 
 
+def test_losses_that_stay_nan_end_a_training_with_a_sentence(train, tmp_path, monkeypatch):
+    objectives = ClassifierBrain.compute_objectives
+    monkeypatch.setattr(ClassifierBrain, "compute_objectives", lambda *given: objectives(*given) * math.nan)
+    with pytest.raises(
+        UsageError, match="the loss was NaN or infinite in 4 batches of epoch 1: lower the learning rate"
+    ):
+        train(TINY, tmp_path, "--batch_size=5")
+
+
 def test_another_configuration_may_not_go_on_in_the_same_folder(run, train):
     output = run.parents[1]
     kept = (run / "hyperparams.yaml").read_bytes()
