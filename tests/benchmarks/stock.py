@@ -123,7 +123,10 @@ def timed_process(line: list[str], threads: int) -> dict[str, Stage]:
 
 
 def compare(checkout: Path, data: Path, classes: int, options: argparse.Namespace) -> dict[str, dict]:
-    """Stages of both sides by task: training epochs, scoring at one quantile, a sweep of ten (ten stock runs)."""
+    """Stages of both sides by task: training epochs, scoring at one quantile, a sweep of ten (ten stock runs).
+
+    What is known is written to `options.out` after every task.
+    """
     stock, found = checkout / "recipes" / "ESC50", {}
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as folder:
@@ -146,6 +149,9 @@ def compare(checkout: Path, data: Path, classes: int, options: argparse.Namespac
 
         def record(task: str, their: Stage, our: Stage) -> None:
             found[task] = {"stock": vars(their), "ours": vars(our)}
+            if options.out:
+                content = {"threads": options.threads, "torch": torch.__version__, "tasks": found}
+                write_atomically(options.out, (json.dumps(content, indent=2) + "\n").encode())
 
         small = options.batch_size
         if {"focalnet", "score"} & set(options.only):
@@ -218,9 +224,6 @@ def main(arguments: list[str]) -> None:
         classes = subset(options.data_folder, options.clips, data / "ours")
         found = compare(options.speechbrain.resolve(), data, classes, options)
     print(table(found))
-    if options.out:
-        content = {"threads": options.threads, "torch": torch.__version__, "tasks": found}
-        write_atomically(options.out, (json.dumps(content, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":
