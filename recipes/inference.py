@@ -119,7 +119,7 @@ class SoundInterpreter:
         """Classify and explain mono waveforms: [B, N], or a sequence of [N] of any lengths, on any device.
 
         rate: their sample rate in Hz; None: `self.rate`. Raises UsageError for another shape, no samples, NaN or
-        infinite samples.
+        infinite samples, and a rate that is not read.
         """
         if rate is not None and (rate != int(rate) or int(rate) not in SAMPLE_RATES):
             raise UsageError(f"rate={rate!r} must be a whole number of Hz from {SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]}")

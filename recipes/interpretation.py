@@ -207,7 +207,7 @@ def _run_split(
         check_interpreter_unseen(run, store, split)
     if interpreter.trainable and recipe.run_opts.test_only:
         trained = load_interpreter(folder, subject, command, recipe.trust)
-        check_interpreter_unseen(folder, store, split)
+        check_unseen(trained.info, store, split, trained.path)
         interpreter = trained.network
         facts.training.update(trained.info.source["training"])
     elif interpreter.trainable:

@@ -74,7 +74,7 @@ def load_interpreter(folder: Path, subject: Subject, command: str, trust: Collec
     Raises UsageError when there is none, or when it was trained for another classifier.
     """
     path = folder / "interpreter"
-    if not (path / "bundle.json").is_file():
+    if not _has_interpreter(folder):
         raise UsageError(f"no trained interpreter at {path}: train it with `{command} --data_folder=path/to/ESC-50`")
     if read_info(path, "interpreter").source["classifier_weights_sha256"] != subject.fingerprint:
         raise UsageError(f"{path} was trained for another classifier than {subject.bundle.path}: use that, or retrain")
@@ -96,10 +96,8 @@ def find_reference(values: Mapping, folder: Path) -> Path | None:
 
     Raises UsageError that says which command makes a missing one.
     """
-    if "reference" not in values:
-        return None
-    run = Path(values["reference"]) / folder.relative_to(run_folder(values))
-    if not (run / "interpreter" / "bundle.json").is_file():
+    run = _run_of_fold(values, "reference", folder)
+    if run is not None and not _has_interpreter(run):
         made = f"python interpret.py hparams/{Path(values['reference']).parent.name}.yaml"
         raise UsageError(
             f"no interpreter at {run / 'interpreter'} to match: run `{made}`, or pass --reference=path/to/a/run"
@@ -112,14 +110,22 @@ def find_start(values: Mapping, folder: Path) -> Path | None:
 
     Raises UsageError where it holds no trained interpreter.
     """
-    if values.get("start_from") is None:
-        return None
-    run = Path(values["start_from"]) / folder.relative_to(run_folder(values))
-    if not (run / "interpreter" / "bundle.json").is_file():
+    run = _run_of_fold(values, "start_from", folder)
+    if run is not None and not _has_interpreter(run):
         raise UsageError(
             f"start_from={run} is no run with a trained interpreter: give a folder such as results/lmac/1234"
         )
     return run
+
+
+def _run_of_fold(values: Mapping, key: str, folder: Path) -> Path | None:
+    """The run that a recipe's key names, or the part of it that is of the same fold as `folder`."""
+    named = values.get(key)
+    return None if named is None else Path(named) / folder.relative_to(run_folder(values))
+
+
+def _has_interpreter(run: Path) -> bool:
+    return (run / "interpreter" / "bundle.json").is_file()
 
 
 def interpreter_factory(

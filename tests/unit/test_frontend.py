@@ -129,10 +129,10 @@ def test_a_waveform_of_another_shape_is_refused(shape):
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        ({"sample_rate": 0}, r"sample_rate=0 Hz must be positive"),
-        ({"n_fft": 511}, r"n_fft=511 an even number from 2 on"),
+        ({"sample_rate": 0}, r"sample_rate=0 Hz must be positive and n_fft=1024 an even number"),
+        ({"n_fft": 511}, r"sample_rate=16000 Hz must be positive and n_fft=511 an even number from 2 on"),
         ({"window_ms": 20, "hop_ms": 20}, r"hop_ms=20 \(320 samples\), window_ms=20 \(320 samples\)"),
-        ({"n_fft": 1}, r"n_fft=1 an even number from 2 on"),
+        ({"n_fft": 1}, r"sample_rate=16000 Hz must be positive and n_fft=1 an even number from 2 on"),
         ({"sample_rate": 48000}, r"window_ms=23\.2199 \(1115 samples\) and n_fft=1024 must satisfy 0 < hop"),
         ({"hop_ms": 30}, r"hop_ms=30 \(480 samples\), window_ms=23\.2199 \(372 samples\)"),
         ({"hop_ms": 0}, r"hop_ms=0 \(0 samples\)"),
