@@ -16,13 +16,15 @@ class Interpretation:
     """An answer to "what did the classifier listen to?" for B clips.
 
     relevant, residual: the two parts of the input, as spectrograms that a classifier and the front end can take.
-    saliency: [B, T, F] in [0, 1], the mask or map behind them. target: [B] the class that is explained.
+    saliency: [B, T, F] in [0, 1], the mask behind them. target: [B] the class that is explained. importance: [B, T, F]
+    of any sign and scale, by which bins are ranked where the mask was cut from a map; None: by the mask itself.
     """
 
     relevant: Spectrogram
     residual: Spectrogram
     saliency: Tensor
     target: Tensor
+    importance: Tensor | None = None
 
 
 class Interpreter(nn.Module, ABC):
@@ -95,6 +97,9 @@ class Interpreter(nn.Module, ABC):
         return self.loss(*given, **options)
 
 
-def masked(spectrogram: Spectrogram, mask: Tensor, evidence: Evidence) -> Interpretation:
+def masked(
+    spectrogram: Spectrogram, mask: Tensor, evidence: Evidence, importance: Tensor | None = None
+) -> Interpretation:
     """The interpretation of a mask [B, T, F] in [0, 1]: relevant = mask x X, residual = (1 - mask) x X, log1p each."""
-    return Interpretation(spectrogram.masked(mask), spectrogram.masked(1 - mask), mask, evidence.prediction.detach())
+    parts = spectrogram.masked(mask), spectrogram.masked(1 - mask)
+    return Interpretation(*parts, mask, evidence.prediction.detach(), importance)

@@ -45,16 +45,19 @@ class Truth:
         floor = louder.amax(dim=(1, 2), keepdim=True) * 10 ** (-FLOOR_DB / 20)
         return cls(first + second, source, of_source >= of_rest, louder > floor, found.any(dim=1))
 
-    def scores(self, saliency: Tensor, relevant: Tensor) -> dict[str, Tensor]:
-        """Every score, each [B], of a saliency [B, T, F] in [0, 1] and the sound [B, N] of the relevant part.
+    def scores(self, mask: Tensor, relevant: Tensor, ranking: Tensor | None = None) -> dict[str, Tensor]:
+        """Every score, each [B], of a mask [B, T, F] in [0, 1] and the sound [B, N] of the relevant part.
 
-        `si_sdri` is the relevant sound's SI-SDR less that of the mixture, both towards the source, in dB.
+        ranking: the map [B, T, F] that the mask was cut from; None: the mask itself. `iou` is of the mask; `ap`,
+        `pointing` and `inside` are of the map, lest they depend on where it was cut. `si_sdri` is the relevant sound's
+        SI-SDR less that of the mixture, both towards the source, in dB.
         """
+        ranking = mask if ranking is None else ranking
         scores = {
-            "iou": intersection_over_union(saliency, self.ideal, self.audible),
-            "ap": average_precision(saliency, self.ideal, self.audible),
-            "pointing": pointing_game(saliency, self.ideal, self.audible),
-            "inside": energy_inside(saliency, self.ideal, self.audible),
+            "iou": intersection_over_union(mask, self.ideal, self.audible),
+            "ap": average_precision(ranking, self.ideal, self.audible),
+            "pointing": pointing_game(ranking, self.ideal, self.audible),
+            "inside": energy_inside(ranking, self.ideal, self.audible),
             "si_sdri": si_sdr(relevant, self.source) - si_sdr(self.mixture, self.source),
         }
         return {name: score.masked_fill(~self.known, torch.nan).float() for name, score in scores.items()}
@@ -87,8 +90,8 @@ def pointing_game(saliency: Tensor, ideal: Tensor, audible: Tensor) -> Tensor:
 
 
 def energy_inside(saliency: Tensor, ideal: Tensor, audible: Tensor) -> Tensor:
-    """Share of the saliency's sum that lies on ideal bins. Undefined for an empty saliency."""
-    heard = saliency.double() * audible
+    """Share of what is positive in the saliency that lies on ideal bins. Undefined where nothing is."""
+    heard = saliency.double().clamp(min=0) * audible
     return (heard * ideal).sum(dim=(1, 2)) / heard.sum(dim=(1, 2))
 
 

@@ -101,11 +101,11 @@ class MapInterpreter(Interpreter):
     ) -> Iterator[Interpretation]:
         saliency = self.saliency(classifier, spectrogram, evidence)
         if not quantiles:
-            yield masked(spectrogram, soft_mask(saliency).to(spectrogram.log_magnitude.dtype), evidence)
+            yield masked(spectrogram, soft_mask(saliency).to(spectrogram.log_magnitude.dtype), evidence, saliency)
             return
         for threshold in quantile_thresholds(saliency, quantiles):
             mask = (saliency >= threshold[:, None, None]).to(spectrogram.log_magnitude.dtype)
-            yield masked(spectrogram, mask, evidence)
+            yield masked(spectrogram, mask, evidence, saliency)
 
 
 class QuantileMap(MapInterpreter):

@@ -79,7 +79,7 @@ def score_batch(
             scores["fa_raw_cosine"] = faithfulness(*(one.probabilities for one in cosines))
         if truth is not None:
             relevant_sound = classifier.frontend.synthesize(interpretation.relevant)
-            scores |= truth.scores(interpretation.saliency, relevant_sound)
+            scores |= truth.scores(interpretation.saliency, relevant_sound, interpretation.importance)
         yield {name: column.cpu() for name, column in (whole | scores).items()}
 
 

@@ -156,6 +156,26 @@ def test_scores_of_disjoint_sounds_from_perfect_to_inverted():
     assert whole["si_sdri"].item() == pytest.approx(0, abs=1e-4)
 
 
+def test_a_map_is_told_from_the_mask_that_was_cut_from_it():
+    """Two maps with the same half of the bins above their median, whose order within it is opposite."""
+    found, generator = truth(*tones()), torch.Generator().manual_seed(0)
+    mask = (torch.rand(found.ideal.shape, generator=generator) >= 0.5).float()
+    right, wrong = (mask * (1 + found.ideal.float() * sign) for sign in (1, -0.5))
+    scores = [found.scores(mask, found.source, ranking) for ranking in (mask, right, wrong)]
+    assert len({one["iou"].item() for one in scores}) == 1
+    assert [one["pointing"].item() for one in scores[1:]] == [1, 0]
+    assert 0 < scores[0]["pointing"].item() < 1
+    assert scores[2]["inside"].item() < scores[0]["inside"].item() < scores[1]["inside"].item()
+    assert scores[0]["ap"].item() < scores[1]["ap"].item()
+
+
+def test_what_a_map_holds_against_the_class_is_not_inside():
+    found = truth(*tones())
+    signed = torch.where(found.ideal, 1.0, -5.0)
+    assert found.scores(found.ideal.float(), found.source, signed)["inside"].item() == 1
+    assert math.isnan(found.scores(found.ideal.float(), found.source, -signed.abs())["inside"].item())
+
+
 def test_synthetic_clips_keep_to_their_exact_support():
     event, other = (make_clip(target, 0, 1.0, RATE, 0) for target in (0, 6))  # a low tone, high noise
     found = truth(*(torch.from_numpy(one.event / 32768).float()[None] for one in (event, other)))

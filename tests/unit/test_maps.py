@@ -71,6 +71,8 @@ def test_a_sweep_is_the_single_runs_to_the_bit():
         assert torch.equal(one.saliency, alone.saliency)
         assert torch.equal(one.relevant.log_magnitude, alone.relevant.log_magnitude)
         assert torch.equal(one.residual.log_magnitude, alone.residual.log_magnitude)
+        assert torch.equal(one.importance, swept[0].importance)
+        assert one.importance.unique().numel() > 2
 
 
 def test_a_clip_has_the_same_mask_alone_and_in_a_batch():
