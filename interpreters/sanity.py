@@ -4,9 +4,12 @@ Sources: J. Adebayo et al., Sanity Checks for Saliency Maps, 2018 (cascading ran
 V. Petsiuk et al., RISE, 2018 (deletion and insertion).
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def unit_range(maps: Tensor) -> Tensor:
@@ -16,17 +19,18 @@ def unit_range(maps: Tensor) -> Tensor:
     return (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny)
 
 
+def ranks(maps: Tensor) -> Tensor:
+    """[B, T, F] in [0, 1], the share of a map's bins that are smaller than each one; equal values share a rank."""
+    values = maps.flatten(1).contiguous()
+    ordered = values.sort(dim=1).values
+    below, upto = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
+    return ((below + upto).double() / (2 * values.shape[1])).view(maps.shape)
+
+
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Spearman's rank correlation [B] of two maps [B, T, F]; equal values share a rank. NaN for a constant map."""
-    ranks = []
-    for maps in (first, second):
-        values = maps.flatten(1).contiguous()
-        ordered = values.sort(dim=1).values
-        ends = [torch.searchsorted(ordered, values, right=right) for right in (False, True)]
-        rank = sum(ends).double()  # twice the mean rank, which no correlation feels
-        ranks.append(rank - rank.mean(dim=1, keepdim=True))
-    norms = [rank.square().sum(dim=1).sqrt() for rank in ranks]
-    return (ranks[0] * ranks[1]).sum(dim=1) / (norms[0] * norms[1])
+    centred = (one - one.mean(dim=1, keepdim=True) for one in (ranks(maps).flatten(1) for maps in (first, second)))
+    return F.cosine_similarity(*centred, dim=1, eps=0)
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:
@@ -78,3 +82,22 @@ def randomize(layer: nn.Module) -> None:
     for parameter in layer.parameters(recurse=False):
         deviation, mean = torch.std_mean(parameter, correction=0)
         parameter.copy_(mean + deviation * torch.randn_like(parameter))
+
+
+@torch.no_grad()
+def settle(layers: Sequence[nn.Module], run: Callable[[], object]) -> None:
+    """Give the batch norms among layers drawn afresh the statistics of what reaches them in one call of `run`.
+
+    With statistics of 0 and 1 they would pass on another scale: over many layers the signal fades, and a map then
+    changes because nothing arrives any more, not because nothing is known.
+    """
+    norms = [layer for layer in layers if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    run()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()

@@ -5,18 +5,23 @@ python -m recipes.checks hparams/modulation.yaml --check=curves --data_folder=pa
 curves: the predicted class's probability as the most salient share of bins is deleted, or alone inserted.
 randomization: the map's similarity to itself as the classifier's layers are drawn afresh, from head to stem. An
     interpreter's own networks stay, and so does the class that is explained: only what the classifier learned goes.
-robustness: scores, and the mask's similarity to that of the clean clip, over SNR (white noise, mixtures) and over
+    Batch norms settle on the first clips, lest the signal fade on its way. SSIM is of the bins' ranks: of raw maps, two
+    that are dark but for a few bins are alike whatever those are.
+robustness: scores, and the map's similarity to that of the clean clip, over SNR (white noise, mixtures) and over
     length. A longer clip repeats itself; a shorter one is its loudest part of that length.
-stability: prediction and map when the clip is shifted in a circle by one sample to 10 ms.
+stability: prediction and map when the clip is shifted in a circle by one sample to 10 ms, against the map moved by
+    the nearest whole number of frames.
 
 Other arguments are the recipe's, as for `interpret.py`, whose trained interpreter is loaded. Each check writes
-<run>/checks/<check>.json, with the keys of metrics.json and a row for every setting under `sweep`, and <check>.svg.
-Its `metrics` are the areas under the curves, what is left at the cascade's end, and otherwise means over settings.
+<run>/checks/<check>.json, with the keys of metrics.json and a row for every setting under `sweep`, <check>.svg, and
+<check>.csv with a row for every clip. `metrics` are the means of that: areas under the curves, what is left at the
+cascade's end, and otherwise means over the settings of an axis.
 """
 
 import argparse
 import copy
 import itertools
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +35,7 @@ from torch.utils.data import DataLoader
 
 from interpreters.base import Interpretation, Interpreter
 from interpreters.metrics import fidelity_to_input
-from interpreters.sanity import layers, randomize, rank_correlation, salience_order, ssim, unit_range
+from interpreters.sanity import layers, randomize, rank_correlation, ranks, salience_order, settle, ssim, unit_range
 from models.classifier import AudioClassifier, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
@@ -38,7 +43,7 @@ from recipes.config import Recipe, entry, load_recipe
 from recipes.contamination import Contamination
 from recipes.esc50 import ClipBatch, ClipDataset, ClipStore, collate, indices
 from recipes.figures import encode, lines_figure
-from recipes.files import write_atomically
+from recipes.files import csv_of, write_atomically
 from recipes.interpretation import device_of, facts_of
 from recipes.report import ClipTable, score_table, write_metrics
 from recipes.scoring import compare
@@ -55,7 +60,9 @@ from recipes.training import run_folder, splits_of
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 LENGTHS_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 SHIFTS_MS = (0.0, 1.0, 2.0, 5.0, 10.0)  # no shift is shorter than one sample
+SETTLING_CLIPS = 16
 PERCENT = ("ai", "ad", "ag")
+SUMMARY = {"robustness": ("fid_i", "rank_correlation")}  # of what a check finds, what its metrics tell; others: all
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,8 @@ class Heard:
 class Bench:
     """An explainer, and the positions in the corpus that mixtures draw from.
 
-    What an interpreter draws at random, it draws in the same way every time.
+    What an interpreter draws at random, it draws in the same way every time. settling: waveforms [n, N] on which a
+    network drawn afresh settles, the same whatever batch is checked.
     """
 
     classifier: AudioClassifier
@@ -92,6 +100,7 @@ class Bench:
     tested: tuple[int, ...]
     seed: int
     steps: int
+    settling: Tensor
 
     def hear(self, waveform: Tensor) -> Heard:
         spectrogram = self.classifier.frontend.analyze(waveform)
@@ -123,42 +132,44 @@ def curves(bench: Bench, batch: ClipBatch) -> Iterator[Finding]:
 def randomization(bench: Bench, batch: ClipBatch) -> Iterator[Finding]:
     """`rank_correlation` and `ssim` of maps to the original, at `steps` places of the cascade, its end among them."""
     heard, network = bench.hear(batch.waveform), copy.deepcopy(bench.classifier)
+    settling = bench.classifier.frontend.analyze(bench.settling)
     original, cascade = bench.saliency(heard), layers(network)[::-1]
     shown = np.linspace(1, len(cascade), min(bench.steps, len(cascade))).round().astype(int).tolist()
     for count, (name, layer) in enumerate(cascade, start=1):
         torch.manual_seed(bench.seed + count)
         randomize(layer)
         if count in shown:
+            settle([one for _, one in cascade[:count]], lambda: network(settling))
             asked = Evidence(heard.evidence.logits, network(heard.spectrogram).features)
             found = bench.saliency(Heard(heard.spectrogram, asked), network)
-            similar = ssim(unit_range(found), unit_range(original))
+            similar = ssim(ranks(found), ranks(original))
             columns = {"rank_correlation": rank_correlation(found, original), "ssim": similar}
             yield Finding("layers drawn afresh", count, columns, name)
 
 
 def robustness(bench: Bench, batch: ClipBatch) -> Iterator[Finding]:
-    """FID-I … AG on the changed clip, `prediction_kept`, and `rank_correlation` of its mask to the clean one's."""
+    """FID-I … AG on the changed clip, `prediction_kept`, and `rank_correlation` of its map to the clean one's."""
     rate, hop = bench.classifier.frontend.sample_rate, bench.classifier.frontend.hop
     clean = bench.hear(batch.waveform)
-    mask = bench.explain(clean).saliency
+    original = bench.saliency(clean)
 
     def against(reference: Tensor, waveform: Tensor) -> dict[str, Tensor]:
         heard = bench.hear(waveform)
         found = bench.explain(heard)
         return compare(heard.evidence, bench.classifier(found.relevant), bench.classifier(found.residual)) | {
             "prediction_kept": fidelity_to_input(clean.evidence.probabilities, heard.evidence.probabilities),
-            "rank_correlation": rank_correlation(found.saliency, reference),
+            "rank_correlation": rank_correlation(bench.saliency(heard), reference),
         }
 
     for kind, snr_db in itertools.product(("white", "mixture"), SNRS_DB):
         noise = Contamination(kind, bench.store, "test", bench.tested, bench.seed, snr_db)
-        yield Finding(f"SNR in dB, {kind}", snr_db, against(mask, noise.apply(batch).waveform))
+        yield Finding(f"SNR in dB, {kind}", snr_db, against(original, noise.apply(batch).waveform))
     for seconds in LENGTHS_S:
         waveform, start = resized(batch.waveform, round(seconds * rate), hop)
         times = start[:, None] + torch.arange(0, waveform.shape[1] + 1, hop, device=start.device)
         if waveform.shape[1] > batch.waveform.shape[1]:
             times = times % batch.waveform.shape[1]
-        there = mask.gather(1, (times // hop)[:, :, None].expand(-1, -1, mask.shape[2]))
+        there = original.gather(1, (times // hop)[:, :, None].expand(-1, -1, original.shape[2]))
         yield Finding("length in s", seconds, against(there, waveform))
 
 
@@ -174,9 +185,10 @@ def resized(waveform: Tensor, samples: int, hop: int) -> tuple[Tensor, Tensor]:
 
 def stability(bench: Bench, batch: ClipBatch) -> Iterator[Finding]:
     """`prediction_kept`, `rank_correlation` of maps, and `max_change` of the map in [0, 1], under every shift."""
-    rate, still = bench.classifier.frontend.sample_rate, bench.hear(batch.waveform)
-    before = bench.saliency(still)
+    frontend, still = bench.classifier.frontend, bench.hear(batch.waveform)
+    rate, original = frontend.sample_rate, bench.saliency(still)
     for samples in (max(1, round(milliseconds * rate / 1000)) for milliseconds in SHIFTS_MS):
+        before = original.roll(round(samples / frontend.hop), dims=1)
         moved = bench.hear(batch.waveform.roll(samples, dims=1))
         after = bench.saliency(moved)
         columns = {
@@ -190,12 +202,27 @@ def stability(bench: Bench, batch: ClipBatch) -> Iterator[Finding]:
 CHECKS = {"curves": curves, "randomization": randomization, "robustness": robustness, "stability": stability}
 
 
-def summarize(check: str, rows: list[dict], score: str) -> float:
-    """What a check says in one number: an area, the last row, or the mean of the rows that are defined."""
-    values = [row[score] for row in rows]
-    if check == "curves":
-        return float(np.trapezoid(values, [row["value"] for row in rows]))
-    return values[-1] if check == "randomization" else float(np.nanmean(values))
+def summarize(check: str, tables: dict[tuple, ClipTable]) -> dict[str, np.ndarray]:
+    """What a check says of every clip [clips], by score: an area, the last setting, or a mean over settings.
+
+    tables: of every (axis, value, layer). Where there are several axes, each has its own mean.
+    """
+    axes, found = list(dict.fromkeys(axis for axis, _, _ in tables)), {}
+    for axis in axes:
+        places, settings = zip(
+            *((place, table) for (name, place, _), table in tables.items() if name == axis), strict=True
+        )
+        for score in SUMMARY.get(check, settings[0].columns):
+            values = np.array([table.columns[score] for table in settings])
+            match check:
+                case "curves":
+                    told = np.trapezoid(values, places, axis=0)
+                case "randomization":
+                    told = values[-1]
+                case _:
+                    told = np.ma.masked_invalid(values).mean(axis=0).filled(np.nan)
+            found[f"{score}, {axis}" if len(axes) > 1 else score] = told
+    return found
 
 
 @torch.no_grad()
@@ -218,9 +245,11 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
     if interpreter.trainable:
         check_interpreter_unseen(folder, store, split)
     chosen = [tested[round(place)] for place in np.linspace(0, len(tested) - 1, min(clips, len(tested)))]
-    bench = Bench(subject.classifier, interpreter, store, tuple(tested), settings["seed"], steps)
+    dataset = ClipDataset(store, chosen)
+    first = collate([dataset[place] for place in range(min(SETTLING_CLIPS, len(chosen)))]).to(device)
+    bench = Bench(subject.classifier, interpreter, store, tuple(tested), settings["seed"], steps, first.waveform)
     tables: dict[tuple, ClipTable] = {}
-    for batch in DataLoader(ClipDataset(store, chosen), settings["eval_batch_size"], collate_fn=collate):
+    for batch in DataLoader(dataset, settings["eval_batch_size"], collate_fn=collate):
         for one in CHECKS[check](bench, batch.to(device)):
             tables.setdefault((one.axis, one.value, one.layer), ClipTable()).add(batch.index, **one.columns)
     scores = list(one.columns)
@@ -229,9 +258,14 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
         for (axis, value, layer), table in tables.items()
     ]
     facts = facts_of(recipe, store, split, subject, interpreter)
-    facts.data["clips"] = len(chosen)
+    facts.data |= {"clips": len(chosen), "steps": steps}
     path = folder / "checks" / f"{check}.json"
-    metrics = {score: summarize(check, rows, score) for score in scores}
+    summary = summarize(check, tables)
+    told = {name: values[~np.isnan(values)] for name, values in summary.items()}
+    metrics = {name: float(values.mean()) if len(values) else math.nan for name, values in told.items()}
+    ids = [store.corpus.clips[index].id for index in chosen]
+    each = [{"id": one} | {name: values[row] for name, values in summary.items()} for row, one in enumerate(ids)]
+    write_atomically(path.with_suffix(".csv"), csv_of(each))
     write_metrics(path, facts, metrics, time.monotonic() - started, rows)
     figure = lines_figure(rows, [score for score in scores if score not in PERCENT], facts.experiment)
     write_atomically(path.with_suffix(".svg"), encode(figure, "svg"))

@@ -15,7 +15,6 @@ the run of them which keeps about as much of the plane.
 
 import argparse
 import csv
-import io
 import itertools
 import json
 import math
@@ -30,7 +29,7 @@ import numpy as np
 from models.errors import UsageError
 from recipes.config import entry
 from recipes.figures import encode, intervals_figure
-from recipes.files import write_atomically
+from recipes.files import csv_of, write_atomically
 from recipes.report import TRUTH
 from recipes.tables import COLUMNS, condition, label, markdown, metrics_of, number, place
 
@@ -241,14 +240,6 @@ def _slug(group: dict) -> str:
     return re.sub(r"[^\w.-]+", "_", group["group"])
 
 
-def _csv(rows: list[dict]) -> bytes:
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
-    return stream.getvalue().encode()
-
-
 def write_leaderboard(runs: Sequence[Path], out: Path, page_file: Path, reference: Collection[str] = ()) -> list[dict]:
     """Compare, and write everything; returns the groups of leaderboard.json. Raises UsageError as its parts."""
     groups: dict[str, list[Method]] = {}
@@ -271,8 +262,10 @@ def write_leaderboard(runs: Sequence[Path], out: Path, page_file: Path, referenc
         for row in group["methods"]
         for score, one in row["scores"].items()
     ]
-    write_atomically(out / "scores.csv", _csv(scores))
-    write_atomically(out / "pairs.csv", _csv([{"group": name} | row for name in sorted(pairs) for row in pairs[name]]))
+    write_atomically(out / "scores.csv", csv_of(scores))
+    write_atomically(
+        out / "pairs.csv", csv_of([{"group": name} | row for name in sorted(pairs) for row in pairs[name]])
+    )
     write_atomically(out / "leaderboard.json", (json.dumps(board, indent=1) + "\n").encode())
     text = page_file.read_text(encoding="utf-8") if page_file.exists() else EMPTY_PAGE
     filled = place(text, {"leaderboard": page(board, os.path.relpath(out, page_file.parent))})

@@ -1,6 +1,8 @@
 """Files that are whole or absent, and work that only one process does at a time."""
 
+import csv
 import fcntl
+import io
 import logging
 import os
 import shutil
@@ -37,6 +39,15 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def csv_of(rows: list[dict]) -> bytes:
+    """A CSV file of rows that have the keys of the first; numbers with six digits."""
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+    return stream.getvalue().encode()
 
 
 def unwritable(path: str | Path, error: Exception) -> UsageError:

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import nn
 
-from interpreters.sanity import layers, randomize, rank_correlation, salience_order, ssim, unit_range
+from interpreters.sanity import layers, randomize, rank_correlation, ranks, salience_order, settle, ssim, unit_range
 
 
 def test_rank_correlation_is_scipys_also_with_equal_values():
@@ -25,6 +25,19 @@ def test_rank_correlation_sees_order_alone():
     assert rank_correlation(maps, maps.exp() * 7).item() == pytest.approx(1)
     assert rank_correlation(maps, -maps).item() == pytest.approx(-1)
     assert rank_correlation(maps, torch.ones_like(maps)).isnan().item()
+
+
+def test_ranks_by_hand():
+    maps = torch.tensor([[[0.1, 0.9], [0.5, 0.5]]])
+    assert ranks(maps).tolist() == [[[0.125, 0.875], [0.5, 0.5]]]
+    assert torch.equal(ranks(maps.exp() * 7), ranks(maps))
+
+
+def test_the_ssim_of_ranks_sees_that_spiky_maps_have_nothing_in_common():
+    first, second = (torch.randn(1, 40, 60).abs() ** 8 for _ in range(2))
+    assert ssim(unit_range(first), unit_range(second)).item() > 0.5
+    assert abs(ssim(ranks(first), ranks(second)).item()) < 0.1
+    assert ssim(ranks(first), ranks(first)).item() == pytest.approx(1)
 
 
 def test_ssim_is_scikit_images():
@@ -112,3 +125,13 @@ def test_batch_norm_forgets_its_statistics():
     norm(torch.randn(4, 3, 5, 5) + 7)
     randomize(norm)
     assert norm.running_mean.tolist() == [0, 0, 0]
+
+
+def test_settled_batch_norms_pass_on_what_has_unit_deviation():
+    network = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Linear(6, 6), nn.BatchNorm1d(6)).eval()
+    given, parts = 0.1 * torch.randn(200, 6) + 3, [network[2], network[3]]
+    kept = copy.deepcopy(network[1].state_dict())
+    settle(parts, lambda: network(given))
+    torch.testing.assert_close(network(given).std(dim=0, correction=0), torch.full((6,), 1.0), atol=0.05, rtol=0)
+    assert all(torch.equal(value, kept[name]) for name, value in network[1].state_dict().items())
+    assert not any(one.training for one in network.modules()) and network[3].momentum == 0.1
