@@ -4,13 +4,14 @@ python -m recipes.compare results/lmac/1234 results/control_*/1234 --out=docs/re
     --page=docs/leaderboard.md --reference control_loudest control_matched
 
 Takes runs' folders, with their contaminations and folds, and groups them by classifier and contamination. Intervals are
-percentile bootstraps over clips. Two methods are compared clip by clip with a permutation test, whose null hypothesis
-is that each clip's difference might as well have the other sign; p-values are corrected by Holm's method over all pairs
-of a group and score. Clips on which a score is undefined are left out of it; n tells how many remain.
+percentile bootstraps over recordings, because clips that were cut from one recording are no independent witnesses. Two
+methods are compared clip by clip with a permutation test, whose null hypothesis is that each recording's differences
+might as well have the other sign; p-values are corrected by Holm's method over all pairs of a group and score. Clips on
+which a score is undefined are left out of it; n tells how many remain.
 
 Writes leaderboard.json (all that the page shows), scores.csv, pairs.csv and an SVG a group, and fills the page between
 `<!-- leaderboard -->` and `<!-- /leaderboard -->`. With --reference, recipes of controls, each method is held against
-the run of them which keeps about as much of the plane.
+the run of them which keeps the most like share of the plane, unless one keeps 1.5 times as much as the other or more.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from interpreters.controls import Constant, Ranked, Reordered
 from models.errors import UsageError
 from recipes.config import entry
 from recipes.figures import encode, intervals_figure
@@ -34,7 +36,11 @@ from recipes.report import TRUTH
 from recipes.tables import COLUMNS, condition, label, markdown, metrics_of, number, place
 
 RESAMPLES = 9999
+DRAWS_PER_PAIR = 1000  # Holm multiplies the least p-value that can be found by the number of pairs
+BLOCK = 2000
 LEVEL = 0.05
+LIKE = 1.5  # two that keep less than so many times as much as the other keep alike
+CONTROLS = tuple(one.__name__ for one in (Constant, Ranked, Reordered))
 NAMES = COLUMNS | dict(zip(TRUTH, ("IoU", "AP", "pointing", "inside", "SI-SDRi dB"), strict=True))
 SCORES = tuple(name for name in NAMES if name not in ("acc", "fa_raw_cosine"))
 DIRECTION = dict.fromkeys(SCORES, 1) | {"ad": -1, "comp": -1, "kept": 0}
@@ -45,14 +51,15 @@ EMPTY_PAGE = "# Leaderboard\n\n<!-- leaderboard -->\n<!-- /leaderboard -->\n"
 class Method:
     """One explainer on one group of clips.
 
-    facts: its metrics.json. columns: score -> values [clips]. checks: what `recipes.checks` found. same: what all
-    methods of a group must share, by name.
+    facts: its metrics.json. columns: score -> values [clips]. recordings: the recording of every clip. checks: what
+    `recipes.checks` found. same: what the methods of a group must share where they have it, by name.
     """
 
     facts: dict
     group: str
     columns: dict[str, np.ndarray]
-    checks: dict[str, float]
+    recordings: list[str]
+    checks: dict[str, dict]
     same: dict[str, object]
 
     @property
@@ -76,24 +83,40 @@ def _load(run: Path, folder: Path) -> Method:
     for part in parts:
         if not (part / "clips.csv").is_file():
             raise UsageError(f"{part} has no clips.csv: run interpret.py again, or leave {run} out")
-    rows = [row for part in parts for row in csv.DictReader((part / "clips.csv").read_text("utf-8").splitlines())]
-    rows.sort(key=lambda row: row["id"])
+    rows = sorted((row for part in parts for row in _rows(part / "clips.csv")), key=lambda row: row["id"])
+    recordings = _recordings(run)
     each = [_json(part / "metrics.json") for part in parts]
     cost = [one["interpreter"].get("seconds_per_clip") for one in each]
     facts["interpreter"]["seconds_per_clip"] = None if None in cost else float(np.mean(cost))
-    checks = {
-        f"{path.stem}: {name}": value
-        for path in sorted((folder / "checks").glob("*.json"))
-        for name, value in _json(path)["metrics"].items()
-    }
     same = {
         "clips": [row["id"] for row in rows],
         "weights of the classifier": [one["classifier"]["sha256"] for one in each],
         "draws of what is mixed in": [path.read_text("utf-8") for part in parts for path in part.glob("draws.csv")],
     }
+    checks = {}
+    for path in sorted((folder / "checks").glob("*.csv")):
+        found = _rows(path)
+        ids = [row.pop("id") for row in found]
+        same[f"clips or steps of the check {path.stem}"] = (ids, _json(path.with_suffix(".json"))["data"]["steps"])
+        clusters = [recordings[one] for one in ids]
+        for name in found[0]:
+            checks[f"{path.stem}: {name}"] = interval(np.array([float(row[name]) for row in found]), clusters)
     group = f"{facts['classifier']['experiment']}, {condition(facts)}" + f", {len(parts)} folds" * (len(parts) > 1)
     columns = {name: np.array([float(row[name]) for row in rows]) for name in ("acc", *SCORES) if name in rows[0]}
-    return Method(facts, group, columns, checks, same)
+    return Method(facts, group, columns, [recordings[row["id"]] for row in rows], checks, same)
+
+
+def _recordings(run: Path) -> dict[str, str]:
+    """The recording that every clip of a run was cut from, by the clip's id."""
+    found = (*run.glob("manifest.csv"), *run.glob("fold*/manifest.csv"), *run.parent.glob("manifest.csv"))
+    rows = [row for path in found for row in _rows(path)]
+    if not rows or "recording" not in rows[0]:
+        raise UsageError(f"{run} has no manifest.csv with recordings: run interpret.py again, or leave it out")
+    return {row["id"]: row["recording"] for row in rows}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text("utf-8").splitlines()))
 
 
 def _json(path: Path) -> dict:
@@ -103,32 +126,44 @@ def _json(path: Path) -> dict:
 def check_group(methods: Sequence[Method]) -> None:
     """Raise UsageError where a group's methods do not share what they must, or share a name."""
     for first, second in itertools.combinations(methods, 2):
-        for what, value in first.same.items():
-            if second.same[what] != value:
+        for what in first.same.keys() & second.same.keys():
+            if second.same[what] != first.same[what]:
                 names = f"{first.name} and {second.name} ({first.group})"
                 raise UsageError(f"{names} have different {what}: score them alike, or compare them apart")
         if first.name == second.name:
             raise UsageError(f"{first.name} ({first.group}) is there twice: drop one, or give it another --experiment")
 
 
-def interval(values: np.ndarray, seed: int = 0) -> dict:
+def sums(values: np.ndarray, recordings: Sequence[str]) -> np.ndarray:
+    """Values [clips, ...] added up over the clips of each recording, in the order in which recordings appear."""
+    place = {one: k for k, one in enumerate(dict.fromkeys(recordings))}
+    total = np.zeros((len(place), *values.shape[1:]))
+    np.add.at(total, [place[one] for one in recordings], values)
+    return total
+
+
+def interval(values: np.ndarray, recordings: Sequence[str], seed: int = 0) -> dict:
     """mean, low and high of its 95 % bootstrap interval, and n, of those of the values [clips] that are not NaN."""
-    values = values[~np.isnan(values)]
-    if not len(values):
+    there = ~np.isnan(values)
+    if not there.any():
         return {"mean": None, "low": None, "high": None, "n": 0}
+    kept = list(itertools.compress(recordings, there))
+    pair = sums(np.stack([values[there], np.ones(there.sum())], axis=1), kept)
     rng = np.random.default_rng(seed)
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
-    low, high = np.quantile(means, (0.025, 0.975)).tolist()
-    return {"mean": float(values.mean()), "low": low, "high": high, "n": len(values)}
+    total, count = pair[rng.integers(len(pair), size=(RESAMPLES, len(pair)))].sum(axis=1).T
+    low, high = np.quantile(total / count, (0.025, 0.975)).tolist()
+    return {"mean": float(values[there].mean()), "low": low, "high": high, "n": int(there.sum())}
 
 
-def sign_flip_test(differences: np.ndarray, seed: int = 0) -> np.ndarray:
+def sign_flip_test(differences: np.ndarray, recordings: Sequence[str], seed: int = 0) -> np.ndarray:
     """Two-sided p-values [m] of the mean of paired differences [clips, m]; NaN counts as no pair."""
-    differences, rng = np.nan_to_num(differences), np.random.default_rng(seed)
-    observed, extreme = np.abs(differences.sum(axis=0)) * (1 - 1e-9), np.ones(differences.shape[1])
-    for _ in range(RESAMPLES):
-        extreme += np.abs(rng.choice((-1.0, 1.0), len(differences)) @ differences) >= observed
-    return extreme / (RESAMPLES + 1)
+    given, rng = sums(np.nan_to_num(differences), recordings), np.random.default_rng(seed)
+    observed, extreme = np.abs(given.sum(axis=0)) * (1 - 1e-9), np.ones(given.shape[1])
+    draws = max(RESAMPLES, DRAWS_PER_PAIR * given.shape[1])
+    for start in range(0, draws, BLOCK):
+        signs = rng.choice((-1.0, 1.0), (min(BLOCK, draws - start), len(given)))
+        extreme += (np.abs(signs @ given) >= observed).sum(axis=0)
+    return extreme / (draws + 1)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -145,7 +180,8 @@ def compare_pairs(methods: Sequence[Method]) -> list[dict]:
         if pairs:
             differences = np.stack([first.columns[score] - second.columns[score] for first, second in pairs], axis=1)
             means = np.ma.masked_invalid(differences).mean(axis=0).filled(np.nan).tolist()
-            for (first, second), mean, p in zip(pairs, means, holm(sign_flip_test(differences)).tolist(), strict=True):
+            p_values = holm(sign_flip_test(differences, methods[0].recordings)).tolist()
+            for (first, second), mean, p in zip(pairs, means, p_values, strict=True):
                 names = {"first": first.name, "second": second.name}
                 rows.append(names | {"score": score, "difference": mean, "p": p})
     return rows
@@ -154,7 +190,8 @@ def compare_pairs(methods: Sequence[Method]) -> list[dict]:
 def summarize(methods: Sequence[Method], pairs: Sequence[dict], reference: Collection[str] = ()) -> dict:
     """One group of leaderboard.json: of every method its facts, scores, leads, and what it has over a control.
 
-    A method leads in a score when its mean is the best, or not significantly different from the best.
+    A method leads in a score when its mean is the best of those that are no controls, or not significantly different
+    from the best.
     """
     found = {
         (a, b, pair["score"]): (sign * pair["difference"], pair["p"])
@@ -167,28 +204,41 @@ def summarize(methods: Sequence[Method], pairs: Sequence[dict], reference: Colle
             "name": method.name,
             **{key: method.facts["interpreter"].get(key) for key in ("recipe", "class", "seconds_per_clip")},
             **{key: method.facts[key] for key in ("seed", "commit", "device")},
-            "scores": {score: interval(method.columns[score]) for score in SCORES if score in method.columns},
+            "scores": {
+                score: interval(method.columns[score], method.recordings) for score in SCORES if score in method.columns
+            },
             "leads": [],
             "checks": method.checks,
         }
         for method in methods
     }
     for score in SCORES:
-        ranked = [row for row in rows.values() if DIRECTION[score] and row["scores"].get(score, {}).get("n")]
+        ranked = [
+            row
+            for row in rows.values()
+            if DIRECTION[score] and row["scores"].get(score, {}).get("n") and row["class"] not in CONTROLS
+        ]
         best = max(ranked, key=lambda row: DIRECTION[score] * row["scores"][score]["mean"], default=None)
         for row in ranked:
             if found.get((row["name"], best["name"], score), (0, 1))[1] >= LEVEL:
                 row["leads"].append(score)
     controls = [row for row in rows.values() if row["recipe"] in reference]
-    for row in rows.values() if controls else ():
-        kept = row["scores"]["kept"]["mean"]
-        control = min(controls, key=lambda one: abs(one["scores"]["kept"]["mean"] - kept))["name"]
-        against = {
-            score: found[row["name"], control, score] for score in SCORES if (row["name"], control, score) in found
-        }
-        row["against"] = {"control": control, "scores": against}
+    for row in rows.values():
+        alike = {unlike: one["name"] for one in controls if (unlike := _unlikeness(row, one)) < LIKE and one is not row}
+        if alike:
+            control = alike[min(alike)]
+            against = {
+                score: found[row["name"], control, score] for score in SCORES if (row["name"], control, score) in found
+            }
+            row["against"] = {"control": control, "scores": against}
     clips, accuracy = len(methods[0].columns["acc"]), float(methods[0].columns["acc"].mean())
     return {"group": methods[0].group, "clips": clips, "acc": accuracy, "methods": list(rows.values())}
+
+
+def _unlikeness(row: dict, other: dict) -> float:
+    """How many times as much of the plane the one keeps as the other, 1 or more."""
+    low, high = sorted(one["scores"]["kept"]["mean"] for one in (row, other))
+    return high / low if low else math.inf
 
 
 def page(board: list[dict], pictures: str) -> str:
@@ -216,8 +266,10 @@ def page(board: list[dict], pictures: str) -> str:
             parts.append(markdown(["method less control", "control", *(NAMES[score] for score in scores)], rows))
         checks = list(dict.fromkeys(name for row in methods for name in row["checks"]))
         if checks:
+            clips = max(one["n"] for row in methods for one in row["checks"].values())
+            parts.append(f"Checks on {clips} of the clips.")
             rows = [
-                [row["name"], *(number(row["checks"].get(name)) for name in checks)] for row in methods if row["checks"]
+                [row["name"], *(_told(row["checks"].get(name)) for name in checks)] for row in methods if row["checks"]
             ]
             parts.append(markdown(["check", *checks], rows))
         parts.append(f"![{group['group']}]({pictures}/{_slug(group)}.svg)")
@@ -226,10 +278,15 @@ def page(board: list[dict], pictures: str) -> str:
 
 def _cell(row: dict, score: str, clips: int) -> str:
     one = row["scores"].get(score)
+    return _told(one, score in row["leads"]) + f", n {one['n']}" * (0 < one["n"] < clips) if one else ""
+
+
+def _told(one: dict | None, bold: bool = False) -> str:
+    """A mean and its interval; nothing where it is not defined."""
     if not one or not one["n"]:
         return ""
-    mean = f"**{number(one['mean'])}**" if score in row["leads"] else number(one["mean"])
-    return f"{mean} [{number(one['low'])}, {number(one['high'])}]" + f", n {one['n']}" * (one["n"] < clips)
+    mean = f"**{number(one['mean'])}**" if bold else number(one["mean"])
+    return f"{mean} [{number(one['low'])}, {number(one['high'])}]"
 
 
 def _difference(found: Sequence[float] | None) -> str:

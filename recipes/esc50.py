@@ -293,14 +293,18 @@ def prepare(
 
 
 def write_manifest(path: str | Path, store: ClipStore, split: FoldSplit) -> None:
-    """CSV of the clips that a run uses: id, path, fold, label, target (class index), split."""
+    """CSV of the clips that a run uses: id, path, fold, label, target (class index), recording, split.
+
+    recording: what clips of one source share.
+    """
     parts = {fold: name for name in ("train", "valid", "test") for fold in getattr(split, name)}
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("id", "path", "fold", "label", "target", "split"))
+    writer.writerow(("id", "path", "fold", "label", "target", "recording", "split"))
     for clip in store.corpus.clips:
         if clip.fold in parts:
-            writer.writerow((clip.id, clip.path, clip.fold, clip.label, clip.target, parts[clip.fold]))
+            rest = (clip.label, clip.target, clip.group, parts[clip.fold])
+            writer.writerow((clip.id, clip.path, clip.fold, *rest))
     write_atomically(path, text.getvalue().encode())
 
 

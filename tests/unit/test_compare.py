@@ -19,10 +19,14 @@ GOOD, BAD = np.linspace(0.6, 1.0, 40), np.linspace(0.0, 0.4, 40)
 
 def write_run(folder: Path, name: str, columns: dict, recipe: str = "", part: str = "", **changes) -> Path:
     """A run's folder with metrics.json, clips.csv and, in a contamination's part, draws.csv."""
-    given = {"ids": IDS, "sha256": "aa", "draws": "id,source\n", "interpreter": True, "seconds": 0.5} | changes
+    given = {"ids": IDS, "sha256": "aa", "draws": "id,source\n", "interpreter": True, "seconds": 0.5, "class": "Any"}
+    given |= changes
     where = folder / name / "1234" / part
     where.mkdir(parents=True, exist_ok=True)
-    interpreter = {"recipe": recipe or name, "class": "Any", "parameters": 0, "seconds_per_clip": given["seconds"]}
+    interpreter = {"recipe": recipe or name, "class": given["class"], "parameters": 0}
+    interpreter["seconds_per_clip"] = given["seconds"]
+    manifest = ["id,recording", *(f"{one},{one}" for one in given["ids"])]
+    (folder / name / "1234" / "manifest.csv").write_text("\n".join(manifest))
     facts = {
         "experiment": name,
         "classifier": {"experiment": "cnn14", "sha256": given["sha256"]},
@@ -52,14 +56,33 @@ def board(tmp_path, *runs, **options) -> list[dict]:
 
 
 def test_an_interval_by_hand():
-    found = interval(np.array([1.0, 0.0, math.nan, 1.0, 0.0] * 100))
+    values = np.array([1.0, 0.0, math.nan, 1.0, 0.0] * 100)
+    found = interval(values, range(500))
     assert (found["mean"], found["n"]) == (0.5, 400)
     # two standard errors of a proportion
     assert found["low"] == pytest.approx(0.5 - 1.96 * 0.025, abs=0.005)
     assert found["high"] == pytest.approx(0.5 + 1.96 * 0.025, abs=0.005)
-    assert interval(np.array([2.0, 2.0])) == {"mean": 2, "low": 2, "high": 2, "n": 2}
-    assert interval(np.array([math.nan])) == {"mean": None, "low": None, "high": None, "n": 0}
-    assert interval(GOOD) == interval(GOOD)
+    assert interval(np.array([2.0, 2.0]), "ab") == {"mean": 2, "low": 2, "high": 2, "n": 2}
+    assert interval(np.array([math.nan]), "a") == {"mean": None, "low": None, "high": None, "n": 0}
+    assert interval(GOOD, IDS) == interval(GOOD, IDS)
+
+
+def test_clips_of_one_recording_are_one_witness():
+    values = np.random.default_rng(0).normal(0.2, 1, 50)
+    alone, copied = interval(values, range(50)), interval(np.repeat(values, 4), np.repeat(range(50), 4).tolist())
+    assert copied == pytest.approx(alone | {"n": 200})
+    differences, recordings = values[:, None], list(range(50))
+    assert sign_flip_test(np.repeat(differences, 4, axis=0), sorted(recordings * 4)) == pytest.approx(
+        sign_flip_test(differences, recordings)
+    )
+    # as if they were 200 witnesses
+    assert sign_flip_test(np.repeat(differences, 4, axis=0), range(200)) < sign_flip_test(differences, recordings)
+
+
+def test_the_least_p_value_survives_the_correction_for_many_pairs():
+    pairs = 60
+    found = holm(sign_flip_test(np.ones((40, pairs)), range(40)))
+    assert found.max() < 0.05
 
 
 def test_the_permutation_test_is_scipys():
@@ -67,7 +90,7 @@ def test_the_permutation_test_is_scipys():
     expected = permutation_test(
         (differences,), np.mean, permutation_type="samples", n_resamples=9999, random_state=np.random.default_rng(0)
     ).pvalue
-    found = sign_flip_test(np.stack([differences, -differences, np.zeros(30)], axis=1))
+    found = sign_flip_test(np.stack([differences, -differences, np.zeros(30)], axis=1), range(30))
     assert found[0] == pytest.approx(expected, abs=0.02)
     assert found[0] == found[1]
     assert found[2] == 1
@@ -75,13 +98,14 @@ def test_the_permutation_test_is_scipys():
 
 def test_five_equal_differences_have_a_sixteenth():
     # of 32 signs, two are as extreme
-    assert sign_flip_test(np.ones((5, 1)))[0] == pytest.approx(2 / 32, abs=0.01)
+    assert sign_flip_test(np.ones((5, 1)), range(5))[0] == pytest.approx(2 / 32, abs=0.01)
 
 
 def test_clips_without_a_pair_change_nothing():
     some = np.random.default_rng(2).normal(0.5, 1, 20)
     padded = np.concatenate([some, np.full(20, math.nan)])
-    assert sign_flip_test(padded[:, None])[0] == pytest.approx(sign_flip_test(some[:, None])[0], abs=0.02)
+    found = [sign_flip_test(one[:, None], range(len(one)))[0] for one in (padded, some)]
+    assert found[0] == pytest.approx(found[1], abs=0.02)
 
 
 def test_holm_by_hand():
@@ -158,7 +182,7 @@ def test_each_method_meets_the_control_that_keeps_as_much(tmp_path):
     runs += [write_run(tmp_path, f"{recipe}_{q}", keep(q), recipe=recipe) for q, recipe in controls]
     with pytest.raises(UsageError, match="--reference=loud is the recipe of none of the runs; theirs are"):
         board(tmp_path, *runs, reference=["loudest", "loud"])
-    assert board(tmp_path, *runs, reference=["matched"])[0]["methods"][0]["against"]["control"] == "matched_0.7"
+    assert "against" not in board(tmp_path, *runs, reference=["matched"])[0]["methods"][0]
     (group,) = board(tmp_path, *runs, reference=["loudest", "matched"])
     method = group["methods"][0]
     assert method["against"]["control"] == "loudest_0.1"
@@ -166,18 +190,49 @@ def test_each_method_meets_the_control_that_keeps_as_much(tmp_path):
     # Holm multiplies the least p-value of 9999 draws by the six pairs
     assert (difference, p) == (pytest.approx(-0.6), pytest.approx(6e-4))
     assert "| map | loudest_0.1 | -0.6* |" in (tmp_path / "out/leaderboard.md").read_text()
+    far = write_run(tmp_path, "far", {"fid_i": BAD, "kept": np.full(40, 0.25)})
+    assert "against" not in board(tmp_path, far, *runs, reference=["loudest", "matched"])[0]["methods"][0]
+
+
+def test_controls_do_not_compete_for_the_best(tmp_path):
+    runs = [
+        write_run(tmp_path, "whole", {"fid_i": np.ones(40)}, **{"class": "Constant"}),
+        write_run(tmp_path, "map", {"fid_i": BAD}),
+    ]
+    assert [row["leads"] for row in board(tmp_path, *runs)[0]["methods"]] == [[], ["fid_i"]]
+
+
+def test_runs_without_recordings_are_refused(tmp_path):
+    run = write_run(tmp_path, "one", {"fid_i": GOOD})
+    (run / "manifest.csv").write_text("id,label\n5-1,dog\n")
+    with pytest.raises(UsageError, match=r"no manifest\.csv with recordings: run interpret\.py again"):
+        board(tmp_path, run)
 
 
 def test_groups_are_classifiers_and_contaminations_and_checks_are_shown(tmp_path):
     run = write_run(tmp_path, "one", {"fid_i": GOOD})
     write_run(tmp_path, "one", {"fid_i": BAD}, part="mixture")
     (run / "checks").mkdir()
-    (run / "checks/curves.json").write_text(json.dumps({"metrics": {"deletion": 0.25, "insertion": 0.75}}))
+    (run / "checks/curves.json").write_text(json.dumps({"data": {"steps": 10}}))
+    (run / "checks/curves.csv").write_text("id,deletion,insertion\n5-1,0.25,0.5\n5-2,0.25,1.0\n")
     clean, mixed = board(tmp_path, run)
     assert [clean["group"], mixed["group"]] == ["cnn14, clean", "cnn14, mixture, 0.0 dB"]
-    assert clean["methods"][0]["checks"] == {"curves: deletion": 0.25, "curves: insertion": 0.75}
+    found = clean["methods"][0]["checks"]
+    assert found["curves: deletion"] == {"mean": 0.25, "low": 0.25, "high": 0.25, "n": 2}
+    assert found["curves: insertion"] == {"mean": 0.75, "low": 0.5, "high": 1.0, "n": 2}
     assert mixed["methods"][0]["checks"] == {}
-    assert "| one | 0.25 | 0.75 |" in (tmp_path / "out/leaderboard.md").read_text()
+    text = (tmp_path / "out/leaderboard.md").read_text()
+    assert "Checks on 2 of the clips." in text
+    assert "| one | 0.25 [0.25, 0.25] | 0.75 [0.5, 1] |" in text
+    other = write_run(tmp_path, "two", {"fid_i": GOOD})
+    (run / "checks").rename(other / "checks")
+    (other / "checks/curves.json").write_text(json.dumps({"data": {"steps": 5}}))
+    write_run(tmp_path, "one", {"fid_i": GOOD})
+    (run / "checks").mkdir()
+    for name, content in (("json", json.dumps({"data": {"steps": 10}})), ("csv", "id,deletion\n5-1,0.25\n")):
+        (run / f"checks/curves.{name}").write_text(content)
+    with pytest.raises(UsageError, match="have different clips or steps of the check curves"):
+        board(tmp_path, run, other)
 
 
 def test_a_cross_validation_is_all_its_folds(tmp_path):

@@ -415,7 +415,9 @@ def test_manifest(tmp_path):
     write_manifest(tmp_path / "run" / "manifest.csv", store, FoldSplit((1, 2), (4,), (5,)))
     with (tmp_path / "run" / "manifest.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["id", "path", "fold", "label", "target", "split"]
+    assert list(rows[0]) == ["id", "path", "fold", "label", "target", "recording", "split"]
+    groups = {clip.id: clip.group for clip in store.corpus.clips}
+    assert all(row["recording"] == groups[row["id"]] for row in rows)
     assert [(r["id"], r["split"]) for r in rows[3:6]] == [
         ("2-7", "train"),
         ("4-30", "valid"),
