@@ -36,14 +36,19 @@ class Truth:
     known: Tensor
 
     @classmethod
-    def of(cls, frontend: FrontEnd, first: Tensor, second: Tensor, labels: Tensor, prediction: Tensor) -> "Truth":
-        """From the sounds [B, N] whose sum is the mixture, their two labels [B, 2] and the predicted class [B]."""
+    def of(
+        cls, frontend: FrontEnd, mixture: Tensor, first: Tensor, second: Tensor, labels: Tensor, prediction: Tensor
+    ) -> "Truth":
+        """From mixtures [B, N], the labelled sounds [B, N] in them, their labels [B, 2] and the predicted class [B].
+
+        What is in the mixture beside the source is the rest, noise that bears no label too.
+        """
         found = labels == prediction[:, None]  # [B, 2]
-        source, rest = (torch.where(found[:, :1], *pair) for pair in ((first, second), (second, first)))
-        of_source, of_rest = (frontend.analyze(sound).magnitude for sound in (source, rest))
+        source = torch.where(found[:, :1], first, second)
+        of_source, of_rest = (frontend.analyze(sound).magnitude for sound in (source, mixture - source))
         louder = torch.maximum(of_source, of_rest)
         floor = louder.amax(dim=(1, 2), keepdim=True) * 10 ** (-FLOOR_DB / 20)
-        return cls(first + second, source, of_source >= of_rest, louder > floor, found.any(dim=1))
+        return cls(mixture, source, of_source >= of_rest, louder > floor, found.any(dim=1))
 
     def scores(self, mask: Tensor, relevant: Tensor, ranking: Tensor | None = None) -> dict[str, Tensor]:
         """Every score, each [B], of a mask [B, T, F] in [0, 1] and the sound [B, N] of the relevant part.

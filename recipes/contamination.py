@@ -79,8 +79,8 @@ class Draw:
 class Mixture:
     """A batch with something mixed in, and its two parts.
 
-    batch: what is heard, with the clips' labels. clip, added: float32 [B, N] as they are in it; `added` is 0 for a
-    silent clip. added_label: long [B], -1 where what is added is no labelled clip.
+    batch: what is heard, with the clips' labels. clip, added: float32 [B, N] as they are in it, in a "mixture" the
+    `ClipStore.event` of each; `added` is 0 for a silent clip. added_label: long [B], -1 where it is no labelled clip.
     """
 
     batch: ClipBatch
@@ -161,16 +161,19 @@ class Contamination:
     def mix(self, batch: ClipBatch, epoch: int = 0) -> Mixture:
         """As `apply`, with the two parts at their levels. Raises ValueError for kind "clean"."""
         draws = [self.draw(index, epoch) for index in batch.index.tolist()]
-        clip, added = batch.waveform, torch.from_numpy(np.stack([draw.waveform for draw in draws])).to(batch.waveform)
+        clip, added = batch.waveform, _stacked([draw.waveform for draw in draws], batch)
         norms = [torch.linalg.vector_norm(one, dim=1, keepdim=True) for one in (clip, added)]
-        added = added * (norms[0] / norms[1] * 10 ** (-self.snr_db / 20))
+        gain = norms[0] / norms[1] * 10 ** (-self.snr_db / 20)
         audible = clip.abs().amax(dim=1, keepdim=True) >= SILENCE_PEAK
-        peak = torch.where(audible, (clip + added).abs().amax(dim=1, keepdim=True).clamp_min(SILENCE_PEAK), 1)
-        added = torch.where(audible, added, 0)
+        mixed = torch.where(audible, clip + gain * added, clip)
+        peak = torch.where(audible, mixed.abs().amax(dim=1, keepdim=True).clamp_min(SILENCE_PEAK), 1)
         labels = [-1 if draw.clip is None else self.store.corpus.clips[draw.clip].target for draw in draws]
         added_label = torch.where(audible[:, 0], torch.tensor(labels).to(batch.label), -1)
-        heard = ClipBatch((clip + added) / peak, batch.label, batch.index)
-        return Mixture(heard, clip / peak, added / peak, added_label)
+        if self.kind == "mixture":
+            clip = _stacked([self.store.event(index) for index in batch.index.tolist()], batch)
+            added = _stacked([self.store.event(draw.clip) for draw in draws], batch)
+        heard = ClipBatch(mixed / peak, batch.label, batch.index)
+        return Mixture(heard, clip / peak, torch.where(audible, gain * added / peak, 0), added_label)
 
     def draw(self, index: int, epoch: int = 0) -> Draw:
         """What clip `index` meets in this epoch; silent draws are repeated. Raises as `apply`."""
@@ -221,6 +224,10 @@ class Contamination:
                 draw = self.draw(index)
                 writer.writerow((clip.id, draw.source, draw.offset, self.snr_db))
         write_atomically(path, text.getvalue().encode())
+
+
+def _stacked(waveforms: list[np.ndarray], batch: ClipBatch) -> Tensor:
+    return torch.from_numpy(np.stack(waveforms)).to(batch.waveform)
 
 
 def _is_silent(waveform: np.ndarray) -> bool:

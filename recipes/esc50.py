@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.errors import UsageError
-from recipes.audio import INT16_MAX, read_audio
+from recipes.audio import INT16_MAX, SILENCE_PEAK, fit_length, load_mono, read_audio
 from recipes.cache import DecodedClips, decoded_clips, run_all
 from recipes.download import download_esc50, is_missing
 from recipes.files import name_some, write_atomically
@@ -204,6 +204,21 @@ class ClipStore:
     def waveform(self, i: int) -> np.ndarray:
         """Clip i of the corpus, float32 [num_samples], absolute peak 1 (silence is left as it is)."""
         return self._samples[i] * np.float32(1 / INT16_MAX)
+
+    def event(self, i: int) -> np.ndarray:
+        """What of clip i bears its label, float32 [num_samples] at its level in `waveform`.
+
+        A corpus that knows has it in `truth/` under the clip's file name (see `recipes.synthetic`); otherwise it is the
+        whole clip.
+        """
+        path = self.corpus.clips[i].path
+        alone = path.parent.parent / "truth" / path.name
+        if not alone.is_file():
+            return self.waveform(i)
+        seconds = self.num_samples / self.sample_rate
+        clip, event = (fit_length(load_mono(one, self.sample_rate, seconds), self.num_samples) for one in (path, alone))
+        peak = np.abs(clip).max()
+        return event / peak if peak >= SILENCE_PEAK else event
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ def score_batch(
     truth = None
     if mixture is not None:
         labels = torch.stack((label, mixture.added_label), dim=1)
-        truth = Truth.of(classifier.frontend, mixture.clip, mixture.added, labels, evidence.prediction)
+        sounds = mixture.clip, mixture.added
+        truth = Truth.of(classifier.frontend, mixture.batch.waveform, *sounds, labels, evidence.prediction)
     sweep = interpreter.sweep(classifier, spectrogram, evidence)
     started = _now(label)
     first = next(sweep)

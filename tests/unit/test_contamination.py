@@ -14,6 +14,7 @@ from recipes.audio import load_mono
 from recipes.contamination import KINDS, Contamination, check_contamination
 from recipes.esc50 import ClipBatch, ClipDataset, collate, indices, prepare
 from recipes.noise import NoiseFolder
+from recipes.synthetic import make_corpus
 
 RATE = 8000
 SAMPLES = 4000
@@ -417,6 +418,25 @@ def test_the_parts_of_a_mixture_add_up_to_it_at_the_stated_snr(store, noises, ki
         store.corpus.clips[contamination.partner(i)].target if kind == "mixture" else -1 for i in contamination.clips
     ]
     assert found.added_label.tolist() == partners
+
+
+def test_the_parts_of_a_synthetic_mixture_are_its_events_alone(tmp_path):
+    folder = make_corpus(tmp_path / "corpus", clips_per_class=5, seconds=1.0, mixtures=0)
+    store = prepare(folder, tmp_path / "cache", 16000, 1.0)
+    chosen = indices(store.corpus, [1])
+    contamination = Contamination("mixture", store, "test", chosen, 3, 0.0)
+    found = contamination.mix(batch_of(store, chosen))
+    rest = found.batch.waveform - found.clip - found.added
+    # what is left is the noise floor that both clips lie over, and no event
+    assert (10 * torch.log10(rest.square().sum(dim=1) / found.batch.waveform.square().sum(dim=1)) < -20).all()
+    assert (rest.abs().amax(dim=1) > 1e-4).all()
+    support = {row["id"]: row for row in csv.DictReader((folder / "truth/support.csv").open())}
+    for row, index in enumerate(chosen):
+        for part, clip in ((found.clip, index), (found.added, contamination.partner(index))):
+            facts = support[store.corpus.clips[clip].id]
+            onset, offset = (round(float(facts[name]) * 16000) for name in ("onset_s", "offset_s"))
+            assert part[row, onset:offset].any()
+            assert not part[row, :onset].any() and not part[row, offset:].any()
 
 
 def test_nothing_is_added_to_silence(store):

@@ -38,7 +38,7 @@ def tones() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def truth(first, second, labels=(0, 1), prediction=0) -> Truth:
-    return Truth.of(FrontEnd(), first, second, torch.tensor([labels]), torch.tensor([prediction]))
+    return Truth.of(FrontEnd(), first + second, first, second, torch.tensor([labels]), torch.tensor([prediction]))
 
 
 def test_a_case_by_hand():
@@ -187,6 +187,17 @@ def test_synthetic_clips_keep_to_their_exact_support():
     width = 2 / 0.0232  # half the main lobe of a Hamming window
     inside_band = (hertz > event.low_hz - width) & (hertz < event.high_hz + width)
     assert inside_band.float().mean() > 0.95
+
+
+def test_noise_without_a_label_is_not_of_the_source():
+    first, second = tones()
+    noise = 0.05 * torch.randn(first.shape, generator=torch.Generator().manual_seed(0))
+    labels, prediction = torch.tensor([[0, 1]]), torch.tensor([0])
+    found = Truth.of(FrontEnd(), first + second + noise, first, second, labels, prediction)
+    assert torch.equal(found.source, first)
+    both = found.audible & found.ideal
+    assert both.sum() <= (truth(first, second).audible & truth(first, second).ideal).sum()
+    assert (found.audible & ~found.ideal).sum() > (truth(first, second).audible & ~truth(first, second).ideal).sum()
 
 
 def test_a_prediction_that_names_neither_sound_has_no_truth():
