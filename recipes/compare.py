@@ -9,7 +9,8 @@ methods are compared clip by clip with a permutation test, whose null hypothesis
 might as well have the other sign; p-values are corrected by Holm's method over all pairs of a group and score. Clips on
 which a score is undefined are left out of it; n tells how many remain.
 
-Writes leaderboard.json (all that the page shows), scores.csv, pairs.csv and an SVG a group, and fills the page between
+Writes leaderboard.json (all that the page shows), scores.csv, pairs.csv, checks.csv (what the checks found at every
+noise, layer and shift) and an SVG a group, and fills the page between
 `<!-- leaderboard -->` and `<!-- /leaderboard -->`. With --reference, recipes of controls, each method is held against
 the run of them which keeps the most like share of the plane, unless one keeps 1.5 times as much as the other or more.
 """
@@ -40,6 +41,7 @@ DRAWS_PER_PAIR = 1000  # Holm multiplies the least p-value that can be found by 
 BLOCK = 2000
 LEVEL = 0.05
 LIKE = 1.5  # two that keep less than so many times as much as the other keep alike
+PLACE = ("axis", "value", "layer")  # of a setting of a check
 CONTROLS = tuple(one.__name__ for one in (Constant, Ranked, Reordered))
 NAMES = COLUMNS | dict(zip(TRUTH, ("IoU", "AP", "pointing", "inside", "SI-SDRi dB"), strict=True))
 SCORES = tuple(name for name in NAMES if name not in ("acc", "fa_raw_cosine"))
@@ -52,7 +54,8 @@ class Method:
     """One explainer on one group of clips.
 
     facts: its metrics.json. columns: score -> values [clips]. recordings: the recording of every clip. checks: what
-    `recipes.checks` found. same: what the methods of a group must share where they have it, by name.
+    `recipes.checks` found, its interval by score; settings: the mean at every setting, as rows of checks.csv. same:
+    what the methods of a group must share where they have it, by name.
     """
 
     facts: dict
@@ -60,6 +63,7 @@ class Method:
     columns: dict[str, np.ndarray]
     recordings: list[str]
     checks: dict[str, dict]
+    settings: list[dict]
     same: dict[str, object]
 
     @property
@@ -93,17 +97,20 @@ def _load(run: Path, folder: Path) -> Method:
         "weights of the classifier": [one["classifier"]["sha256"] for one in each],
         "draws of what is mixed in": [path.read_text("utf-8") for part in parts for path in part.glob("draws.csv")],
     }
-    checks = {}
+    checks, settings = {}, []
     for path in sorted((folder / "checks").glob("*.csv")):
-        found = _rows(path)
+        found, told = _rows(path), _json(path.with_suffix(".json"))
         ids = [row.pop("id") for row in found]
-        same[f"clips or steps of the check {path.stem}"] = (ids, _json(path.with_suffix(".json"))["data"]["steps"])
+        same[f"clips or steps of the check {path.stem}"] = (ids, told["data"]["steps"])
+        for row in told["sweep"]:
+            where = {"method": label(facts), "check": path.stem} | {key: row.pop(key, "") for key in PLACE}
+            settings += [where | {"score": name, "mean": mean} for name, mean in row.items()]
         clusters = [recordings[one] for one in ids]
         for name in found[0]:
             checks[f"{path.stem}: {name}"] = interval(np.array([float(row[name]) for row in found]), clusters)
     group = f"{facts['classifier']['experiment']}, {condition(facts)}" + f", {len(parts)} folds" * (len(parts) > 1)
     columns = {name: np.array([float(row[name]) for row in rows]) for name in ("acc", *SCORES) if name in rows[0]}
-    return Method(facts, group, columns, [recordings[row["id"]] for row in rows], checks, same)
+    return Method(facts, group, columns, [recordings[row["id"]] for row in rows], checks, settings, same)
 
 
 def _recordings(run: Path) -> dict[str, str]:
@@ -323,6 +330,8 @@ def write_leaderboard(runs: Sequence[Path], out: Path, page_file: Path, referenc
     write_atomically(
         out / "pairs.csv", csv_of([{"group": name} | row for name in sorted(pairs) for row in pairs[name]])
     )
+    settings = [row for name in sorted(groups) for method in groups[name] for row in method.settings]
+    write_atomically(out / "checks.csv", csv_of(settings))
     write_atomically(out / "leaderboard.json", (json.dumps(board, indent=1) + "\n").encode())
     text = page_file.read_text(encoding="utf-8") if page_file.exists() else EMPTY_PAGE
     filled = place(text, {"leaderboard": page(board, os.path.relpath(out, page_file.parent))})

@@ -213,7 +213,9 @@ def test_groups_are_classifiers_and_contaminations_and_checks_are_shown(tmp_path
     run = write_run(tmp_path, "one", {"fid_i": GOOD})
     write_run(tmp_path, "one", {"fid_i": BAD}, part="mixture")
     (run / "checks").mkdir()
-    (run / "checks/curves.json").write_text(json.dumps({"data": {"steps": 10}}))
+    (run / "checks/curves.json").write_text(
+        json.dumps({"data": {"steps": 10}, "sweep": [{"axis": "bins", "value": 0.5, "deletion": 0.25}]})
+    )
     (run / "checks/curves.csv").write_text("id,deletion,insertion\n5-1,0.25,0.5\n5-2,0.25,1.0\n")
     clean, mixed = board(tmp_path, run)
     assert [clean["group"], mixed["group"]] == ["cnn14, clean", "cnn14, mixture, 0.0 dB"]
@@ -223,13 +225,19 @@ def test_groups_are_classifiers_and_contaminations_and_checks_are_shown(tmp_path
     assert mixed["methods"][0]["checks"] == {}
     text = (tmp_path / "out/leaderboard.md").read_text()
     assert "Checks on 2 of the clips." in text
+    (setting,) = csv.DictReader((tmp_path / "out/checks.csv").open())
+    assert list(setting) == ["method", "check", "axis", "value", "layer", "score", "mean"]
+    assert list(setting.values()) == ["one", "curves", "bins", "0.5", "", "deletion", "0.25"]
     assert "| one | 0.25 [0.25, 0.25] | 0.75 [0.5, 1] |" in text
     other = write_run(tmp_path, "two", {"fid_i": GOOD})
     (run / "checks").rename(other / "checks")
-    (other / "checks/curves.json").write_text(json.dumps({"data": {"steps": 5}}))
+    (other / "checks/curves.json").write_text(json.dumps({"data": {"steps": 5}, "sweep": []}))
     write_run(tmp_path, "one", {"fid_i": GOOD})
     (run / "checks").mkdir()
-    for name, content in (("json", json.dumps({"data": {"steps": 10}})), ("csv", "id,deletion\n5-1,0.25\n")):
+    for name, content in (
+        ("json", json.dumps({"data": {"steps": 10}, "sweep": [{"axis": "bins", "value": 0.5, "deletion": 0.25}]})),
+        ("csv", "id,deletion\n5-1,0.25\n"),
+    ):
         (run / f"checks/curves.{name}").write_text(content)
     with pytest.raises(UsageError, match="have different clips or steps of the check curves"):
         board(tmp_path, run, other)

@@ -1,4 +1,7 @@
-"""The masking losses find a known region: four noise bands and a classifier that names the loudest of them."""
+"""Where the deciding region is known: four noise bands and a classifier that names the loudest of them.
+
+The masking losses find that region, and every score ranks explainers by it.
+"""
 
 from functools import partial
 
@@ -9,9 +12,13 @@ from torch import nn
 from interpreters.decoders import LightDecoder
 from interpreters.lmac import LMAC
 from interpreters.lmac_td import LMACTD
+from interpreters.maps import MapInterpreter
 from interpreters.separator import Codec, MaskNetwork
 from models.classifier import ClassifierInfo, Evidence, Features
 from models.frontend import FrontEnd
+from recipes.contamination import Mixture
+from recipes.esc50 import ClipBatch
+from recipes.scoring import score_batch
 
 EDGES = ((500, 1300), (1800, 2800), (3300, 4600), (5200, 6800))  # Hz
 SAMPLES = 8000
@@ -103,3 +110,41 @@ def test_training_finds_the_band_that_decides(name):
     lost, nearer = measure(interpreter, classifier)
     assert lost > 0.7
     assert nearer > 2.0
+
+
+class Known(MapInterpreter):
+    """perfect: the predicted band; inverted: the other bands; random: a draw for every bin."""
+
+    def __init__(self, info, kind: str):
+        super().__init__(info, quantile=None)
+        self.kind = kind
+
+    def saliency(self, classifier, spectrogram, evidence):
+        bands = (classifier.bands > 0).float()
+        right = bands[evidence.prediction][:, None, :].expand_as(spectrogram.log_magnitude)
+        others = bands.sum(dim=0) - right
+        drawn = torch.rand(right.shape, generator=torch.Generator().manual_seed(0))
+        return {"perfect": right, "inverted": others, "random": drawn}[self.kind]
+
+
+def test_every_score_ranks_a_perfect_a_random_and_an_inverted_explainer():
+    torch.manual_seed(3)
+    classifier, number = Bands(), torch.arange(16)
+    parts = sources(16)
+    clip, added = parts[number, number % 4], parts[number, (number + 1) % 4]
+    batch = ClipBatch(clip + added, number % 4, number)
+    mixture = Mixture(batch, clip, added, (number + 1) % 4)
+    spectrogram = classifier.frontend.analyze(batch.waveform)
+    means = {}
+    for kind in ("perfect", "random", "inverted"):
+        (columns,) = score_batch(classifier, Known(classifier.describe(), kind), spectrogram, batch.label, 1.0, mixture)
+        means[kind] = {name: column.float().mean().item() for name, column in columns.items()}
+    perfect, random, inverted = means.values()
+    assert perfect["acc"] == 1
+    for score in ("fa", "iou", "ap", "inside", "pointing", "si_sdri"):
+        assert perfect[score] > random[score] > inverted[score], score
+    assert perfect["ad"] < random["ad"] < inverted["ad"]
+    # a random mask takes as much of every band: the loudest stays so
+    assert perfect["fid_i"] == random["fid_i"] == 1 and inverted["fid_i"] == 0
+    for score in ("ai", "ag"):
+        assert perfect[score] > 50 and random[score] == inverted[score] == 0, score
