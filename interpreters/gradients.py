@@ -70,7 +70,7 @@ class Attribution(MapInterpreter):
     """Base of the methods that question the classifier about one clip after another; a subclass has `attribute`.
 
     Clips never meet in a batch, and random draws follow from the seed and the clip, so a clip has the same map in any
-    company. What a method asks about a clip passes the classifier `chunk` variants at a time.
+    company. What a method asks about a clip passes the classifier `chunk` variants at a time; gradient_shap's all do.
 
     Arguments
     ---------
