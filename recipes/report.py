@@ -140,7 +140,10 @@ def score_table(rows: list[dict], names: Sequence[str] = ("quantile", *SCORES)) 
 
 
 def summarize_folds(runs: list[Path], folder: Path) -> Path:
-    """metrics.json of a cross-validation: mean and spread (sample standard deviation) of the folds' metrics."""
+    """metrics.json of a cross-validation: mean and spread (sample standard deviation) of the folds' metrics.
+
+    Of the training it tells what all folds share.
+    """
     folds = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in runs]
     names = _shared([fold["metrics"] for fold in folds])
     values = {name: [fold["metrics"][name] for fold in folds] for name in names}
@@ -153,7 +156,11 @@ def summarize_folds(runs: list[Path], folder: Path) -> Path:
             "contamination": folds[0]["data"]["contamination"],
         },
         "seconds": sum(fold["seconds"] for fold in folds),
-        "training": {},
+        "training": {
+            key: value
+            for key, value in folds[0]["training"].items()
+            if all(fold["training"].get(key) == value for fold in folds)
+        },
         "metrics": {name: statistics.fmean(each) for name, each in values.items()},
         "spread": {name: statistics.stdev(each) for name, each in values.items()},
         "folds": values,

@@ -33,12 +33,16 @@ COLUMNS = {
 def keep(run: Path) -> list[Path]:
     """Copy a run's metrics.json, and those of its contaminations, into docs/results; returns the copies.
 
+    A cross-validation is kept as its summary, without its folds.
+
     Of weights that were a file on this machine the copy keeps the name alone.
 
     Raises UsageError when the folder holds none.
     """
     copies = []
     for path in metrics_of(run):
+        if path.parent != run and path.parent.name.startswith("fold"):
+            continue
         content = json.loads(path.read_text(encoding="utf-8"))
         part = "" if path.parent == run else f"_{path.parent.name}"
         copies.append(RESULTS / f"{content['experiment']}{part}.json")
@@ -73,8 +77,9 @@ def classifier_table(results: list[dict]) -> str:
             _millions(one["training"]["parameters"]),
             _origin(one["classifier"]["weights"]),
             str(one["training"]["epochs"]),
-            number(one["training"]["valid_acc"]),
-            number(one["metrics"]["acc"]),
+            number(one["training"].get("valid_acc")),
+            number(one["metrics"]["acc"])
+            + (f" ± {one['spread']['acc']:.2g}, {len(one['folds']['acc'])} folds" if "spread" in one else ""),
             one["device"],
         ]
         for one in results

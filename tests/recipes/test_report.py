@@ -127,7 +127,7 @@ def test_a_run_without_a_sweep_has_none(tmp_path):
 def test_folds_are_summed_up_by_mean_and_sample_deviation(tmp_path):
     for k, (acc, sps) in enumerate([(0.5, 0.1), (0.7, NAN), (0.9, 0.3)], start=1):
         one = facts(data=facts().data | {"test_folds": [k], "clips": 10 * k, "contamination": "clean"})
-        one.training["epoch"] = k
+        one.training.update(epoch=k, epochs=3)
         rows = [{"quantile": q, "fa": acc * q, "sps": sps} for q in (0.1, 0.9)]
         write_metrics(tmp_path / f"fold{k}/metrics.json", one, {"acc": acc, "sps": sps}, float(k), rows)
     assert summarize_folds([tmp_path / f"fold{k}" for k in (1, 2, 3)], tmp_path) == tmp_path
@@ -148,7 +148,7 @@ def test_folds_are_summed_up_by_mean_and_sample_deviation(tmp_path):
         "contamination": "clean",
     }
     assert found["seconds"] == pytest.approx(6)
-    assert found["training"] == {}
+    assert found["training"] == {"epochs": 3}
 
 
 def test_what_a_bundle_keeps_is_a_part_of_the_facts():

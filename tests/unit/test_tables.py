@@ -41,6 +41,19 @@ def test_rows_by_hand():
     assert tables.interpreter_table([CLASSIFIER, SWEPT]).splitlines()[2:] == [row]
 
 
+def test_a_cross_validation_is_one_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path / "kept")
+    shared = {"training": {"parameters": 1_234_567, "epochs": 3}, "experiment": "small_cv"}
+    summary = CLASSIFIER | shared | {"spread": {"acc": 0.0123}, "folds": {"acc": [0.24, 0.25, 0.26]}}
+    assert "| small_cv | 1.2M | pretrained: some.pt | 3 |  | 0.25 ± 0.012, 3 folds |" in tables.classifier_table(
+        [summary]
+    )
+    for folder, content in ((tmp_path, summary), (tmp_path / "fold1", CLASSIFIER)):
+        folder.mkdir(exist_ok=True)
+        (folder / "metrics.json").write_text(json.dumps(content))
+    assert [path.name for path in tables.keep(tmp_path)] == ["small_cv.json"]
+
+
 def test_sweeps_are_told_for_clean_clips_only():
     clean = SWEPT | {"data": {"contamination": "clean"}}
     assert tables.sweep_table([SWEPT]).count("\n") == 1
