@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interpreters.base import Interpretation, Interpreter, masked
-from interpreters.masking import masking_terms
+from interpreters.masking import checked_weights, masking_terms
 from models.classifier import AudioClassifier, ClassifierInfo, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
@@ -61,16 +61,8 @@ class LMAC(Interpreter):
         energy_threshold: float = 0.35,
     ):
         super().__init__(info)
-        self.weights = {
-            "inside": inside,
-            "outside": outside,
-            "sparsity": sparsity,
-            "smoothness": smoothness,
-            "guidance": guidance,
-        }
-        for name, weight in self.weights.items():
-            if weight < 0:
-                raise UsageError(f"{name}={weight} must be 0 (the term is left out) or more in L-MAC")
+        terms = {"sparsity": sparsity, "smoothness": smoothness, "guidance": guidance}
+        self.weights = checked_weights("L-MAC", inside=inside, outside=outside, **terms)
         for name, share in (("min_correlation", min_correlation), ("energy_threshold", energy_threshold)):
             if not 0 <= share <= 1:
                 raise UsageError(f"{name}={share} must be in [0, 1] in L-MAC")

@@ -13,7 +13,7 @@ from speechbrain.nnet.losses import cal_si_snr
 from torch import Tensor
 
 from interpreters.base import Interpretation, Interpreter
-from interpreters.masking import masking_terms
+from interpreters.masking import checked_weights, masking_terms
 from interpreters.separator import Codec, MapDecoder, MaskNetwork, sample_at
 from models.classifier import AudioClassifier, ClassifierInfo, Evidence
 from models.errors import UsageError
@@ -77,11 +77,9 @@ class LMACTD(Interpreter):
         super().__init__(info)
         if not 0 <= alpha <= 1:
             raise UsageError(f"alpha={alpha} must be in [0, 1]: 0 sees only the sound, 1 only the maps")
-        terms = {"inside": inside, "outside": outside, "sparsity": sparsity, "reconstruction": reconstruction}
-        for name, weight in terms.items():
-            if weight < 0:
-                raise UsageError(f"{name}={weight} must be 0 (the term is left out) or more in LMAC-TD")
-        self.weights, self.alpha, self.balance = terms, alpha, balance
+        terms = {"sparsity": sparsity, "reconstruction": reconstruction}
+        self.weights = checked_weights("LMAC-TD", inside=inside, outside=outside, **terms)
+        self.alpha, self.balance = alpha, balance
         self.codec = codec().requires_grad_(not freeze_codec)
         self.window = round(max_seconds * info.sample_rate)
         if self.window < 4 * self.codec.stride:

@@ -8,7 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.classifier import AudioClassifier
+from models.errors import UsageError
 from models.frontend import Spectrogram
+
+
+def checked_weights(method: str, **weights: float) -> dict[str, float]:
+    """The weights of a method's loss, by term. Raises UsageError for a negative one."""
+    for name, weight in weights.items():
+        if weight < 0:
+            raise UsageError(f"{name}={weight} must be 0 (the term is left out) or more in {method}")
+    return weights
 
 
 def masking_terms(
