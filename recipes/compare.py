@@ -12,7 +12,8 @@ which a score is undefined are left out of it; n tells how many remain.
 Writes leaderboard.json (all that the page shows), scores.csv, pairs.csv, checks.csv (what the checks found at every
 noise, layer and shift) and an SVG a group, and fills the page between
 `<!-- leaderboard -->` and `<!-- /leaderboard -->`. With --reference, recipes of controls, each method is held against
-the run of them which keeps the most like share of the plane, unless one keeps 1.5 times as much as the other or more.
+the run of them which keeps the most like share of the plane, unless one keeps 1.5 times as much as the other or more;
+`control_matched` serves the method alone whose mask values it deals out.
 """
 
 import argparse
@@ -40,7 +41,7 @@ RESAMPLES = 9999
 DRAWS_PER_PAIR = 1000  # Holm multiplies the least p-value that can be found by the number of pairs
 BLOCK = 2000
 LEVEL = 0.05
-LIKE = 1.5  # two that keep less than so many times as much as the other keep alike
+LIKE, SAME = 1.5, 1.001  # two that keep less than so many times as much as the other keep alike, keep the same
 PLACE = ("axis", "value", "layer")  # of a setting of a check
 CONTROLS = tuple(one.__name__ for one in (Constant, Ranked, Reordered))
 NAMES = COLUMNS | dict(zip(TRUTH, ("IoU", "AP", "pointing", "inside", "SI-SDRi dB"), strict=True))
@@ -230,8 +231,10 @@ def summarize(methods: Sequence[Method], pairs: Sequence[dict], reference: Colle
             if found.get((row["name"], best["name"], score), (0, 1))[1] >= LEVEL:
                 row["leads"].append(score)
     controls = [row for row in rows.values() if row["recipe"] in reference]
-    for row in rows.values():
-        alike = {unlike: one["name"] for one in controls if (unlike := _unlikeness(row, one)) < LIKE and one is not row}
+    for row in rows.values() if controls else ():
+        if row["class"] in CONTROLS:
+            continue
+        alike = {_unlikeness(row, one): one["name"] for one in controls if one is not row and _is_fair(one, row)}
         if alike:
             control = alike[min(alike)]
             against = {
@@ -240,6 +243,11 @@ def summarize(methods: Sequence[Method], pairs: Sequence[dict], reference: Colle
             row["against"] = {"control": control, "scores": against}
     clips, accuracy = len(methods[0].columns["acc"]), float(methods[0].columns["acc"].mean())
     return {"group": methods[0].group, "clips": clips, "acc": accuracy, "methods": list(rows.values())}
+
+
+def _is_fair(control: dict, row: dict) -> bool:
+    """Whether the control keeps as much as the method; one that deals out a method's values, just as much as that."""
+    return _unlikeness(control, row) < (SAME if control["class"] == Reordered.__name__ else LIKE)
 
 
 def _unlikeness(row: dict, other: dict) -> float:

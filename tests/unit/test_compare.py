@@ -190,6 +190,11 @@ def test_each_method_meets_the_control_that_keeps_as_much(tmp_path):
     # Holm multiplies the least p-value of 9999 draws by the six pairs
     assert (difference, p) == (pytest.approx(-0.6), pytest.approx(6e-4))
     assert "| map | loudest_0.1 | -0.6* |" in (tmp_path / "out/leaderboard.md").read_text()
+    dealt = write_run(tmp_path, "dealt", keep(0.13), recipe="dealt", **{"class": "Reordered"})
+    (group,) = board(tmp_path, dealt, *runs, reference=["loudest", "matched", "dealt"])
+    # it deals out the values of another method, and is no method itself
+    assert ["against" in row for row in group["methods"]][:2] == [False, True]
+    assert group["methods"][1]["against"]["control"] == "loudest_0.1"
     far = write_run(tmp_path, "far", {"fid_i": BAD, "kept": np.full(40, 0.25)})
     assert "against" not in board(tmp_path, far, *runs, reference=["loudest", "matched"])[0]["methods"][0]
 
