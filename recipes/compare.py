@@ -281,8 +281,8 @@ def page(board: list[dict], pictures: str) -> str:
             parts.append(markdown(["method less control", "control", *(NAMES[score] for score in scores)], rows))
         checks = list(dict.fromkeys(name for row in methods for name in row["checks"]))
         if checks:
-            clips = max(one["n"] for row in methods for one in row["checks"].values())
-            parts.append(f"Checks on {clips} of the clips.")
+            clips = {one["n"] for row in methods for one in row["checks"].values()}
+            parts.append(f"Checks on {min(clips)} to {max(clips)} of the clips.")
             rows = [
                 [row["name"], *(_told(row["checks"].get(name)) for name in checks)] for row in methods if row["checks"]
             ]

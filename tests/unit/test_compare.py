@@ -229,7 +229,7 @@ def test_groups_are_classifiers_and_contaminations_and_checks_are_shown(tmp_path
     assert found["curves: insertion"] == {"mean": 0.75, "low": 0.5, "high": 1.0, "n": 2}
     assert mixed["methods"][0]["checks"] == {}
     text = (tmp_path / "out/leaderboard.md").read_text()
-    assert "Checks on 2 of the clips." in text
+    assert "Checks on 2 to 2 of the clips." in text
     (setting,) = csv.DictReader((tmp_path / "out/checks.csv").open())
     assert list(setting) == ["method", "check", "axis", "value", "layer", "score", "mean"]
     assert list(setting.values()) == ["one", "curves", "bins", "0.5", "", "deletion", "0.25"]
