@@ -265,8 +265,8 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
     metrics = {name: float(values.mean()) if len(values) else math.nan for name, values in told.items()}
     ids = [store.corpus.clips[index].id for index in chosen]
     each = [{"id": one} | {name: values[row] for name, values in summary.items()} for row, one in enumerate(ids)]
-    write_atomically(path.with_suffix(".csv"), csv_of(each))
     write_metrics(path, facts, metrics, time.monotonic() - started, rows)
+    write_atomically(path.with_suffix(".csv"), csv_of(each))
     figure = lines_figure(rows, [score for score in scores if score not in PERCENT], facts.experiment)
     write_atomically(path.with_suffix(".svg"), encode(figure, "svg"))
     for axis in dict.fromkeys(row["axis"] for row in rows):

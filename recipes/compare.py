@@ -99,8 +99,10 @@ def _load(run: Path, folder: Path) -> Method:
         "draws of what is mixed in": [path.read_text("utf-8") for part in parts for path in part.glob("draws.csv")],
     }
     checks, settings = {}, []
-    for path in sorted((folder / "checks").glob("*.csv")):
-        found, told = _rows(path), _json(path.with_suffix(".json"))
+    for path in sorted((folder / "checks").glob("*.json")):
+        if not path.with_suffix(".csv").is_file():
+            raise UsageError(f"{path} has no CSV beside it: make the check again, or remove {path}")
+        found, told = _rows(path.with_suffix(".csv")), _json(path)
         ids = [row.pop("id") for row in found]
         same[f"clips or steps of the check {path.stem}"] = (ids, told["data"]["steps"])
         for row in told["sweep"]:

@@ -246,6 +246,9 @@ def test_groups_are_classifiers_and_contaminations_and_checks_are_shown(tmp_path
         (run / f"checks/curves.{name}").write_text(content)
     with pytest.raises(UsageError, match="have different clips or steps of the check curves"):
         board(tmp_path, run, other)
+    (run / "checks/curves.csv").unlink()
+    with pytest.raises(UsageError, match="has no CSV beside it: make the check again"):
+        board(tmp_path, run)
 
 
 def test_a_cross_validation_is_all_its_folds(tmp_path):
