@@ -15,10 +15,10 @@ from models.errors import UsageError
 from models.frontend import FrontEnd
 from recipes.augmentation import TrainingClips
 from recipes.config import Recipe
-from recipes.esc50 import ClipStore, Corpus, FoldSplit, write_manifest
+from recipes.esc50 import ClipStore, Corpus, FoldSplit
 from recipes.parallel import join, on_main
 from recipes.probe import fit_head
-from recipes.report import ClipTable, RunFacts, summarize_folds, write_confusion, write_metrics
+from recipes.report import ClipTable, RunFacts, summarize_folds, write_confusion, write_manifest, write_metrics
 from recipes.training import (
     RecipeBrain,
     Selection,

@@ -8,7 +8,6 @@ Source: K. J. Piczak, ESC: Dataset for Environmental Sound Classification, ACM M
 """
 
 import csv
-import io
 import logging
 import os
 import re
@@ -28,7 +27,7 @@ from models.errors import UsageError
 from recipes.audio import INT16_MAX, SILENCE_PEAK, fit_length, load_mono, read_audio
 from recipes.cache import DecodedClips, decoded_clips, run_all
 from recipes.download import download_esc50, is_missing
-from recipes.files import name_some, write_atomically
+from recipes.files import name_some
 from recipes.rules import check_all
 
 logger = logging.getLogger(__name__)
@@ -305,22 +304,6 @@ def prepare(
     check(corpus)
     paths = [clip.path for clip in corpus.clips]
     return ClipStore(corpus, sample_rate, decoded_clips(paths, cache_folder, sample_rate, num_samples, workers))
-
-
-def write_manifest(path: str | Path, store: ClipStore, split: FoldSplit) -> None:
-    """CSV of the clips that a run uses: id, path, fold, label, target (class index), recording, split.
-
-    recording: what clips of one source share.
-    """
-    parts = {fold: name for name in ("train", "valid", "test") for fold in getattr(split, name)}
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("id", "path", "fold", "label", "target", "recording", "split"))
-    for clip in store.corpus.clips:
-        if clip.fold in parts:
-            rest = (clip.label, clip.target, clip.group, parts[clip.fold])
-            writer.writerow((clip.id, clip.path, clip.fold, *rest))
-    write_atomically(path, text.getvalue().encode())
 
 
 def _read_rows(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:

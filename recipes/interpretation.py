@@ -17,10 +17,10 @@ from models.frontend import Spectrogram
 from recipes.audio import check_file
 from recipes.config import Recipe, Settings
 from recipes.contamination import SNR_DB, Contamination, check_contamination
-from recipes.esc50 import ClipDataset, ClipStore, FoldSplit, collate, indices, write_manifest
+from recipes.esc50 import ClipDataset, ClipStore, FoldSplit, collate, indices
 from recipes.examples import explain_file, write_examples
 from recipes.parallel import gather, join, on_main
-from recipes.report import ClipTable, RunFacts, score_table, summarize_folds, write_metrics
+from recipes.report import ClipTable, RunFacts, score_table, summarize_folds, write_manifest, write_metrics
 from recipes.rules import check_all
 from recipes.scoring import Cost, score_batch
 from recipes.subject import (

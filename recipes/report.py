@@ -1,4 +1,4 @@
-"""Results as files: metrics.json, clips.csv, the confusion matrix and summaries over folds."""
+"""Results as files: metrics.json, manifest.csv, clips.csv, the confusion matrix and summaries over folds."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recipes.config import Recipe
 from recipes.esc50 import ClipStore, Corpus, FoldSplit, indices
-from recipes.files import write_atomically
+from recipes.files import csv_of, write_atomically
 from recipes.parallel import gather, world_size
 
 TRUTH = ("iou", "ap", "pointing", "inside", "si_sdri")  # on mixtures of two labelled clips
@@ -180,6 +180,21 @@ def summarize_folds(runs: list[Path], folder: Path) -> Path:
 def _shared(rows: Sequence[dict]) -> list[str]:
     """The scores that every row has a number for."""
     return [name for name in SCORES if all(row.get(name) is not None for row in rows)]
+
+
+def write_manifest(path: str | Path, store: ClipStore, split: FoldSplit) -> None:
+    """CSV of the clips that a run uses: id, path, fold, label, target (class index), recording, split.
+
+    recording: what clips of one source share.
+    """
+    parts = {fold: name for name in ("train", "valid", "test") for fold in getattr(split, name)}
+    rows = [
+        {"id": clip.id, "path": clip.path, "fold": clip.fold, "label": clip.label, "target": clip.target}
+        | {"recording": clip.group, "split": parts[clip.fold]}
+        for clip in store.corpus.clips
+        if clip.fold in parts
+    ]
+    write_atomically(path, csv_of(rows))
 
 
 def write_confusion(folder: Path, table: ClipTable, class_names: tuple[str, ...]) -> None:

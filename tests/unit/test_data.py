@@ -30,8 +30,8 @@ from recipes.esc50 import (
     indices,
     prepare,
     read_corpus,
-    write_manifest,
 )
+from recipes.report import write_manifest
 
 RATE = 16000
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
