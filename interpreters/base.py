@@ -26,6 +26,11 @@ class Interpretation:
     target: Tensor
     importance: Tensor | None = None
 
+    @property
+    def ranking(self) -> Tensor:
+        """[B, T, F] by which bins are ranked."""
+        return self.saliency if self.importance is None else self.importance
+
 
 class Interpreter(nn.Module, ABC):
     """Base of all interpreters.

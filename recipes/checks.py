@@ -21,7 +21,6 @@ cascade's end, and otherwise means over the settings of an axis.
 import argparse
 import copy
 import itertools
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ from recipes.config import Recipe, entry, load_recipe
 from recipes.contamination import Contamination
 from recipes.esc50 import ClipBatch, ClipDataset, ClipStore, collate, indices
 from recipes.figures import encode, lines_figure
-from recipes.files import csv_of, write_atomically
+from recipes.files import write_atomically
 from recipes.interpretation import device_of, facts_of
 from recipes.report import ClipTable, score_table, write_metrics
 from recipes.scoring import compare
@@ -151,14 +150,14 @@ def robustness(bench: Bench, batch: ClipBatch) -> Iterator[Finding]:
     """FID-I … AG on the changed clip, `prediction_kept`, and `rank_correlation` of its map to the clean one's."""
     rate, hop = bench.classifier.frontend.sample_rate, bench.classifier.frontend.hop
     clean = bench.hear(batch.waveform)
-    original = bench.saliency(clean)
+    original = bench.explain(clean).ranking.float()
 
     def against(reference: Tensor, waveform: Tensor) -> dict[str, Tensor]:
         heard = bench.hear(waveform)
         found = bench.explain(heard)
         return compare(heard.evidence, bench.classifier(found.relevant), bench.classifier(found.residual)) | {
             "prediction_kept": fidelity_to_input(clean.evidence.probabilities, heard.evidence.probabilities),
-            "rank_correlation": rank_correlation(bench.saliency(heard), reference),
+            "rank_correlation": rank_correlation(found.ranking.float(), reference),
         }
 
     for kind, snr_db in itertools.product(("white", "mixture"), SNRS_DB):
@@ -202,7 +201,7 @@ def stability(bench: Bench, batch: ClipBatch) -> Iterator[Finding]:
 CHECKS = {"curves": curves, "randomization": randomization, "robustness": robustness, "stability": stability}
 
 
-def summarize(check: str, tables: dict[tuple, ClipTable]) -> dict[str, np.ndarray]:
+def summarize(check: str, tables: dict[tuple, ClipTable]) -> dict[str, Tensor]:
     """What a check says of every clip [clips], by score: an area, the last setting, or a mean over settings.
 
     tables: of every (axis, value, layer). Where there are several axes, each has its own mean.
@@ -221,7 +220,7 @@ def summarize(check: str, tables: dict[tuple, ClipTable]) -> dict[str, np.ndarra
                     told = values[-1]
                 case _:
                     told = np.ma.masked_invalid(values).mean(axis=0).filled(np.nan)
-            found[f"{score}, {axis}" if len(axes) > 1 else score] = told
+            found[f"{score}, {axis}" if len(axes) > 1 else score] = torch.from_numpy(told)
     return found
 
 
@@ -260,13 +259,11 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
     facts = facts_of(recipe, store, split, subject, interpreter)
     facts.data |= {"clips": len(chosen), "steps": steps}
     path = folder / "checks" / f"{check}.json"
-    summary = summarize(check, tables)
-    told = {name: values[~np.isnan(values)] for name, values in summary.items()}
-    metrics = {name: float(values.mean()) if len(values) else math.nan for name, values in told.items()}
-    ids = [store.corpus.clips[index].id for index in chosen]
-    each = [{"id": one} | {name: values[row] for name, values in summary.items()} for row, one in enumerate(ids)]
+    summary = ClipTable()
+    summary.add(torch.tensor(chosen), **summarize(check, tables))
+    metrics = {name: summary.mean(name) for name in summary.columns}
     write_metrics(path, facts, metrics, time.monotonic() - started, rows)
-    write_atomically(path.with_suffix(".csv"), csv_of(each))
+    summary.write(path.with_suffix(".csv"), store.corpus)
     figure = lines_figure(rows, [score for score in scores if score not in PERCENT], facts.experiment)
     write_atomically(path.with_suffix(".svg"), encode(figure, "svg"))
     for axis in dict.fromkeys(row["axis"] for row in rows):

@@ -233,7 +233,7 @@ def summarize(methods: Sequence[Method], pairs: Sequence[dict], reference: Colle
             if found.get((row["name"], best["name"], score), (0, 1))[1] >= LEVEL:
                 row["leads"].append(score)
     controls = [row for row in rows.values() if row["recipe"] in reference]
-    for row in rows.values() if controls else ():
+    for row in rows.values():
         if row["class"] in CONTROLS:
             continue
         alike = {_unlikeness(row, one): one["name"] for one in controls if one is not row and _is_fair(one, row)}

@@ -204,15 +204,16 @@ class ClipStore:
         """Clip i of the corpus, float32 [num_samples], absolute peak 1 (silence is left as it is)."""
         return self._samples[i] * np.float32(1 / INT16_MAX)
 
-    def event(self, i: int) -> np.ndarray:
-        """What of clip i bears its label, float32 [num_samples] at its level in `waveform`.
+    @cached_property
+    def truth_folder(self) -> Path | None:
+        """Where the corpus has each clip's event alone, under its file name (see `recipes.synthetic`), or None."""
+        folder = self.corpus.clips[0].path.parent.parent / "truth"
+        return folder if folder.is_dir() else None
 
-        A corpus that knows has it in `truth/` under the clip's file name (see `recipes.synthetic`); otherwise it is the
-        whole clip.
-        """
+    def event(self, i: int) -> np.ndarray:
+        """What of clip i bears its label, float32 [num_samples] at its level in `waveform`; all, where nobody knows."""
         path = self.corpus.clips[i].path
-        alone = path.parent.parent / "truth" / path.name
-        if not alone.is_file():
+        if self.truth_folder is None or not (alone := self.truth_folder / path.name).is_file():
             return self.waveform(i)
         seconds = self.num_samples / self.sample_rate
         clip, event = (fit_length(load_mono(one, self.sample_rate, seconds), self.num_samples) for one in (path, alone))

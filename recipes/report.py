@@ -73,15 +73,16 @@ class ClipTable:
         return scores | undefined
 
     def write(self, path: Path, corpus: Corpus) -> None:
-        """clips.csv: id, label, prediction, probability, then every score."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        rest = [name for name in self.columns if name not in ("label", "prediction")]
-        writer.writerow(["id", "label", "prediction", *rest])
-        for row, index in enumerate(self.index):
-            names = [corpus.class_names[int(self.columns[name][row])] for name in ("label", "prediction")]
-            writer.writerow([corpus.clips[index].id, *names, *(f"{self.columns[name][row]:.6g}" for name in rest)])
-        write_atomically(path, stream.getvalue().encode())
+        """A CSV of the clips: id, label and prediction by name where they are known, then every score."""
+        named = [name for name in ("label", "prediction") if name in self.columns]
+        rest = [name for name in self.columns if name not in named]
+        rows = [
+            {"id": corpus.clips[index].id}
+            | {name: corpus.class_names[int(self.columns[name][row])] for name in named}
+            | {name: float(self.columns[name][row]) for name in rest}
+            for row, index in enumerate(self.index)
+        ]
+        write_atomically(path, csv_of(rows))
 
 
 @dataclass

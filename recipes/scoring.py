@@ -80,7 +80,7 @@ def score_batch(
             scores["fa_raw_cosine"] = faithfulness(*(one.probabilities for one in cosines))
         if truth is not None:
             relevant_sound = classifier.frontend.synthesize(interpretation.relevant)
-            scores |= truth.scores(interpretation.saliency, relevant_sound, interpretation.importance)
+            scores |= truth.scores(interpretation.saliency, relevant_sound, interpretation.ranking)
         yield {name: column.cpu() for name, column in (whole | scores).items()}
 
 
