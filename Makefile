@@ -30,10 +30,10 @@ lint: setup
 # known advisories of what is installed; says what it could not ask
 audit: setup
 	-$(RUN) -m pip install --quiet 'pip-audit>=2.9,<3'
-	$(RUN) -m tests.reliability.audit
+	$(RUN) -m tools.audit
 
 bench: setup
-	$(RUN) -m tests.benchmarks.bench --out results/bench.json
+	$(RUN) -m tools.bench --out results/bench.json
 
 clean:
 	rm -rf .venv results

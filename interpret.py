@@ -1,6 +1,6 @@
 """Explain a sound classifier: python interpret.py hparams/modulation.yaml --data_folder=path/to/ESC-50"""
 
-from recipes.config import entry, load_recipe
+from recipes.config.recipe import entry, load_recipe
 from recipes.interpretation import CHECKS, run_interpreter
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Train a sound classifier: python train.py hparams/focalnet.yaml --data_folder=path/to/ESC-50"""
 
 from recipes.classification import train_classifier
-from recipes.config import entry, load_recipe
+from recipes.config.recipe import entry, load_recipe
 
 
 def main(arguments: list[str]) -> None:

@@ -25,10 +25,10 @@ from models.errors import UsageError
 from models.frontend import FrontEnd
 from models.huggingface import HuggingFaceClassifier
 from models.pretrained import load_speechbrain
-from recipes.config import Recipe, entry, load_recipe
-from recipes.esc50 import read_corpus
-from recipes.report import commit
-from recipes.training import run_folder
+from recipes.config.recipe import Recipe, entry, load_recipe
+from recipes.data.corpus import read_corpus
+from recipes.runs.facts import commit
+from recipes.runs.folder import run_folder
 
 LABEL = re.compile(r"^'(.*)' => (\d+)$")
 

@@ -38,15 +38,15 @@ from interpreters.sanity import layers, randomize, rank_correlation, ranks, sali
 from models.classifier import AudioClassifier, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
-from recipes.config import Recipe, entry, load_recipe
-from recipes.contamination import Contamination
-from recipes.esc50 import ClipBatch, ClipDataset, ClipStore, collate, indices
-from recipes.figures import encode, lines_figure
-from recipes.files import write_atomically
+from recipes.config.recipe import Recipe, entry, load_recipe
+from recipes.data.clips import ClipBatch, ClipDataset, ClipStore, collate
+from recipes.data.contamination import Contamination
+from recipes.data.corpus import indices
 from recipes.interpretation import device_of, facts_of
-from recipes.report import ClipTable, score_table, write_metrics
-from recipes.scoring import compare
-from recipes.subject import (
+from recipes.report.figures import encode, lines_figure
+from recipes.runs.facts import score_table, write_metrics
+from recipes.runs.folder import run_folder, splits_of
+from recipes.runs.subject import (
     check_interpreter_unseen,
     check_unseen,
     interpreter_factory,
@@ -54,7 +54,9 @@ from recipes.subject import (
     open_data,
     untrained_or_loaded,
 )
-from recipes.training import run_folder, splits_of
+from recipes.scoring.batch import compare
+from recipes.scoring.table import ClipTable
+from recipes.system.files import write_atomically
 
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 LENGTHS_S = (1.0, 2.0, 5.0, 10.0, 30.0)

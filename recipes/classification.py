@@ -13,21 +13,16 @@ from models.bundle import BundleInfo, check_trusted, save_bundle
 from models.classifier import ClassifierInfo, Evidence
 from models.errors import UsageError
 from models.frontend import FrontEnd
-from recipes.augmentation import TrainingClips
-from recipes.config import Recipe
-from recipes.esc50 import ClipStore, Corpus, FoldSplit
-from recipes.parallel import join, on_main
-from recipes.probe import fit_head
-from recipes.report import ClipTable, RunFacts, summarize_folds, write_confusion, write_manifest, write_metrics
-from recipes.training import (
-    RecipeBrain,
-    Selection,
-    fold_set,
-    open_run,
-    open_store,
-    run_folder,
-    splits_of,
-)
+from recipes.config.recipe import Recipe
+from recipes.data.augmentation import TrainingClips
+from recipes.data.clips import ClipStore, fold_set
+from recipes.data.corpus import Corpus, FoldSplit
+from recipes.runs.facts import RunFacts, summarize_folds, write_confusion, write_manifest, write_metrics
+from recipes.runs.folder import open_run, open_store, run_folder, splits_of
+from recipes.scoring.table import ClipTable
+from recipes.system.parallel import join, on_main
+from recipes.training.brain import RecipeBrain, Selection
+from recipes.training.probe import fit_head
 
 
 def additive_margin_loss(logits: Tensor, target: Tensor, margin: float, scale: float) -> Tensor:

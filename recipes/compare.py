@@ -31,11 +31,11 @@ import numpy as np
 
 from interpreters.controls import Constant, Ranked, Reordered
 from models.errors import UsageError
-from recipes.config import entry
-from recipes.figures import encode, intervals_figure
-from recipes.files import csv_of, write_atomically
-from recipes.report import TRUTH
-from recipes.tables import COLUMNS, condition, label, markdown, metrics_of, number, place
+from recipes.config.recipe import entry
+from recipes.report.figures import encode, intervals_figure
+from recipes.scoring.scores import NAMES
+from recipes.system.files import csv_of, write_atomically
+from recipes.tables import condition, label, markdown, metrics_of, number, place
 
 RESAMPLES = 9999
 DRAWS_PER_PAIR = 1000  # Holm multiplies the least p-value that can be found by the number of pairs
@@ -44,7 +44,6 @@ LEVEL = 0.05
 LIKE, SAME = 1.5, 1.001  # two that keep less than so many times as much as the other keep alike, keep the same
 PLACE = ("axis", "value", "layer")  # of a setting of a check
 CONTROLS = tuple(one.__name__ for one in (Constant, Ranked, Reordered))
-NAMES = COLUMNS | dict(zip(TRUTH, ("IoU", "AP", "pointing", "inside", "SI-SDRi dB"), strict=True))
 SCORES = tuple(name for name in NAMES if name not in ("acc", "fa_raw_cosine"))
 DIRECTION = dict.fromkeys(SCORES, 1) | {"ad": -1, "comp": -1, "kept": 0}
 EMPTY_PAGE = "# Leaderboard\n\n<!-- leaderboard -->\n<!-- /leaderboard -->\n"

@@ -19,9 +19,9 @@ from torch import Tensor
 from interpreters.base import Interpreter
 from models.bundle import read_info
 from models.errors import UsageError
-from recipes.audio import SAMPLE_RATES, load_mono, resample
-from recipes.explain import explain, listen
-from recipes.subject import Subject, load_interpreter, load_subject
+from recipes.data.audio import SAMPLE_RATES, load_mono, resample
+from recipes.runs.subject import Subject, load_interpreter, load_subject
+from recipes.scoring.explanation import explain, listen
 
 
 @dataclass(frozen=True)

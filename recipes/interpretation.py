@@ -14,16 +14,16 @@ from interpreters.base import Interpreter
 from models.bundle import check_trusted
 from models.errors import UsageError
 from models.frontend import Spectrogram
-from recipes.audio import check_file
-from recipes.config import Recipe, Settings
-from recipes.contamination import SNR_DB, Contamination, check_contamination
-from recipes.esc50 import ClipDataset, ClipStore, FoldSplit, collate, indices
-from recipes.examples import explain_file, write_examples
-from recipes.parallel import gather, join, on_main
-from recipes.report import ClipTable, RunFacts, score_table, summarize_folds, write_manifest, write_metrics
-from recipes.rules import check_all
-from recipes.scoring import Cost, score_batch
-from recipes.subject import (
+from recipes.config.recipe import Recipe, Settings
+from recipes.config.rules import check_all
+from recipes.data.audio import check_file
+from recipes.data.clips import ClipDataset, ClipStore, collate, fold_set
+from recipes.data.contamination import SNR_DB, Contamination, check_contamination
+from recipes.data.corpus import FoldSplit, indices
+from recipes.report.examples import explain_file, write_examples
+from recipes.runs.facts import RunFacts, score_table, summarize_folds, write_manifest, write_metrics
+from recipes.runs.folder import open_run, run_folder, splits_of
+from recipes.runs.subject import (
     Subject,
     check_interpreter_unseen,
     check_unseen,
@@ -38,14 +38,10 @@ from recipes.subject import (
     save_interpreter,
     untrained_or_loaded,
 )
-from recipes.training import (
-    RecipeBrain,
-    Selection,
-    fold_set,
-    open_run,
-    run_folder,
-    splits_of,
-)
+from recipes.scoring.batch import Cost, score_batch
+from recipes.scoring.table import ClipTable
+from recipes.system.parallel import gather, join, on_main
+from recipes.training.brain import RecipeBrain, Selection
 
 
 class InterpreterBrain(RecipeBrain):

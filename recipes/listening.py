@@ -23,11 +23,11 @@ import numpy as np
 from scipy.signal import firwin
 
 from models.errors import UsageError
-from recipes.audio import SILENCE_PEAK, load_mono, read_audio
-from recipes.config import entry
-from recipes.files import write_atomically
-from recipes.page import Sound, encode_sound, render
-from recipes.quality import PROXIES
+from recipes.config.recipe import entry
+from recipes.data.audio import SILENCE_PEAK, load_mono, read_audio
+from recipes.report.page import Sound, encode_sound, render
+from recipes.scoring.quality import PROXIES
+from recipes.system.files import write_atomically
 
 REFERENCE, ANCHOR = "hidden reference", "anchor, 3.5 kHz"
 SCALES = ("quality", "relevance")

@@ -12,22 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from models.errors import UsageError
-from recipes.files import write_atomically
+from recipes.scoring.scores import COLUMNS
+from recipes.system.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
-COLUMNS = {
-    "acc": "ACC",
-    "fid_i": "FID-I",
-    "fa": "FA",
-    "fa_raw_cosine": "FA, raw cosines",
-    "ai": "AI %",
-    "ad": "AD %",
-    "ag": "AG %",
-    "sps": "SPS",
-    "comp": "COMP",
-    "kept": "kept",
-}
 
 
 def keep(run: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from recipe_files import HPARAMS, KINDS
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from recipes.classification import train_classifier
-from recipes.config import load_recipe
+from recipes.config.recipe import load_recipe
 from recipes.interpretation import run_interpreter
 from recipes.synthetic import make_corpus
 

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from interpreters.l2i import L2I
 from models.bundle import load_bundle
 from models.errors import UsageError
-from recipes.config import load_recipe
+from recipes.config.recipe import load_recipe
 from recipes.interpretation import InterpreterBrain
-from recipes.subject import find_reference
-from recipes.training import run_folder
+from recipes.runs.folder import run_folder
+from recipes.runs.subject import find_reference
 
 L2I_RECIPE, MATCHED, SALIENCY = (HPARAMS / f"{name}.yaml" for name in ("l2i", "control_matched", "saliency"))
 SHORT = ("--report_clips=0", "--epochs=2", "--batch_size=10", "--precision=fp32", "--components=8", "--debug",

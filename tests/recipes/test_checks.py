@@ -17,9 +17,9 @@ from models.classifier import ClassifierInfo, Evidence, Features
 from models.errors import UsageError
 from models.frontend import FrontEnd
 from recipes.checks import CHECKS, Bench, curves, main, randomization, resized, robustness, run_check, stability
-from recipes.config import load_recipe
-from recipes.contamination import Contamination
-from recipes.esc50 import ClipBatch, prepare
+from recipes.config.recipe import load_recipe
+from recipes.data.clips import ClipBatch, prepare
+from recipes.data.contamination import Contamination
 
 RATE = 16000
 LOW, HIGH = slice(0, 128), slice(128, 513)  # below and above 2 kHz

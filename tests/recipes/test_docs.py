@@ -19,7 +19,7 @@ import recipes.listening
 import recipes.synthetic
 import tests.conformance
 from recipes.classification import train_classifier
-from recipes.config import load_recipe
+from recipes.config.recipe import load_recipe
 from recipes.interpretation import run_interpreter
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,8 @@ import torch
 from recipe_files import HPARAMS
 
 from models.errors import UsageError
-from recipes.explain import explain
 from recipes.inference import ClassifiedSound, SoundInterpreter
+from recipes.scoring.explanation import explain
 
 STEP = ("--debug", "--debug_batches=1", "--debug_epochs=1", "--batch_size=10", "--report_clips=0")
 COMMIT = "0" * 40

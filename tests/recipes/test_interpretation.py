@@ -20,8 +20,8 @@ from models.classifier import AudioClassifier
 from models.errors import UsageError
 from recipes import interpretation
 from recipes.interpretation import InterpreterBrain
-from recipes.quality import SI_SDR_LIMIT_DB
-from recipes.subject import find_classifier, find_start, load_interpreter, load_subject
+from recipes.runs.subject import find_classifier, find_start, load_interpreter, load_subject
+from recipes.scoring.quality import SI_SDR_LIMIT_DB
 
 MODULATION, LMAC = HPARAMS / "modulation.yaml", HPARAMS / "lmac.yaml"
 QUANTILES = (0.2, 0.5, 0.9)

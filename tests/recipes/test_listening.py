@@ -14,7 +14,7 @@ import soundfile
 
 from models.errors import UsageError
 from recipes import listening
-from recipes.audio import write_wav
+from recipes.data.audio import write_wav
 from recipes.listening import ANCHOR, REFERENCE, aggregate, build_study, interval, low_pass, main
 
 RATE = 16000

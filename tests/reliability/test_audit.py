@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from models.errors import UsageError
-from tests.reliability import audit
-from tests.reliability.audit import Audit, ask, installed, review
+from tools import audit
+from tools.audit import Audit, ask, installed, review
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.errors import UsageError
-from recipes.audio import fit_length, load_mono, peak_normalize, to_int16
-from recipes.esc50 import Clip, Corpus, fold_split, prepare
-from tests.reliability.corpus import (
+from recipes.data.audio import fit_length, load_mono, peak_normalize, to_int16
+from recipes.data.clips import prepare
+from recipes.data.corpus import Clip, Corpus, fold_split
+from tools.faults import (
     HEADER,
     RATE,
     SECONDS,
@@ -31,8 +32,8 @@ from tests.reliability.corpus import (
     rows,
     tone,
 )
-from tests.reliability.fuzz import fuzz, list_clips
-from tests.reliability.report import DOCUMENT, fill, load
+from tools.fuzz import fuzz, list_clips
+from tools.reliability import DOCUMENT, fill, load
 
 quick = settings(
     max_examples=60, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)

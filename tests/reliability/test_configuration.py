@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from models.bundle import FILES, build_trusted, read_info, save_bundle
-from tests.reliability.kills import ROOT, TINY, Command, finish
+from tools.kills import ROOT, TINY, Command, finish
 
 CNN14 = """
 frontend: &frontend !new:models.frontend.FrontEnd

@@ -12,9 +12,10 @@ import pytest
 
 from models.bundle import STAGED
 from models.errors import UsageError
-from recipes import files
-from recipes.files import claim_run, write_atomically
-from tests.reliability.kills import half_written, injure, kill, results, seen, start
+from recipes.runs.folder import claim_run
+from recipes.system import files
+from recipes.system.files import write_atomically
+from tools.kills import half_written, injure, kill, results, seen, start
 
 
 @pytest.fixture

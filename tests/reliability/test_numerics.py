@@ -17,11 +17,11 @@ from interpreters.perturbation import Perturbation
 from interpreters.piq import PIQ
 from interpreters.sanity import rank_correlation, salience_order, ssim, unit_range
 from interpreters.separator import Codec, MaskNetwork
-from recipes.contamination import Mixture
-from recipes.esc50 import ClipBatch
-from recipes.explain import explain
-from recipes.quality import proxies
-from recipes.scoring import score_batch
+from recipes.data.clips import ClipBatch
+from recipes.data.contamination import Mixture
+from recipes.scoring.batch import score_batch
+from recipes.scoring.explanation import explain
+from recipes.scoring.quality import proxies
 
 RATE = 16000
 TIME = torch.arange(RATE) / RATE

@@ -1,0 +1,1 @@
+"""Recipes as files: what they say, and what they may say."""

@@ -1,0 +1,1 @@
+"""Sounds and their labels: reading, decoding, mixing, augmenting."""

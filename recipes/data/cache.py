@@ -1,0 +1,192 @@
+"""Decode every clip once: a flat int16 file that later runs map into memory.
+
+Layout: `<cache folder>/<key>/samples.i16` ([clips, num_samples], native byte order) and `index.json`. The key
+hashes the content of every sound file and the settings, so it does not depend on where the files lie, and a
+changed file or setting gets a new folder. `hashes.json` remembers content hashes by path, size and times.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from models.errors import UsageError
+from recipes.data.audio import fit_length, load_mono, peak_normalize, to_int16
+from recipes.system.files import exclusive_lock, name_some, unwritable, write_atomically
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Raise this when decoding, resampling or normalising changes: older caches are then left alone."""
+
+_BUILDING = ".building-"
+
+
+@dataclass(frozen=True)
+class DecodedClips:
+    """A finished cache: `file` holds int16 [count, num_samples]; `key` names its content and settings."""
+
+    file: Path
+    key: str
+    count: int
+    num_samples: int
+
+    def open(self) -> np.ndarray:
+        """Read-only memory map, int16 [count, num_samples]."""
+        return np.memmap(self.file, dtype=np.int16, mode="r", shape=(self.count, self.num_samples))
+
+
+def decode_clip(path: Path, sample_rate: int, num_samples: int) -> np.ndarray:
+    """One file as int16 [num_samples]: mono, resampled, fitted, its absolute peak brought to full scale."""
+    return to_int16(peak_normalize(fit_length(load_mono(path, sample_rate, num_samples / sample_rate), num_samples)))
+
+
+def decoded_clips(
+    paths: Sequence[Path],
+    cache_folder: str | Path,
+    sample_rate: int,
+    num_samples: int,
+    workers: int | None = None,
+) -> DecodedClips:
+    """Return the cache of `paths` at these settings; build it first when it is not there or is damaged.
+
+    Runs that start together build once: the others wait on a lock. A build goes to a temporary folder that is
+    renamed at the end, and what a killed run left is removed by the next one that builds.
+
+    Raises UsageError naming all the files that cannot be read, or when the folder is not writable or full.
+    """
+    cache_folder = Path(cache_folder)
+    workers = workers or os.cpu_count() or 1
+    with exclusive_lock(cache_folder / ".lock"):
+        memo = HashMemo(cache_folder / "hashes.json")
+        digests = memo.digests(paths, workers)
+        settings = {"format": FORMAT, "sample_rate": sample_rate, "num_samples": num_samples}
+        key = hashlib.sha256(json.dumps([settings, digests]).encode()).hexdigest()[:32]
+        folder = cache_folder / key
+        clips = DecodedClips(folder / "samples.i16", key, len(paths), num_samples)
+        if not _is_intact(clips, memo):
+            for leftover in cache_folder.glob(_BUILDING + "*"):
+                shutil.rmtree(leftover)
+            _build(paths, clips, sample_rate, workers)
+            memo.digests([clips.file], workers)
+    return clips
+
+
+class HashMemo:
+    """SHA-256 of files, remembered in a JSON file by path, size and modification and change times.
+
+    The change time catches a file that was replaced by one of the same size and modification time, as archive
+    tools do. An unreadable memo is an empty one: hashing again is all it costs.
+    """
+
+    def __init__(self, file: Path):
+        self.file = file
+        try:
+            entries = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            entries = None
+        self._entries: dict[str, list] = entries if isinstance(entries, dict) else {}
+
+    def digests(self, paths: Sequence[Path], workers: int) -> list[str]:
+        """SHA-256 (hex) of each file. Raises UsageError naming all the files that cannot be read."""
+        stamps = run_all(_stamp, paths, workers=1)
+        names = [str(path.absolute()) for path in paths]
+        pending = [
+            i for i, (name, stamp) in enumerate(zip(names, stamps, strict=True))
+            if self._entries.get(name, [])[:3] != stamp
+        ]  # fmt: skip
+        fresh = run_all(_sha256, [paths[i] for i in pending], workers, "Hashing")
+        for i, digest in zip(pending, fresh, strict=True):
+            self._entries[names[i]] = [*stamps[i], digest]
+        if pending:
+            write_atomically(self.file, json.dumps(self._entries).encode())
+        return [self._entries[name][3] for name in names]
+
+
+def run_all(function: Callable, items: Sequence, workers: int, description: str = "") -> list:
+    """Call `function` on every item in threads (libsndfile, SciPy and hashlib release the lock of Python).
+
+    Results come in the order of `items`. Raises one UsageError that holds the sentences of all the items
+    whose call raised one, or that could not be opened.
+    """
+
+    def attempt(item: object) -> object:
+        try:
+            return function(item)
+        except (UsageError, FileNotFoundError, PermissionError) as error:
+            return error
+
+    silent = not description or len(items) < 2
+    with ThreadPoolExecutor(workers) as executor:
+        try:
+            results = list(tqdm(executor.map(attempt, items), description, len(items), unit="file", disable=silent))
+        except BaseException:
+            executor.shutdown(cancel_futures=True)
+            raise
+    failures = [str(result).rstrip(".") for result in results if isinstance(result, Exception)]
+    if failures:
+        raise UsageError(f"{len(failures)} of {len(items)} files cannot be used: {name_some(failures)}.")
+    return results
+
+
+def _build(paths: Sequence[Path], clips: DecodedClips, sample_rate: int, workers: int) -> None:
+    folder = clips.file.parent
+    row_bytes = clips.num_samples * np.dtype(np.int16).itemsize
+    needed, free = row_bytes * len(paths), shutil.disk_usage(folder.parent).free
+    if free < needed:
+        raise UsageError(
+            f"The cache needs {needed / 1e6:.0f} MB and {folder.parent} has {free / 1e6:.0f} MB free: "
+            "make room or choose another cache folder."
+        )
+    building = folder.with_name(_BUILDING + folder.name)
+    building.mkdir()
+    try:
+        with (building / clips.file.name).open("wb") as file:
+
+            def decode(row: int) -> None:
+                samples = decode_clip(paths[row], sample_rate, clips.num_samples)
+                # straight to its place: memory holds one clip a thread, whatever the size of the set
+                os.pwrite(file.fileno(), samples.tobytes(), row * row_bytes)
+
+            run_all(decode, range(len(paths)), workers, "Decoding")
+            os.fsync(file.fileno())
+        index = {**_index(clips), "sha256": _sha256(building / clips.file.name)}
+        write_atomically(building / "index.json", json.dumps(index).encode())
+        if folder.exists():
+            logger.warning("The cache %s was damaged: it has been built again.", folder)
+            shutil.rmtree(folder)
+        building.replace(folder)
+    except OSError as error:
+        raise unwritable(clips.file, error) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _index(clips: DecodedClips) -> dict:
+    return {"key": clips.key, "clips": clips.count, "num_samples": clips.num_samples}
+
+
+def _is_intact(clips: DecodedClips, memo: HashMemo) -> bool:
+    try:
+        index = json.loads((clips.file.parent / "index.json").read_text(encoding="utf-8"))
+        return index == {**_index(clips), "sha256": memo.digests([clips.file], workers=1)[0]}
+    except (OSError, ValueError):
+        return False
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

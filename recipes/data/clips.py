@@ -1,0 +1,174 @@
+"""Clips as waveforms in batches: decoded once, mapped into memory, stacked for a network."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.errors import UsageError
+from recipes.data.audio import INT16_MAX, SILENCE_PEAK, fit_length, load_mono
+from recipes.data.cache import DecodedClips, decoded_clips
+from recipes.data.corpus import Corpus, indices, read_corpus
+from recipes.data.download import download_esc50, is_missing
+
+
+@dataclass
+class ClipStore:
+    """The clips of a corpus as waveforms from the cache: nothing is decoded or resampled after `prepare`.
+
+    A store is small and travels to loader processes; each maps the same file into memory.
+    """
+
+    corpus: Corpus
+    sample_rate: int
+    decoded: DecodedClips = field(repr=False)
+
+    @property
+    def num_samples(self) -> int:
+        return self.decoded.num_samples
+
+    @property
+    def content_hash(self) -> str:
+        """Hex digest of the sound files and the settings of their decoding, not of labels and folds."""
+        return self.decoded.key
+
+    @cached_property
+    def _samples(self) -> np.ndarray:
+        return self.decoded.open()
+
+    def __getstate__(self) -> dict:
+        # a pickled memory map would carry every sample with it
+        return {name: value for name, value in self.__dict__.items() if name != "_samples"}
+
+    def __len__(self) -> int:
+        return len(self.corpus.clips)
+
+    def waveform(self, i: int) -> np.ndarray:
+        """Clip i of the corpus, float32 [num_samples], absolute peak 1 (silence is left as it is)."""
+        return self._samples[i] * np.float32(1 / INT16_MAX)
+
+    @cached_property
+    def truth_folder(self) -> Path | None:
+        """Where the corpus has each clip's event alone, under its file name (see `recipes.synthetic`), or None."""
+        folder = self.corpus.clips[0].path.parent.parent / "truth"
+        return folder if folder.is_dir() else None
+
+    def event(self, i: int) -> np.ndarray:
+        """What of clip i bears its label, float32 [num_samples] at its level in `waveform`; all, where nobody knows."""
+        path = self.corpus.clips[i].path
+        if self.truth_folder is None or not (alone := self.truth_folder / path.name).is_file():
+            return self.waveform(i)
+        seconds = self.num_samples / self.sample_rate
+        clip, event = (fit_length(load_mono(one, self.sample_rate, seconds), self.num_samples) for one in (path, alone))
+        peak = np.abs(clip).max()
+        return event / peak if peak >= SILENCE_PEAK else event
+
+
+@dataclass(frozen=True)
+class ClipItem:
+    """One clip of a `ClipDataset`: `index` is its position in the corpus."""
+
+    waveform: np.ndarray
+    label: int
+    index: int
+
+
+@dataclass
+class ClipBatch:
+    """waveform float32 [B, N], label long [B], index long [B] (positions in the corpus)."""
+
+    waveform: Tensor
+    label: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ClipBatch":
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "ClipBatch":
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "ClipBatch":
+        return ClipBatch(function(self.waveform), function(self.label), function(self.index))
+
+
+class ClipDataset(Dataset):
+    """The clips of `store` at these positions of the corpus; use with `collate`."""
+
+    def __init__(self, store: ClipStore, indices: Sequence[int]):
+        self.store = store
+        self.indices = list(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> ClipItem:
+        index = self.indices[position]
+        return ClipItem(self.store.waveform(index), self.store.corpus.clips[index].target, index)
+
+
+def collate(items: Sequence[ClipItem]) -> ClipBatch:
+    """Stack items into a batch."""
+    return ClipBatch(
+        waveform=torch.from_numpy(np.stack([item.waveform for item in items])),
+        label=torch.tensor([item.label for item in items]),
+        index=torch.tensor([item.index for item in items]),
+    )
+
+
+def prepare(
+    data_folder: str | Path,
+    cache_folder: str | Path,
+    sample_rate: int = 16000,
+    clip_seconds: float = 5.0,
+    subset: str | None = None,
+    workers: int | None = None,
+    check: Callable[[Corpus], object] = lambda corpus: None,
+) -> ClipStore:
+    """Check the data (downloading ESC-50 first if `data_folder` is missing or empty) and decode it once.
+
+    Every clip becomes mono, `sample_rate` Hz, `clip_seconds` long (see `recipes.data.audio.fit_length`) and has an
+    absolute peak of 1, silence excepted. `workers` threads decode: by default as many as there are cores. check: called
+    with the metadata before anything is decoded.
+
+    Raises UsageError for faults of the metadata, files that cannot be used, and settings out of range.
+    """
+    data_folder = Path(data_folder)
+    num_samples = round(sample_rate * clip_seconds)
+    if sample_rate < 1 or num_samples < 1 or sample_rate != int(sample_rate):
+        raise UsageError(
+            f"sample_rate is {sample_rate} Hz and clip_seconds {clip_seconds} s: "
+            "give a positive whole rate and a positive length."
+        )
+    if is_missing(data_folder):
+        download_esc50(data_folder)
+    corpus = read_corpus(data_folder, subset)
+    check(corpus)
+    paths = [clip.path for clip in corpus.clips]
+    return ClipStore(corpus, sample_rate, decoded_clips(paths, cache_folder, sample_rate, num_samples, workers))
+
+
+def loader_options(batch_size: int, shuffle: bool = False) -> dict:
+    """DataLoader options: clips come from one memory map, so worker processes would only add a copy."""
+    return {
+        "batch_size": batch_size,
+        "shuffle": shuffle,
+        "drop_last": shuffle,
+        "collate_fn": collate,
+        "pin_memory": torch.cuda.is_available(),
+    }
+
+
+def fold_set(store: ClipStore, folds: tuple[int, ...], batch_size: int, training: bool = False) -> ClipDataset:
+    """The clips of some folds. Raises UsageError when a training set cannot fill one batch."""
+    dataset = ClipDataset(store, indices(store.corpus, folds))
+    if training and len(dataset) < batch_size:
+        raise UsageError(f"batch_size={batch_size} is larger than the {len(dataset)} training clips; make it smaller")
+    return dataset

@@ -1,0 +1,234 @@
+"""Contaminated clips for in-domain and out-of-domain evaluation: another sound mixed in at a stated SNR.
+
+The SNR is 20 log10 of the clip's L2 norm over that of what is added, both over the whole clip. What a clip
+meets depends only on (seed, kind, part, clip id, epoch) and on what there is to draw from: not on the SNR,
+the batch, the order or the device.
+
+Source: F. Paissan, M. Ravanelli, C. Subakan, Listenable Maps for Audio Classifiers, ICML 2024: clips and
+speech at 0.8 : 0.2 after L2 normalisation, white noise at half the clip's norm, WHAM! noise at 0 dB.
+"""
+
+import csv
+import difflib
+import hashlib
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.errors import UsageError
+from recipes.data.audio import SILENCE_PEAK
+from recipes.data.clips import ClipBatch, ClipStore
+from recipes.data.noise import NoiseFolder, check_noise_folder
+from recipes.system.files import write_atomically
+
+KINDS = ("clean", "mixture", "white", "speech", "noise")
+PARTS = ("train", "valid", "test")
+FOLDER_KINDS = ("speech", "noise")
+SNR_DB = {
+    "mixture": 20 * math.log10(0.8 / 0.2),
+    "white": 20 * math.log10(1 / 0.5),
+    "speech": 20 * math.log10(0.8 / 0.2),
+    "noise": 0.0,
+}
+"""The published level of each kind, in dB: 12.04, 6.02, 12.04 and 0."""
+
+SNR_LIMIT_DB = 100
+MAX_DRAWS = 100
+
+
+def check_contamination(kind: str, snr_db: float | None = None, folder: str | Path | None = None) -> None:
+    """Raise UsageError for an unknown kind, an SNR out of range, or a folder without readable sound files."""
+    if kind not in KINDS:
+        near = difflib.get_close_matches(str(kind), KINDS, 1)
+        hint = f"did you mean {near[0]}? Known are" if near else "choose from"
+        raise UsageError(f"contamination is {kind!r}: {hint} {', '.join(KINDS)}.")
+    if snr_db is not None:
+        number = isinstance(snr_db, int | float) and not isinstance(snr_db, bool)
+        if not number or not abs(snr_db) <= SNR_LIMIT_DB:
+            raise UsageError(
+                f"The contamination's SNR is {snr_db!r}: give a number of dB within +-{SNR_LIMIT_DB:g}, "
+                "or nothing for the published level."
+            )
+    if kind in FOLDER_KINDS:
+        if folder is None:
+            raise UsageError(f"contamination {kind} draws from a folder of sound files: give its path.")
+        check_noise_folder(folder)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one clip meets: `waveform` float32 [N] before scaling, out of `source` from sample `offset` on.
+
+    `clip` is its position in the corpus where it is a clip, else None.
+    """
+
+    source: str
+    offset: int
+    waveform: np.ndarray
+    clip: int | None = None
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A batch with something mixed in, and its two parts.
+
+    batch: what is heard, with the clips' labels. clip, added: float32 [B, N] as they are in it, in a "mixture" the
+    `ClipStore.event` of each; `added` is 0 for a silent clip. added_label: long [B], -1 where it is no labelled clip.
+    """
+
+    batch: ClipBatch
+    clip: Tensor
+    added: Tensor
+    added_label: Tensor
+
+    def to(self, device: torch.device | str) -> "Mixture":
+        return Mixture(*(part.to(device) for part in (self.batch, self.clip, self.added, self.added_label)))
+
+
+class Contamination:
+    """Mixes clips of one part of a split with another sound.
+
+    kind: "clean" leaves clips alone; "mixture" adds another of `clips` with a different label; "white" adds
+    Gaussian noise; "speech" and "noise" add a crop of a file in `folder` (see `recipes.data.noise.NoiseFolder`).
+    part: "train", "valid" or "test", the part that `clips` (positions in the corpus of `store`) form.
+    snr_db: None for the published level of the kind (`SNR_DB`).
+
+    Raises UsageError as `check_contamination` and `NoiseFolder`, and for a mixture of clips of one label.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        store: ClipStore,
+        part: str,
+        clips: Sequence[int],
+        seed: int,
+        snr_db: float | None = None,
+        folder: str | Path | None = None,
+    ):
+        check_contamination(kind, snr_db, folder)
+        if part not in PARTS:
+            raise ValueError(f"part is {part!r}: one of {PARTS}.")
+        self.kind, self.store, self.part, self.clips, self.seed = kind, store, part, tuple(clips), int(seed)
+        self.snr_db = SNR_DB.get(kind) if snr_db is None or kind == "clean" else float(snr_db)
+        self._members = frozenset(self.clips)
+        self._noise = NoiseFolder(folder, part, store.sample_rate) if kind in FOLDER_KINDS else None
+        if kind == "mixture":
+            corpus = store.corpus.clips
+            # by id, so that the order in which clips are listed cannot change a draw
+            ordered = sorted(self._members, key=lambda i: corpus[i].id)
+            targets = {corpus[i].target for i in ordered}
+            if len(targets) < 2:
+                raise UsageError(
+                    f"contamination mixture needs clips of at least two labels, and the {part} clips have "
+                    f"{len(targets)}: choose other folds or another contamination."
+                )
+            self._others = {t: [i for i in ordered if corpus[i].target != t] for t in targets}
+
+    @property
+    def name(self) -> str:
+        """Short label for tables, such as `mixture@12.0dB`."""
+        return "clean" if self.kind == "clean" else f"{self.kind}@{self.snr_db:.1f}dB"
+
+    def facts(self) -> dict:
+        """What metrics.json tells of it: kind, snr_db (None when clean), seed, part, source."""
+        sources = {"mixture": f"{self.part} clips of {self.store.corpus.name}", "white": "Gaussian noise"}
+        source = self._noise.description if self._noise else sources.get(self.kind)
+        return {
+            "kind": self.kind,
+            "snr_db": self.snr_db,
+            "seed": self.seed,
+            "part": self.part,
+            "source": source,
+        }
+
+    def apply(self, batch: ClipBatch, epoch: int = 0) -> ClipBatch:
+        """Mix at the SNR and bring the peak to 1 again: [B, N] -> [B, N] on its device. Evaluation: epoch 0.
+
+        A clip whose absolute peak is below `SILENCE_PEAK` has no SNR and stays as it is.
+
+        Raises ValueError for a clip of another part, and UsageError when `MAX_DRAWS` draws were all silent.
+        """
+        return batch if self.kind == "clean" else self.mix(batch, epoch).batch
+
+    def mix(self, batch: ClipBatch, epoch: int = 0) -> Mixture:
+        """As `apply`, with the two parts at their levels. Raises ValueError for kind "clean"."""
+        draws = [self.draw(index, epoch) for index in batch.index.tolist()]
+        clip, added = batch.waveform, _stacked([draw.waveform for draw in draws], batch)
+        norms = [torch.linalg.vector_norm(one, dim=1, keepdim=True) for one in (clip, added)]
+        gain = norms[0] / norms[1] * 10 ** (-self.snr_db / 20)
+        audible = clip.abs().amax(dim=1, keepdim=True) >= SILENCE_PEAK
+        mixed = torch.where(audible, clip + gain * added, clip)
+        peak = torch.where(audible, mixed.abs().amax(dim=1, keepdim=True).clamp_min(SILENCE_PEAK), 1)
+        labels = [-1 if draw.clip is None else self.store.corpus.clips[draw.clip].target for draw in draws]
+        added_label = torch.where(audible[:, 0], torch.tensor(labels).to(batch.label), -1)
+        if self.kind == "mixture" and self.store.truth_folder is not None:
+            clip = _stacked([self.store.event(index) for index in batch.index.tolist()], batch)
+            added = _stacked([self.store.event(draw.clip) for draw in draws], batch)
+        heard = ClipBatch(mixed / peak, batch.label, batch.index)
+        return Mixture(heard, clip / peak, torch.where(audible, gain * added / peak, 0), added_label)
+
+    def draw(self, index: int, epoch: int = 0) -> Draw:
+        """What clip `index` meets in this epoch; silent draws are repeated. Raises as `apply`."""
+        if self.kind == "clean" or index not in self._members:
+            raise ValueError(f"Clip {index} is not among the {self.part} clips of contamination {self.kind}.")
+        clip = self.store.corpus.clips[index]
+        key = json.dumps([self.seed, self.kind, self.part, clip.id, int(epoch)])
+        entropy = int.from_bytes(hashlib.sha256(key.encode()).digest()[:16])
+        rng = np.random.default_rng(np.random.SeedSequence(entropy))
+        for _ in range(MAX_DRAWS):
+            if self.kind == "mixture":
+                others = self._others[clip.target]
+                other = others[rng.integers(len(others))]
+                draw = Draw(self.store.corpus.clips[other].id, 0, self.store.waveform(other), other)
+            elif self.kind == "white":
+                noise = rng.standard_normal(self.store.num_samples, dtype=np.float32)
+                draw = Draw(f"default_rng({entropy})", 0, noise)
+            else:
+                crop = self._noise.draw(rng, self.store.num_samples)
+                draw = Draw(crop.file, crop.offset, crop.waveform)
+            if not _is_silent(draw.waveform):
+                return draw
+        raise UsageError(
+            f"contamination {self.kind} met only silence in {MAX_DRAWS} draws for clip {clip.id}: "
+            f"draw from sounds with an absolute peak of at least {SILENCE_PEAK:g}."
+        )
+
+    def partner(self, index: int, epoch: int = 0) -> int:
+        """Position in the corpus of the clip that a mixture adds to clip `index`. Raises as `apply`."""
+        if self.kind != "mixture":
+            raise ValueError(f"A clip has a partner in a mixture, not in {self.name}.")
+        return self.draw(index, epoch).clip
+
+    def write_draws(self, path: str | Path) -> None:
+        """CSV of what every clip meets at epoch 0: id, source, offset, snr_db; empty where nothing is added.
+
+        source: id of the other clip, name of the file within the folder, or the NumPy generator whose
+        `standard_normal(N, dtype="float32")` is the white noise. offset: samples at the store's rate.
+        """
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("id", "source", "offset", "snr_db"))
+        for index in self.clips:
+            clip = self.store.corpus.clips[index]
+            if self.kind == "clean" or _is_silent(self.store.waveform(index)):
+                writer.writerow((clip.id, "", "", ""))
+            else:
+                draw = self.draw(index)
+                writer.writerow((clip.id, draw.source, draw.offset, self.snr_db))
+        write_atomically(path, text.getvalue().encode())
+
+
+def _stacked(waveforms: list[np.ndarray], batch: ClipBatch) -> Tensor:
+    return torch.from_numpy(np.stack(waveforms)).to(batch.waveform)
+
+
+def _is_silent(waveform: np.ndarray) -> bool:
+    return bool(np.abs(waveform).max() < SILENCE_PEAK)

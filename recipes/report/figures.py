@@ -1,0 +1,135 @@
+"""Pictures: spectrograms with what was kept, the FID-I / FA trade-off, and the paper's two-sound mixture figure."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib import image
+from matplotlib.figure import Figure
+
+from recipes.scoring.explanation import Explanation
+
+matplotlib.rcParams.update({"font.size": 8, "svg.hashsalt": "earwitness", "svg.fonttype": "none"})
+MAX_COLUMNS = 4000
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One spectrogram to draw: title, [T, F] log1p magnitude, length in seconds, and saliency [T, F] to outline."""
+
+    title: str
+    log_magnitude: np.ndarray
+    seconds: float
+    saliency: np.ndarray | None = None
+
+
+def spectrogram_figure(panels: Sequence[Panel], sample_rate: int) -> Figure:
+    """Panels side by side on one colour scale; time in s along x, frequency in kHz along y."""
+    figure = Figure(figsize=(2.6 * len(panels), 2.2), layout="constrained")
+    top = max(max(float(panel.log_magnitude.max()) for panel in panels), 1e-3)
+    for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True):
+        extent = (0, panel.seconds, 0, sample_rate / 2000)
+        axes.imshow(
+            panel.log_magnitude.T,
+            origin="lower",
+            aspect="auto",
+            extent=extent,
+            cmap="magma",
+            vmin=0,
+            vmax=top,
+        )
+        if panel.saliency is not None and panel.saliency.min() < 0.5 <= panel.saliency.max():
+            outline = axes.contour(panel.saliency.T, [0.5], extent=extent, colors="cyan", linewidths=0.6)
+            outline.set_rasterized(True)  # a speckled mask has too many edges for a vector file
+        axes.set(title=panel.title, xlabel="time [s]")
+    figure.axes[0].set_ylabel("frequency [kHz]")
+    return figure
+
+
+def explanation_figure(explanation: Explanation, sample_rate: int) -> Figure:
+    """Input with the mask's outline, relevant part and residual."""
+    seconds = len(explanation.sound) / sample_rate
+    magnitude, saliency = explanation.log_magnitude, explanation.saliency
+    return spectrogram_figure(
+        [
+            Panel("input, relevant part outlined", magnitude, seconds, saliency),
+            Panel("relevant", magnitude * saliency, seconds),
+            Panel("residual", magnitude * (1 - saliency), seconds),
+        ],
+        sample_rate,
+    )
+
+
+def tradeoff_figure(sweep: Sequence[dict], title: str) -> Figure:
+    """FID-I and FA against the quantile, as Figure 3 of the FocalNet paper."""
+    figure = Figure(figsize=(4.2, 2.8), layout="constrained")
+    left = figure.subplots()
+    right = left.twinx()
+    ordered = sorted(sweep, key=lambda row: row["quantile"])
+    quantiles = [row["quantile"] for row in ordered]
+    for axes, name, label, colour in (
+        (left, "fid_i", "FID-I", "tab:blue"),
+        (right, "fa", "FA", "tab:orange"),
+    ):
+        axes.plot(quantiles, [row[name] for row in ordered], "o-", color=colour, markersize=3)
+        axes.set_ylabel(label, color=colour)
+    left.set(xlabel="quantile q", title=title)
+    left.grid(alpha=0.3)
+    return figure
+
+
+def lines_figure(rows: Sequence[dict], scores: Sequence[str], title: str) -> Figure:
+    """A panel for every `axis` of the rows: each score against `value`."""
+    panels = list(dict.fromkeys(row["axis"] for row in rows))
+    figure = Figure(figsize=(3.4 * len(panels), 2.8), layout="constrained")
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        shown = [row for row in rows if row["axis"] == name]
+        for score in scores:
+            axes.plot([row["value"] for row in shown], [row[score] for row in shown], "o-", markersize=3, label=score)
+        axes.set(xlabel=name)
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+def intervals_figure(group: dict, names: dict[str, str]) -> Figure:
+    """A panel for every score of a group of the leaderboard: each method's mean and interval."""
+    methods = group["methods"][::-1]  # the first on top
+    scores = [score for score in names if any(row["scores"].get(score, {}).get("n") for row in methods)]
+    rows = -(-len(scores) // 4)
+    figure = Figure(figsize=(11, rows * (0.7 + 0.2 * len(methods))), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(rows, 4, sharey=True)).flat
+    for axes in panels[len(scores) :]:
+        axes.remove()
+    for axes, score in zip(panels, scores, strict=False):
+        for height, row in enumerate(methods):
+            one = row["scores"].get(score, {})
+            if one.get("n"):
+                axes.plot([one["low"], one["high"]], [height] * 2, color="tab:blue", linewidth=1)
+                axes.plot(one["mean"], height, "o", color="tab:blue", markersize=3)
+        axes.set(title=names[score], yticks=range(len(methods)), yticklabels=[row["name"] for row in methods])
+        axes.set_ylim(-0.5, len(methods) - 0.5)
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def encode(figure: Figure, kind: str) -> bytes:
+    """The figure as "png", or as "svg" or "pdf" with spectrograms as bitmaps inside; the same bytes every time."""
+    stream = io.BytesIO()
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    figure.savefig(stream, format=kind, dpi=110, metadata=metadata)
+    return stream.getvalue()
+
+
+def bitmap(values: np.ndarray, top: float, colours: str) -> bytes:
+    """[T, F] values in 0 .. `top` as a lossy WebP without axes, time to the right and frequency upwards.
+
+    Of more than `MAX_COLUMNS` frames, every k-th is drawn.
+    """
+    stream = io.BytesIO()
+    drawn = values[:: -(-len(values) // MAX_COLUMNS)].T[::-1]
+    image.imsave(stream, drawn, vmin=0, vmax=top, cmap=colours, format="webp", pil_kwargs={"quality": 75})
+    return stream.getvalue()

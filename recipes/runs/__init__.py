@@ -1,0 +1,1 @@
+"""A run: its folder, its facts, and the classifier that it explains."""

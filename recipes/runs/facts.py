@@ -1,0 +1,176 @@
+"""Results as files: metrics.json, manifest.csv, clips.csv, the confusion matrix and summaries over folds."""
+
+import csv
+import io
+import json
+import math
+import statistics
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from recipes.config.recipe import Recipe
+from recipes.data.clips import ClipStore
+from recipes.data.corpus import FoldSplit, indices
+from recipes.scoring.scores import SCORES
+from recipes.scoring.table import ClipTable
+from recipes.system.files import csv_of, write_atomically
+from recipes.system.parallel import world_size
+
+
+@dataclass
+class RunFacts:
+    """Everything in metrics.json but the scores. `interpreter` and `classifier` are None where they do not apply."""
+
+    experiment: str
+    data: dict
+    seed: int
+    commit: str
+    config_sha256: str
+    device: str
+    torch: str
+    classifier: dict | None = None
+    interpreter: dict | None = None
+    training: dict = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipe: Recipe, store: ClipStore, split: FoldSplit, device: str, weights: str) -> "RunFacts":
+        data = {
+            "name": store.corpus.name,
+            "content": store.content_hash,
+            **{f"{part}_folds": list(getattr(split, part)) for part in ("train", "valid", "test")},
+            "clips": len(indices(store.corpus, split.test)),
+            "contamination": "clean",
+        }
+        return cls(
+            recipe.values["experiment"],
+            data,
+            recipe.values["seed"],
+            commit(),
+            recipe.sha256,
+            f"{world_size()} x {device_name(device)}" if world_size() > 1 else device_name(device),
+            torch.__version__,
+            classifier={"recipe": recipe.path.stem, "weights": weights},
+        )
+
+    def source(self) -> dict:
+        """The part that a bundle keeps: where it came from."""
+        return {key: asdict(self)[key] for key in ("experiment", "seed", "commit", "data", "classifier", "training")}
+
+
+def write_metrics(path: Path, facts: RunFacts, metrics: dict, seconds: float, sweep: list[dict] | None = None) -> None:
+    """metrics.json by the output contract; NaN becomes null, because JSON has none."""
+    content = asdict(facts) | {"seconds": round(seconds, 1), "metrics": metrics} | ({"sweep": sweep} if sweep else {})
+    text = json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n"
+    write_atomically(path, text.encode())
+
+
+def score_table(rows: list[dict], names: Sequence[str] = ("quantile", *SCORES)) -> str:
+    """Averages as aligned text for a terminal: a line for each setting, a column for each score."""
+    names = [name for name in names if name in rows[0]]
+    lines = [names, *([f"{row[name]:.4g}" for name in names] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+    return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
+
+
+def summarize_folds(runs: list[Path], folder: Path) -> Path:
+    """metrics.json of a cross-validation: mean and spread (sample standard deviation) of the folds' metrics.
+
+    Of the training it tells what all folds share.
+    """
+    folds = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in runs]
+    names = _shared([fold["metrics"] for fold in folds])
+    values = {name: [fold["metrics"][name] for fold in folds] for name in names}
+    summary = folds[0] | {
+        "data": {
+            "name": folds[0]["data"]["name"],
+            "protocol": f"{len(folds)}-fold cross-validation",
+            "test_folds": [fold["data"]["test_folds"] for fold in folds],
+            "clips": sum(fold["data"]["clips"] for fold in folds),
+            "contamination": folds[0]["data"]["contamination"],
+        },
+        "seconds": sum(fold["seconds"] for fold in folds),
+        "training": {
+            key: value
+            for key, value in folds[0]["training"].items()
+            if all(fold["training"].get(key) == value for fold in folds)
+        },
+        "metrics": {name: statistics.fmean(each) for name, each in values.items()},
+        "spread": {name: statistics.stdev(each) for name, each in values.items()},
+        "folds": values,
+    }
+    if "sweep" in summary:
+        summary["sweep"] = [
+            {"quantile": rows[0]["quantile"]}
+            | {name: statistics.fmean(row[name] for row in rows) for name in _shared(rows)}
+            for rows in zip(*(fold["sweep"] for fold in folds), strict=True)
+        ]
+    write_atomically(folder / "metrics.json", (json.dumps(summary, indent=2) + "\n").encode())
+    for name in names:
+        print(f"{name}: {summary['metrics'][name]:.4f} +- {summary['spread'][name]:.4f} over {len(folds)} folds")
+    return folder
+
+
+def _shared(rows: Sequence[dict]) -> list[str]:
+    """The scores that every row has a number for."""
+    return [name for name in SCORES if all(row.get(name) is not None for row in rows)]
+
+
+def write_manifest(path: str | Path, store: ClipStore, split: FoldSplit) -> None:
+    """CSV of the clips that a run uses: id, path, fold, label, target (class index), recording, split.
+
+    recording: what clips of one source share.
+    """
+    parts = {fold: name for name in ("train", "valid", "test") for fold in getattr(split, name)}
+    rows = [
+        {"id": clip.id, "path": clip.path, "fold": clip.fold, "label": clip.label, "target": clip.target}
+        | {"recording": clip.group, "split": parts[clip.fold]}
+        for clip in store.corpus.clips
+        if clip.fold in parts
+    ]
+    write_atomically(path, csv_of(rows))
+
+
+def write_confusion(folder: Path, table: ClipTable, class_names: tuple[str, ...]) -> None:
+    """confusion.csv: rows are true classes, columns predictions, cells counts of clips."""
+    counts = [[0] * len(class_names) for _ in class_names]
+    for label, prediction in zip(table.columns["label"], table.columns["prediction"], strict=True):
+        counts[int(label)][int(prediction)] += 1
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["true \\ predicted", *class_names])
+    writer.writerows([name, *row] for name, row in zip(class_names, counts, strict=True))
+    write_atomically(folder / "confusion.csv", stream.getvalue().encode())
+
+
+def commit() -> str:
+    """The commit of the running checkout, with "+changes" where it differs from it, or "unknown" outside git."""
+    root = Path(__file__).parents[2]
+    try:
+        described = subprocess.run(
+            ["git", "-C", root, "describe", "--always", "--abbrev=12", "--dirty=+changes"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return described.stdout.strip()
+
+
+def device_name(device: str) -> str:
+    """The card's name, or the CPU's with its thread count."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def _without_nan(value):
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,207 @@
+"""The classifier under explanation, and the interpreter trained for it, from their bundles.
+
+A run's folder holds both bundles, `classifier/` and `interpreter/`, and these two explain sounds wherever they are
+copied to.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from interpreters.base import Interpreter
+from models.bundle import STAGED, Bundle, BundleInfo, load_bundle, read_info, save_bundle
+from models.classifier import AudioClassifier, ClassifierInfo
+from models.errors import UsageError
+from recipes.config.recipe import Recipe, Settings
+from recipes.data.clips import ClipStore
+from recipes.data.corpus import Corpus, FoldSplit
+from recipes.runs.folder import open_store, run_folder
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A frozen classifier, what its bundle says, and what it offers to interpreters."""
+
+    bundle: Bundle
+    offers: ClassifierInfo
+
+    @property
+    def classifier(self) -> AudioClassifier:
+        return self.bundle.network
+
+    @property
+    def info(self) -> BundleInfo:
+        return self.bundle.info
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights: an interpreter belongs to exactly one classifier."""
+        return self.info.sha256["weights.safetensors"]
+
+
+def find_classifier(path: str | Path) -> BundleInfo:
+    """The facts of a classifier bundle. Raises UsageError that says which command makes a missing one."""
+    path = Path(path)
+    if not (path / "bundle.json").is_file():
+        run, folds = path.parent, ""
+        if re.fullmatch(r"fold\d+", run.name):
+            run, folds = run.parent, " --folds=all"
+        recipe = f"hparams/{run.parent.name or 'focalnet'}.yaml"
+        raise UsageError(
+            f"no trained classifier at {path}: make one with `python train.py {recipe} "
+            f"--data_folder=path/to/ESC-50{folds}`, or pass --classifier=path/to/a/classifier"
+        )
+    return read_info(path, "classifier")
+
+
+def load_subject(path: str | Path, device: str, trust: Collection[str] = ()) -> Subject:
+    """Load a classifier bundle, frozen, on a device. Raises UsageError as `find_classifier` and `load_bundle`."""
+    find_classifier(path)
+    bundle = load_bundle(path, "classifier", trust)
+    bundle.network.freeze().to(device)
+    return Subject(bundle, bundle.network.describe())
+
+
+def load_interpreter(folder: Path, subject: Subject, command: str, trust: Collection[str] = ()) -> Bundle:
+    """The interpreter that a run left. command: what trains it, for the error sentence.
+
+    Raises UsageError when there is none, or when it was trained for another classifier.
+    """
+    path = folder / "interpreter"
+    if not _has_interpreter(folder):
+        raise UsageError(f"no trained interpreter at {path}: train it with `{command} --data_folder=path/to/ESC-50`")
+    if read_info(path, "interpreter").source["classifier_weights_sha256"] != subject.fingerprint:
+        raise UsageError(f"{path} was trained for another classifier than {subject.bundle.path}: use that, or retrain")
+    bundle = load_bundle(path, "interpreter", trust, info=subject.offers)
+    bundle.network.requires_grad_(False)
+    return bundle
+
+
+def untrained_or_loaded(
+    recipe_interpreter, folder: Path, subject: Subject, command: str, trust: Collection[str] = ()
+) -> Interpreter:
+    """An interpreter ready to explain: as built where nothing is trained, else from the run's bundle."""
+    interpreter = recipe_interpreter(info=subject.offers)
+    return load_interpreter(folder, subject, command, trust).network if interpreter.trainable else interpreter
+
+
+def find_reference(values: Mapping, folder: Path) -> Path | None:
+    """The run whose interpreter the recipe's control matches, of the same fold as `folder`; None where it names none.
+
+    Raises UsageError that says which command makes a missing one.
+    """
+    run = _run_of_fold(values, "reference", folder)
+    if run is not None and not _has_interpreter(run):
+        made = f"python interpret.py hparams/{Path(values['reference']).parent.name}.yaml"
+        raise UsageError(
+            f"no interpreter at {run / 'interpreter'} to match: run `{made}`, or pass --reference=path/to/a/run"
+        )
+    return run
+
+
+def find_start(values: Mapping, folder: Path) -> Path | None:
+    """The run that training starts from, of the same fold as `folder`; None for a fresh start.
+
+    Raises UsageError where it holds no trained interpreter.
+    """
+    run = _run_of_fold(values, "start_from", folder)
+    if run is not None and not _has_interpreter(run):
+        raise UsageError(
+            f"start_from={run} is no run with a trained interpreter: give a folder such as results/lmac/1234"
+        )
+    return run
+
+
+def _run_of_fold(values: Mapping, key: str, folder: Path) -> Path | None:
+    """The run that a recipe's key names, or the part of it that is of the same fold as `folder`."""
+    named = values.get(key)
+    return None if named is None else Path(named) / folder.relative_to(run_folder(values))
+
+
+def _has_interpreter(run: Path) -> bool:
+    return (run / "interpreter" / "bundle.json").is_file()
+
+
+def interpreter_factory(
+    recipe: Recipe, settings: Settings, subject: Subject, folder: Path
+) -> Callable[..., Interpreter]:
+    """What builds the recipe's interpreter from `info`, with the reference of a control already in place.
+
+    Raises UsageError as `find_reference` and `load_interpreter`.
+    """
+    factory, run = settings["interpreter"]["interpreter"], find_reference(recipe.values, folder)
+    if run is None:
+        return factory
+    return partial(factory, reference=load_interpreter(run, subject, str(recipe.path), recipe.trust).network)
+
+
+def interpreter_block(recipe: Recipe, folder: Path) -> str:
+    """The recipe's interpreter as the document for its bundle; that of a control holds its reference's."""
+    run = find_reference(recipe.values, folder)
+    if run is None:
+        return recipe.block("interpreter")
+    document = YAML().load((run / "interpreter" / "model.yaml").read_text(encoding="utf-8"))
+    return recipe.block("interpreter", {"reference": document["interpreter"]})
+
+
+def save_interpreter(folder: Path, interpreter: Interpreter, model_yaml: str, source: dict, subject: Subject) -> None:
+    """Leave the interpreter's bundle in a run's folder, and beside it that of the classifier it explains.
+
+    source: facts for `BundleInfo.source`. The classifier's files are hard links where the disk allows it.
+    """
+    about = subject.info
+    source = source | {"classifier_weights_sha256": subject.fingerprint}
+    info = BundleInfo("interpreter", about.class_names, about.sample_rate, about.clip_seconds, source)
+    save_bundle(folder / "interpreter", interpreter, model_yaml, info)
+    kept = folder / "classifier"
+    if kept.resolve() == subject.bundle.path.resolve():
+        return
+    with tempfile.TemporaryDirectory(dir=folder, prefix=STAGED) as temporary:
+        shutil.copytree(subject.bundle.path, Path(temporary) / "new", copy_function=_link)
+        shutil.rmtree(kept, ignore_errors=True)
+        (Path(temporary) / "new").replace(kept)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def open_data(values: Mapping, subject: Subject) -> ClipStore:
+    """The data of a recipe, decoded as the classifier wants it. Raises UsageError where it has other classes."""
+    info = subject.info
+
+    def check_classes(corpus: Corpus) -> None:
+        known, found = info.class_names, corpus.class_names
+        if known != found:
+            raise UsageError(
+                f"{subject.bundle.path} knows {len(known)} classes ({', '.join(known[:3])}, …) and the data has "
+                f"{len(found)} ({', '.join(found[:3])}, …): they must be the same"
+            )
+
+    return open_store(values, info.clip_seconds, info.sample_rate, check_classes)
+
+
+def check_unseen(info: BundleInfo, store: ClipStore, split: FoldSplit, path: Path) -> None:
+    """Raises UsageError when a classifier or interpreter was trained or chosen on a test fold of the same sounds."""
+    data = info.source["data"]
+    seen = sorted({*data["train_folds"], *data["valid_folds"]} & set(split.test))
+    if seen and data["content"] == store.content_hash:
+        did = "trained" if seen[0] in data["train_folds"] else "chosen"
+        raise UsageError(f"{path} was {did} on fold {seen[0]}, which is a test fold here: choose other test_folds")
+
+
+def check_interpreter_unseen(run: Path, store: ClipStore, split: FoldSplit) -> None:
+    """`check_unseen` for the interpreter that a run left, where it was trained."""
+    info = read_info(run / "interpreter", "interpreter")
+    if info.source["training"]:
+        check_unseen(info, store, split, run / "interpreter")

@@ -1,0 +1,1 @@
+"""From explanations to numbers."""

@@ -1,0 +1,1 @@
+"""Files, signals and processes: what every room above stands on."""

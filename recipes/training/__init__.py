@@ -1,0 +1,1 @@
+"""Brains, schedules and checkpoints."""

@@ -1,0 +1,242 @@
+"""What both Brains share: where a run writes, exact resumption, choosing the best epoch, loading clips."""
+
+import math
+import os
+import random
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import speechbrain as sb
+import torch
+from speechbrain.dataio.sampler import ReproducibleRandomSampler
+from speechbrain.utils.epoch_loop import EpochCounter
+from torch.utils.data import BatchSampler
+
+from models.errors import UsageError
+from recipes.config.recipe import Settings
+from recipes.data.clips import ClipDataset, loader_options
+from recipes.system.interruption import Interrupted, asked, deferred, leave_if_asked
+from recipes.system.parallel import Share, gather, rank, replicate
+from recipes.training.checkpoints import Stopwatch, WholeCheckpointer
+
+RUN_KEYS = (
+    "precision",
+    "eval_precision",
+    "max_grad_norm",
+    "grad_accumulation_factor",
+    "ckpt_interval_minutes",
+)
+
+BF16_PARAMETERS = 1_000_000
+
+# importing SpeechBrain lets a GPU round float32 products to TF32, 10 bits: fp32 means float32 here
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The validation metric that chooses the epoch: the one name that is logged, saved and searched for."""
+
+    name: str
+    larger_is_better: bool
+
+    @property
+    def keys(self) -> dict:
+        return {"max_key" if self.larger_is_better else "min_key": self.name}
+
+
+def run_options(settings: Settings, device: str, modules: Iterable[torch.nn.Module]) -> dict:
+    """Those of SpeechBrain's run options that a recipe sets, with `auto` replaced by what suits device and networks."""
+    options = {key: settings[key] for key in RUN_KEYS if key in settings}
+    return {key: auto_precision(device, modules) if value == "auto" else value for key, value in options.items()}
+
+
+def auto_precision(device: str, modules: Iterable[torch.nn.Module]) -> str:
+    """bf16 where it is faster, else fp32; the measurements behind it are in docs/benchmarks.md.
+
+    A GPU: where it multiplies bf16 natively. A CPU: for networks of `BF16_PARAMETERS` or more, below which casting
+    costs what it saves, if it has AMX, or AVX-512 BF16 from AMD for plain networks: those with batch norm over maps,
+    whose time goes to more than products, need the former, and Intel's AVX-512 BF16 is slower than float32. The
+    answer rests on the machine's kind alone, so that a run goes on as it began.
+    """
+    if torch.device(device).type != "cpu":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    parts = [part for module in modules for part in module.modules()]
+    large = sum(one.numel() for part in parts for one in part.parameters(recurse=False)) >= BF16_PARAMETERS
+    convolutional = any(isinstance(part, torch.nn.BatchNorm2d) for part in parts)
+    cpu = torch.cpu.get_capabilities()
+    gains = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and "AMD" in cpu.get("cpu_name", "") and not convolutional)
+    return "bf16" if large and gains else "fp32"
+
+
+def seed_step(seed: int, epoch: int, step: int) -> None:
+    """Make every random draw of a training step follow from these three, so that a resumed run repeats it exactly.
+
+    Seeds python, numpy and torch, because SpeechBrain's augmentations draw from all of them. A checkpoint of the
+    generators' states would not do: every iterator over a loader draws from torch before the first batch. Each of
+    several processes has draws of its own.
+    """
+    mixed = int(np.random.SeedSequence([seed, epoch, step, *([rank()] if rank() else [])]).generate_state(1)[0])
+    random.seed(mixed)
+    np.random.seed(mixed)  # noqa: NPY002  the global state is what others draw from
+    torch.manual_seed(mixed)
+
+
+class RecipeBrain(sb.Brain):
+    """A Brain that resumes exactly and reports the epoch its selection metric chose.
+
+    frozen: networks beside `modules` that run in the same precision.
+
+    Subclasses set `selection` and implement `compute_forward`, `compute_objectives`, `gather_stage` and `stage_scores`.
+    """
+
+    selection: Selection
+
+    def __init__(self, modules, settings, run_opts, folder, logs=(), optimizer=None, schedule=None, frozen=()):
+        self.folder, self.logs, self.schedule = Path(folder), logs, schedule
+        self.seed, self.epoch, self.stopwatch = settings["seed"], 0, Stopwatch()
+        checkpointer = None
+        if optimizer is not None:
+            checkpointer = WholeCheckpointer(self.folder / "save", {"schedule": schedule} | modules)
+            checkpointer.add_recoverable("stopwatch", self.stopwatch, optional_load=True)
+        device = run_opts.device or sb.utils.distributed.infer_device()
+        options = run_options(settings, device, [*modules.values(), *frozen])
+        super().__init__(modules, optimizer, options, run_opts, checkpointer)
+        self.rates: list[float] = []
+
+    def train(self, epochs: int, train_set: ClipDataset, valid_set: ClipDataset, batch_size: int) -> None:
+        """Fit for that many epochs, continuing from the newest checkpoint of the run's folder if there is one.
+
+        On SIGTERM or Ctrl-C the step in progress is finished, a checkpoint saved and `Interrupted` raised; with
+        several processes, whose steps would have to agree, at once and without the checkpoint. Raises UsageError when
+        losses are NaN or infinite again and again.
+        """
+        counter = EpochCounter(epochs)
+        self.checkpointer.add_recoverable("counter", counter)
+        with nullcontext() if self.distributed_launch else deferred():
+            self.fit(
+                counter,
+                train_set,
+                valid_set,
+                train_loader_kwargs=loader_options(batch_size, shuffle=True),
+                valid_loader_kwargs=loader_options(batch_size),
+            )
+
+    def check_loss_isfinite(self, loss):
+        """SpeechBrain's count of losses that are NaN or infinite. Raises UsageError where its patience ends."""
+        try:
+            super().check_loss_isfinite(loss)
+        except ValueError as error:
+            raise UsageError(
+                f"the loss was NaN or infinite in {self.nonfinite_count} batches of epoch {self.epoch}: lower the "
+                "learning rate, pass --precision=fp32, or start from pretrained weights; checkpoints are kept"
+            ) from error
+
+    def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
+        # gradients that wait for their optimiser step are in no checkpoint
+        if self.step % self.grad_accumulation_factor:
+            return False
+        return asked() or super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
+
+    def _save_intra_epoch_ckpt(self):
+        super()._save_intra_epoch_ckpt()
+        leave_if_asked()
+
+    def _fit_valid(self, valid_set, epoch, enable):
+        try:
+            super()._fit_valid(valid_set, epoch, enable)
+        except Interrupted:
+            self.step, self.avg_train_loss = self.steps, self.train_loss
+            super()._save_intra_epoch_ckpt()
+            raise
+
+    def evaluate_batch(self, batch, stage):
+        leave_if_asked()
+        loss = super().evaluate_batch(batch, stage)
+        self.losses.append((float(loss), len(batch)))
+        return loss
+
+    def _wrap_distributed(self):
+        if self.distributed_launch:
+            for name, module in self.modules.items():
+                self.modules[name] = replicate(module)
+
+    def make_dataloader(self, dataset, stage, ckpt_prefix="dataloader-", **options):
+        if self.distributed_launch:
+            training, order = options.pop("shuffle"), range(len(dataset))
+            if training:
+                order = self.train_sampler = ReproducibleRandomSampler(dataset, int(os.environ["SB_GLOBAL_SEED"]))
+            batches = BatchSampler(order, options.pop("batch_size"), options.pop("drop_last"))
+            options["batch_sampler"] = Share(batches, within=training)
+        return super().make_dataloader(dataset, stage, ckpt_prefix, **options)
+
+    def _train_loader_specifics(self, dataset, loader_kwargs):
+        # shares are made above; SpeechBrain's would repeat clips and depend on the number of processes
+        return loader_kwargs if self.distributed_launch else super()._train_loader_specifics(dataset, loader_kwargs)
+
+    def score(self, test_set: ClipDataset, batch_size: int, chosen: bool = False) -> None:
+        """Run the test stage, with the weights as they are or, if `chosen`, those of the selected epoch."""
+        keys = self.selection.keys if chosen else {}
+        self.evaluate(test_set, **keys, test_loader_kwargs=loader_options(batch_size))
+
+    def stage_scores(self, stage: sb.Stage) -> dict[str, float]:
+        """Averages of the stage that just ended, among them `selection.name` after validation."""
+        raise NotImplementedError
+
+    def gather_stage(self) -> None:
+        """Make what this process found in a validation or test stage that of all processes."""
+        raise NotImplementedError
+
+    def on_stage_start(self, stage, epoch=None):
+        self.epoch = epoch if stage == sb.Stage.TRAIN else 0
+        self.losses: list[tuple[float, int]] = []
+
+    def on_fit_batch_start(self, batch, should_step):
+        seed_step(self.seed, self.epoch, self.step)
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        if should_step:
+            self.rates.append(self.optimizer.param_groups[0]["lr"])
+            self.schedule.on_batch_end(self.optimizer)
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        if stage == sb.Stage.TRAIN:
+            losses = gather(stage_loss)
+            self.train_loss, self.steps = math.fsum(losses) / len(losses), self.step
+            return
+        self.gather_stage()
+        if stage == sb.Stage.VALID:
+            losses = [one for found in gather(self.losses) for one in found]
+            loss = math.fsum(loss * clips for loss, clips in losses) / sum(clips for _, clips in losses)
+            scores, rate = self.stage_scores(stage) | {"loss": loss}, self.optimizer.param_groups[0]["lr"]
+            for log in self.logs:
+                log.log_stats({"epoch": epoch, "lr": rate}, {"loss": self.train_loss}, scores)
+            keys = {name + "s": [key] for name, key in self.selection.keys.items()}
+            self.checkpointer.save_and_keep_only(
+                meta={self.selection.name: scores[self.selection.name], "epoch": epoch},
+                importance_keys=[],
+                **{"max_keys": [], "min_keys": []} | keys,
+            )
+
+    def on_evaluate_start(self, max_key=None, min_key=None):
+        """Load the chosen epoch, if a key says how it was chosen.
+
+        Raises UsageError when the run's folder holds no checkpoint with that metric.
+        """
+        if max_key is None and min_key is None:
+            return
+        chosen = self.checkpointer.recover_if_possible(max_key=max_key, min_key=min_key)
+        if chosen is None:
+            raise UsageError(f"{self.folder / 'save'} holds no checkpoint with a validation {self.selection.name}")
+        self.chosen = {
+            "epoch": chosen.meta["epoch"],
+            f"valid_{self.selection.name}": chosen.meta[self.selection.name],
+        }
+
+    def training_facts(self) -> dict:
+        """Which epoch was chosen, by what, in which precision, and the range of learning rates this process used."""
+        rates = {"lr_lowest": min(self.rates), "lr_highest": max(self.rates)} if self.rates else {}
+        return self.chosen | {"precision": self.precision} | rates

@@ -1,0 +1,102 @@
+"""Checkpoints that are whole or absent, and what a run saves in them beside its networks."""
+
+import os
+import pickle
+import shutil
+import time
+from pathlib import Path
+
+import speechbrain as sb
+import torch
+from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from models.bundle import STAGED
+from models.errors import UsageError
+from recipes.system.files import unwritable
+
+
+@sb.utils.checkpoints.register_checkpoint_hooks
+class Stopwatch:
+    """Seconds of work on a run, over all the processes that resumed it; saved with every checkpoint."""
+
+    def __init__(self):
+        self._before, self._started = 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+    @sb.utils.checkpoints.mark_as_saver
+    def save(self, path):
+        torch.save({"seconds": self.seconds}, path)
+
+    @sb.utils.checkpoints.mark_as_loader
+    def load(self, path, end_of_epoch=False):
+        del end_of_epoch
+        self._before, self._started = torch.load(path, weights_only=True)["seconds"], time.monotonic()
+
+
+class WholeCheckpointer(Checkpointer):
+    """SpeechBrain's Checkpointer, except that a checkpoint appears whole or not at all.
+
+    SpeechBrain writes the file that makes a folder a checkpoint before the parameters, so that a process killed in
+    between leaves a checkpoint without them. Here the folder gets its name when everything is on the disk.
+    """
+
+    def _new_checkpoint_dirpath(self):
+        path = super()._new_checkpoint_dirpath()
+        return path.with_name(STAGED + path.name)
+
+    def save_checkpoint(self, *given, **options):
+        """Raises UsageError when the disk is full or the folder cannot be written; older checkpoints stay."""
+        try:
+            saved = super().save_checkpoint(*given, **options)
+            if if_main_process():
+                saved = _publish(saved)
+        except (OSError, RuntimeError) as error:
+            # torch tells a full disk with a RuntimeError of the writer of its ZIP files
+            if not isinstance(error, OSError) and "inline_container" not in str(error):
+                raise
+            for staged in self.checkpoints_dir.glob(STAGED + "*"):
+                shutil.rmtree(staged, ignore_errors=True)
+            raise unwritable(self.checkpoints_dir, error) from error
+        ddp_barrier()
+        return saved
+
+    def delete_checkpoints(
+        self, *, num_to_keep=1, min_keys=None, max_keys=None, importance_keys=(), ckpt_predicate=None, **unused
+    ):
+        """As SpeechBrain's, except that a folder loses its name before its files."""
+        orders = [{"min_key": key} for key in min_keys or ()] + [{"max_key": key} for key in max_keys or ()]
+        orders += [{"importance_key": key} for key in importance_keys]
+        doomed: set[Path] = set()
+        for order in orders:
+            doomed |= {one.path for one in self.find_checkpoints(**order, ckpt_predicate=ckpt_predicate)}
+        for order in orders:
+            kept = self.find_checkpoints(**order, ckpt_predicate=ckpt_predicate, max_num_checkpoints=num_to_keep)
+            doomed -= {one.path for one in kept}
+        ddp_barrier()
+        if if_main_process():
+            for path in doomed:
+                shutil.rmtree(path.rename(path.with_name(STAGED + path.name)))
+        ddp_barrier()
+
+    def load_checkpoint(self, checkpoint):
+        """Raises UsageError when a file of it is missing, damaged or of another network."""
+        try:
+            super().load_checkpoint(checkpoint)
+        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            detail = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"the checkpoint {checkpoint.path} cannot be read ({detail}): remove that folder to go on from the one "
+                "before it"
+            ) from error
+
+
+def _publish(staged: Checkpoint) -> Checkpoint:
+    for file in staged.path.iterdir():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    path = staged.path.rename(staged.path.with_name(staged.path.name.removeprefix(STAGED)))
+    return Checkpoint(path, staged.meta, {name: path / file.name for name, file in staged.paramfiles.items()})

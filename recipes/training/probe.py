@@ -1,0 +1,66 @@
+"""A linear head fitted to frozen embeddings, before the rest is fine-tuned.
+
+Kumar et al., Fine-tuning can distort pretrained features, ICLR 2022 (arXiv 2202.10054): gradients through a random head
+undo on a small set what pre-training learned.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from models.classifier import AudioClassifier
+from models.errors import UsageError
+from recipes.data.clips import ClipDataset, loader_options
+
+STEPS = 80
+
+
+def fit_head(classifier: AudioClassifier, clips: ClipDataset, batch_size: int, penalty: float) -> None:
+    """Fit the classifier's linear head to the embeddings of these clips, and freeze it.
+
+    penalty: of `logistic_regression`. Raises UsageError for a head that is not a linear layer.
+    """
+    if not isinstance(classifier.head, nn.Linear):
+        raise UsageError(
+            f"probe_penalty={penalty} needs a linear head, not a {type(classifier.head).__name__}: set it to null, or "
+            "the classifier's head to torch.nn.Linear"
+        )
+    modes = {module: module.training for module in classifier.modules()}
+    device = classifier.head.weight.device
+    classifier.eval()
+    embeddings, labels = [], []
+    with torch.no_grad():
+        for batch in DataLoader(clips, **loader_options(batch_size)):
+            spectrogram = classifier.frontend.analyze(batch.waveform.to(device))
+            embeddings.append(classifier(spectrogram).features.embedding.float().cpu())
+            labels.append(batch.label)
+    for module, mode in modes.items():
+        module.training = mode
+    weight, bias = logistic_regression(torch.cat(embeddings), torch.cat(labels), classifier.head.out_features, penalty)
+    with torch.no_grad():
+        classifier.head.weight.copy_(weight)
+        classifier.head.bias.copy_(bias)
+    classifier.head.requires_grad_(False)
+
+
+def logistic_regression(x: Tensor, label: Tensor, num_classes: int, penalty: float) -> tuple[Tensor, Tensor]:
+    """Weight [K, D] and bias [K] that minimise cross-entropy + penalty * |weight|^2, by L-BFGS.
+
+    x: [n, D]. label: [n]. The penalty is of the weights on features of zero mean and unit variance.
+    """
+    mean, scale = x.mean(dim=0), x.std(dim=0) + 1e-2
+    x = (x - mean) / scale
+    weight = torch.zeros(num_classes, x.shape[1], requires_grad=True)
+    bias = torch.zeros(num_classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(x @ weight.T + bias, label) + penalty * weight.square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    weight = weight.detach() / scale
+    return weight, bias.detach() - weight @ mean

@@ -1,0 +1,211 @@
+"""Every YAML under hparams is built, runs a step through the code of train.py or interpret.py, and has no dead key."""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hyperpyyaml import resolve_references
+from recipe_files import HPARAMS, KINDS
+
+from models.bundle import build_trusted, load_bundle
+from models.classifier import ClassifierInfo
+from recipes.classification import additive_margin_loss, train_classifier
+from recipes.config.recipe import Recipe, Settings, load_recipe
+from recipes.data.augmentation import TrainingClips
+from recipes.interpretation import run_interpreter
+
+FILES = sorted(HPARAMS.rglob("*.yaml"))
+RECIPES = [path for path in FILES if path.parent == HPARAMS]
+TEXT = {path: path.read_text(encoding="utf-8") for path in FILES}
+BASES = {path: path.parent / found[1] if (found := re.search(r"^extends: (\S+)", text, re.M)) else path
+         for path, text in TEXT.items()}  # fmt: skip
+TRAINING = [path for path in RECIPES if re.search(r"^model:", TEXT[BASES[path]], re.M)]
+INTERPRETING = [path for path in RECIPES if re.search(r"^interpreter:", TEXT[BASES[path]], re.M)]
+STEP = ("--batch_size=2", "--debug", "--debug_batches=1", "--debug_epochs=1")
+# what makes a recipe small enough for a test; its size as written is built, and trained a step, further below
+SMALLER = {
+    "focalnet": ("--size=nano",),
+    "vit": ("--size=nano",),
+    "cnn14": ("--width=0.0625",),
+    "cnn14_scratch": ("--width=0.0625",),
+    "lmac_td": ("--filters=128", "--kernel=64", "--width=16", "--layers=1", "--chunk=50", "--intra_layers=1"),
+    "piq_focalnet": ("--channels=16",),
+    "piq_focalnet_small": ("--channels=16",),
+    "piq_vit": ("--channels=16",),
+    "piq_cnn14": ("--channels=16",),
+}
+# maps of the classifiers at the size that the recipes name
+MAPS = {
+    "focalnet": (128, 256, 512, 1024),
+    "focalnet_scratch": (24, 48, 96, 192),
+    "vit": (768,) * 4,
+    "vit_scratch": (48,) * 4,
+    "cnn14": (256, 512, 1024, 2048),
+    "cnn14_scratch": (64, 128, 256, 512),
+    "mobilenet": (16, 16, 48, 384),
+    "ast": (768,) * 4,
+}
+READ_BY_RECIPES = {
+    "classifiers": {"classifier"},
+    "interpreters": {"interpreter"},
+    "common": {"augmentation"},
+}
+OFFERS = frozenset({"maps", "saliency", "gradient"})
+
+
+def name(path: Path) -> str:
+    return path.stem
+
+
+def weights(path: Path) -> tuple[str, ...]:
+    """No recipe may look for a hub in a test."""
+    return ("--weights=null",) if re.search(r"^weights:", TEXT[BASES[path]], re.M) else ()
+
+
+def referenced(text: str) -> set[str]:
+    """Keys that a YAML's own lines refer to, such as b and c in `!ref <b> * <c>`."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    return set(re.findall(r"<(\w+)", "\n".join(lines)))
+
+
+class Watched(Settings):
+    """Built or plain values that all remember in one set which keys were read."""
+
+    def __init__(self, values, read: set[str]):
+        super().__init__(values)
+        self.read = read
+
+    def get(self, key, default=None):
+        self.read.add(key)
+        return super().get(key, default)
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """(recipe) -> the recipe, and the keys that a run of it reads."""
+    build = Recipe.build
+    read: set[str] = set()
+    monkeypatch.setattr(Recipe, "build", lambda self: Watched(build(self), read))
+    return lambda recipe: (dataclasses.replace(recipe, values=Watched(recipe.values, read)), read)
+
+
+def dead(recipe: Recipe, read: set[str]) -> set[str]:
+    return set(recipe.values) - read - referenced(TEXT[BASES[recipe.path]])
+
+
+def test_every_recipe_trains_or_interprets():
+    assert len(TRAINING) >= 8
+    assert len(INTERPRETING) >= 16
+    assert sorted(TRAINING + INTERPRETING) == RECIPES
+    assert {path.parent.name for path in FILES} == {"hparams", "classifiers", "interpreters", "common"}
+    assert len(FILES) >= 36
+    assert set(SMALLER) <= set(map(name, RECIPES))
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=name)
+def test_a_training_recipe_takes_a_step_and_reads_every_key(path, arguments, watch, tiny_ast, tmp_path):
+    loaded = (f"--weights={tiny_ast}",) if path.stem == "ast" else weights(path)
+    changes = ("--num_classes=10", "--clip_seconds=1.0", *loaded, *SMALLER.get(path.stem, ()))
+    recipe, read = watch(load_recipe(arguments(path, tmp_path, *STEP, *changes)))
+    folder = train_classifier(recipe)
+    assert dead(recipe, read) == set()
+    assert folder == tmp_path / path.stem / "1234"
+    facts = json.loads((folder / "metrics.json").read_text())
+    assert facts["training"]["epoch"] == 1
+    assert 0 <= facts["metrics"]["acc"] <= 1
+    losses = re.findall(r"loss: (\S+?)[,\s]", (folder / "train_log.txt").read_text() + " ")
+    assert len(losses) == 2
+    assert all(math.isfinite(float(loss)) for loss in losses)
+    # the block stands alone: what the run saved is built again from what it says
+    assert load_bundle(folder / "classifier", "classifier").network.describe().num_classes == 10
+
+
+@pytest.mark.parametrize("path", INTERPRETING, ids=name)
+def test_an_interpreting_recipe_takes_a_step_and_reads_every_key(path, arguments, interpret, bundle, watch, tmp_path):
+    plain = load_recipe(arguments(path, tmp_path)).values
+    trained_by = Path(plain["classifier"]).parts[-3]
+    classifier = f"--classifier={bundle(trained_by.removesuffix('_scratch'))}"
+    changes = (classifier, "--report_clips=0", *SMALLER.get(path.stem, ()))
+    if "epochs" in plain:
+        changes += STEP
+    else:
+        changes += ("--debug", "--debug_batches=1", "--eval_batch_size=2")
+    if "reference" in plain:
+        reference = HPARAMS / f"{Path(plain['reference']).parts[-2]}.yaml"
+        changes += (f"--reference={interpret(reference, tmp_path, classifier, '--report_clips=0', *STEP)}",)
+    if plain.get("start_from"):
+        start = HPARAMS / f"{Path(plain['start_from']).parts[-2]}.yaml"
+        changes += (f"--start_from={interpret(start, tmp_path, classifier, '--report_clips=0', *STEP)}",)
+    recipe, read = watch(load_recipe(arguments(path, tmp_path, *changes)))
+    folder = run_interpreter(recipe)
+    assert dead(recipe, read) == set()
+    assert folder == tmp_path / path.stem / "1234"
+    facts = json.loads((folder / "metrics.json").read_text())
+    assert all(math.isfinite(facts["metrics"][score]) for score in ("fid_i", "fa", "ai", "ad", "ag", "kept"))
+    assert load_bundle(folder / "interpreter", "interpreter", info=load_bundle(
+        folder / "classifier", "classifier").network.describe())  # fmt: skip
+
+
+@pytest.mark.parametrize("path", INTERPRETING, ids=name)
+def test_an_interpreting_recipe_names_a_classifier_that_a_recipe_makes(path, arguments, tmp_path):
+    values = load_recipe(arguments(path, tmp_path)).values
+    output, experiment, seed, folder = Path(values["classifier"]).parts
+    assert (output, seed, folder) == ("results", "1234", "classifier")
+    made = load_recipe(arguments(HPARAMS / f"{experiment}.yaml", tmp_path, *weights(HPARAMS / f"{experiment}.yaml")))
+    assert (made.values["experiment"], made.values["seed"]) == (experiment, 1234)
+    assert experiment.removesuffix("_scratch") in KINDS
+    assert values["experiment"] == path.stem
+
+
+@pytest.mark.parametrize("path", [path for path in TRAINING if path.stem in SMALLER], ids=name)
+def test_a_large_classifier_trains_a_step_at_its_own_size(path, arguments, tmp_path):
+    recipe = load_recipe(arguments(path, tmp_path, "--num_classes=50", "--clip_seconds=1.0", *weights(path)))
+    settings = recipe.build()
+    classifier = settings["model"]["classifier"].train()
+    clips = TrainingClips(torch.rand(2, 16000) - 0.5, torch.eye(50)[:2])
+    clips = settings["augmentation"]["augmentation"](clips)
+    logits = classifier(classifier.frontend.analyze(clips.waveform)).logits
+    assert logits.shape == (2, 50)
+    loss = additive_margin_loss(logits, clips.target, settings["margin"], classifier.describe().logit_scale)
+    loss.backward()
+    gradients = [parameter.grad for parameter in classifier.parameters()]
+    assert sum(gradient is None for gradient in gradients) <= len(gradients) // 10
+    assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
+
+
+# a control that matches a reference has the reference's size
+@pytest.mark.parametrize("path", [path for path in INTERPRETING if "reference:" not in TEXT[path]], ids=name)
+def test_an_interpreter_is_built_at_its_own_size(path, arguments, tmp_path):
+    recipe = load_recipe(arguments(path, tmp_path))
+    channels = MAPS[Path(recipe.values["classifier"]).parts[-3]]
+    # shapes without memory: the largest has 237M parameters
+    with torch.device("meta"):
+        interpreter = recipe.build()["interpreter"]["interpreter"](
+            info=ClassifierInfo(50, 16000, 1024, channels, OFFERS, 30.0)
+        )
+    count = sum(parameter.numel() for parameter in interpreter.parameters())
+    assert (count > 0) == interpreter.trainable
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path not in RECIPES], ids=lambda path: path.stem)
+def test_a_block_has_no_dead_key_and_is_included_by_a_recipe(path):
+    with path.open(encoding="utf-8") as stream:
+        resolved = resolve_references(stream).read()
+    keys = set(re.findall(r"^(\w+):", resolved, re.M))
+    assert keys - referenced(TEXT[path]) <= READ_BY_RECIPES[path.parent.name] <= keys
+    assert any(f"!include:{path.relative_to(HPARAMS)}" in TEXT[recipe] for recipe in RECIPES)
+    if path.parent.name == "interpreters":
+        # a bundle may hold it
+        assert "interpreter" in build_trusted(resolved, path)
+
+
+def test_a_dead_key_is_found(arguments, watch, tmp_path):
+    recipe, read = watch(load_recipe(arguments(HPARAMS / "modulation.yaml", tmp_path)))
+    assert {"seed", "classifier", "report_clips"} <= dead(recipe, read)
+    assert "quantile" not in dead(recipe, read)
+    assert recipe.values["seed"] == 1234
+    assert "seed" not in dead(recipe, read)

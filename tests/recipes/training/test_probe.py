@@ -1,0 +1,37 @@
+"""The linear head fitted before fine-tuning."""
+
+import pytest
+import torch
+
+from recipes.training.probe import logistic_regression
+
+
+def test_two_classes_by_hand():
+    """x = -1, +1 with labels 0, 1: by symmetry w = (-v, v), b = 0, and v solves 2 v penalty (1 + e^(2 v)) = 1."""
+    x = torch.tensor([[-1.0], [1.0]]).repeat(500, 1)
+    label = torch.tensor([0, 1]).repeat(500)
+    weight, bias = logistic_regression(x, label, 2, penalty=0.05)
+    scale = x.std(dim=0) + 1e-2  # the penalty is of weights on x / scale
+    v = (weight[1] * scale).item()
+    margin = 2 * weight[1].item()
+    assert weight[0].item() == pytest.approx(-weight[1].item(), abs=1e-4)
+    assert bias.abs().max() < 1e-4
+    # derivative of log(1 + e^(-2 v / scale)) + 2 penalty v^2 with respect to v
+    slope = -2 / scale.item() / (1 + torch.tensor(margin).exp().item()) + 4 * 0.05 * v
+    assert slope == pytest.approx(0, abs=1e-4)
+
+
+def test_scale_and_offset_of_a_feature_do_not_matter():
+    torch.manual_seed(0)
+    x, label = torch.randn(90, 5), torch.arange(90) % 3
+    weight, bias = logistic_regression(x, label, 3, 0.01)
+    moved = logistic_regression(x * 100 + 7, label, 3, 0.01)
+    torch.testing.assert_close((x * 100 + 7) @ moved[0].T + moved[1], x @ weight.T + bias, atol=0.03, rtol=0.05)
+
+
+def test_separable_clips_are_learned():
+    torch.manual_seed(0)
+    label = torch.arange(60) % 4
+    x = torch.nn.functional.one_hot(label, 4) + 0.1 * torch.randn(60, 4)
+    weight, bias = logistic_regression(x, label, 4, 1e-3)
+    assert torch.equal((x @ weight.T + bias).argmax(dim=1), label)

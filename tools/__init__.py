@@ -1,0 +1,1 @@
+"""Tools that people run beside the recipes: benchmarks, faults, kills, audits."""
