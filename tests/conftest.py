@@ -14,6 +14,7 @@ from models.cnn14 import CNN14
 from models.focalnet import FocalNet
 from models.frontend import FrontEnd
 from models.vit import ViT
+from recipes.synthetic import make_corpus
 
 NUM_CLASSES = 5
 
@@ -30,6 +31,12 @@ def shared() -> Path | None:
     """The folder of large inputs that no repository holds: EARWITNESS_SHARED, or `shared` beside the repository."""
     folder = Path(os.environ.get("EARWITNESS_SHARED", Path(__file__).parents[2] / "shared"))
     return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """Ten classes of ten clips of one second, in five folds of twenty."""
+    return make_corpus(tmp_path_factory.mktemp("synthetic") / "corpus", clips_per_class=10, seconds=1.0, mixtures=0)
 
 
 @functools.cache

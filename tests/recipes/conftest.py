@@ -15,13 +15,6 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 from recipes.classification import train_classifier
 from recipes.config.recipe import load_recipe
 from recipes.interpretation import run_interpreter
-from recipes.synthetic import make_corpus
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory) -> Path:
-    """Ten classes of ten clips of one second, in five folds of twenty."""
-    return make_corpus(tmp_path_factory.mktemp("synthetic") / "corpus", clips_per_class=10, seconds=1.0, mixtures=0)
 
 
 @pytest.fixture(scope="session")

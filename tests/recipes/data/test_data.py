@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from models.errors import UsageError
-from recipes.data import corpus as esc50
+from recipes.data import clips
 from recipes.data.audio import fit_length, load_mono, peak_normalize, read_audio, resample, to_mono, write_wav
 from recipes.data.clips import ClipDataset, collate, prepare
 from recipes.data.corpus import FoldSplit, cross_validation, fold_split, indices, read_corpus
@@ -383,7 +383,7 @@ def test_a_pickled_store_holds_no_samples(tmp_path):
 
 
 def test_prepare_refuses_settings_and_downloads_missing_data(tmp_path, monkeypatch):
-    monkeypatch.setattr(esc50, "download_esc50", lambda folder: 1 / 0)
+    monkeypatch.setattr(clips, "download_esc50", lambda folder: 1 / 0)
     folder = make_set(tmp_path / "set", FIVE_FOLDS)
     for rate, seconds in ((0, 5.0), (16000, 0.0), (16000.5, 1.0), (16000, -1.0)):
         with pytest.raises(UsageError, match="positive whole rate and a positive length"):
