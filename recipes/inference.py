@@ -21,7 +21,7 @@ from models.bundle import read_info
 from models.errors import UsageError
 from recipes.data.audio import SAMPLE_RATES, load_mono, resample
 from recipes.runs.subject import Subject, load_interpreter, load_subject
-from recipes.scoring.explanation import explain, listen
+from recipes.scoring.explanation import classify_windows, explain
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class SoundInterpreter:
 
         Raises UsageError when it cannot be read.
         """
-        windows = listen(self.subject.classifier, load_mono(path, self.rate), self.subject.info.clip_seconds)
+        windows = classify_windows(self.subject.classifier, load_mono(path, self.rate), self.subject.info.clip_seconds)
         return ClassifiedSound(**self._named(torch.cat([one.evidence.probabilities for one in windows]).cpu().numpy()))
 
     def interpret_file(self, path: str | Path) -> ExplainedSound:

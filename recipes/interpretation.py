@@ -114,7 +114,7 @@ def run_interpreter(recipe: Recipe) -> Path:
     command = f"python interpret.py {recipe.path}"
     cross_validated = values["folds"] == "all"
     first = 0 if cross_validated else None
-    check_all(*(partial(check, values) for check in CHECKS))
+    check_all(*(partial(check, values) for check in FILE_CHECKS))
     if values["audio"] is not None:
         subject = load_subject(values["classifier"], device_of(recipe), recipe.trust)
         factory = interpreter_factory(recipe, recipe.build(), subject, run_folder(values))
@@ -160,7 +160,7 @@ def _check_audio(values: Mapping) -> None:
         check_file(values["audio"])
 
 
-CHECKS = {
+FILE_CHECKS = {
     _check_noise: ("contamination", "snr_db", "noise_folder", "train_noise"),
     _check_bundles: ("classifier", "reference", "folds", "output_folder", "experiment", "seed"),
     _check_start: ("start_from", "folds", "output_folder", "experiment", "seed"),

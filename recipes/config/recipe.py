@@ -31,7 +31,7 @@ from recipes.config.rules import (
     value_problems,
 )
 from recipes.system.files import unwritable
-from recipes.system.interruption import Interrupted, listen
+from recipes.system.interruption import Interrupted, raise_on_signals
 
 REFUSED_WRITES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -190,7 +190,7 @@ def entry(main: Callable[[list[str]], object]) -> None:
     So is a write that the system refuses. SIGTERM and Ctrl-C end it with a sentence and 143 or 130.
     """
     warnings.filterwarnings("ignore", message=".*torchaudio.*")
-    listen()
+    raise_on_signals()
     try:
         main(sys.argv[1:])
     except UsageError as error:

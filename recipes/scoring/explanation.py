@@ -48,7 +48,7 @@ class Window:
 
 
 @torch.no_grad()
-def listen(classifier: AudioClassifier, sound: np.ndarray, clip_seconds: float) -> Iterator[Window]:
+def classify_windows(classifier: AudioClassifier, sound: np.ndarray, clip_seconds: float) -> Iterator[Window]:
     """Let a classifier hear a mono sound [N] at its rate, whatever the sound's length and level.
 
     The sound is normalised to an absolute peak of 1, as in training, and cut into windows of `clip_seconds`; the last
@@ -68,14 +68,14 @@ def listen(classifier: AudioClassifier, sound: np.ndarray, clip_seconds: float) 
 def explain(
     classifier: AudioClassifier, interpreter: Interpreter, sound: np.ndarray, clip_seconds: float
 ) -> Explanation:
-    """Explain a mono sound [N] at the classifier's rate, in the windows of `listen`, with their padding cut off again.
+    """Explain a mono sound [N] at the classifier's rate, in the windows of `classify_windows`, with their padding cut off again.
 
     Every window explains its own predicted class.
     """
     frontend = classifier.frontend
     sound = peak_normalize(np.asarray(sound, dtype=np.float32))
     parts: dict[str, list[Tensor]] = {}
-    for window in listen(classifier, sound, clip_seconds):
+    for window in classify_windows(classifier, sound, clip_seconds):
         frames = frontend.num_frames(window.samples)
         found = interpreter.interpret(classifier, window.spectrogram, window.evidence)
         pieces = {

@@ -19,7 +19,7 @@ _deferring = False
 _pending: int | None = None
 
 
-def listen() -> None:
+def raise_on_signals() -> None:
     """From now on SIGTERM and Ctrl-C raise `Interrupted` in the main thread."""
     for number in SIGNALS:
         signal.signal(number, _receive)
