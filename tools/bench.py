@@ -33,9 +33,9 @@ from models.classifier import AudioClassifier
 from models.frontend import Spectrogram
 from recipes.classification import additive_margin_loss
 from recipes.config.recipe import Recipe, load_recipe
+from recipes.report.markdown import fill_tables, markdown_table
 from recipes.scoring.batch import score_batch
 from recipes.system.files import write_atomically
-from recipes.tables import markdown, place
 from recipes.training.brain import auto_precision
 
 ROOT = Path(__file__).parents[1]
@@ -339,11 +339,11 @@ def main() -> None:
     header = ["case", "precision", "batch", "items/s", "ms an item", "of floor", "peak GB", ""]
     loading = results["load"]["seconds"] / results["load"]["items"] if "load" in results else None
     table = f"{machine}: " + ", ".join(f"{key} {value / 1e9:.0f} G/s" for key, value in rate.items()) + "\n\n"
-    table += markdown(header, [row(name, found, rate, loading) for name, found in results.items()])
+    table += markdown_table(header, [row(name, found, rate, loading) for name, found in results.items()])
     print(table)
     if options.docs:
         page = options.docs.read_text(encoding="utf-8")
-        write_atomically(options.docs, place(page, {"bench": table}).encode())
+        write_atomically(options.docs, fill_tables(page, {"bench": table}).encode())
     if options.out:
         content = {"device": machine, "torch": torch.__version__, "rates": rate, "cases": results}
         write_atomically(options.out, (json.dumps(content, indent=2) + "\n").encode())

@@ -9,8 +9,9 @@ import argparse
 import json
 
 from recipes.config.recipe import entry
+from recipes.report.markdown import fill_tables, markdown_table
 from recipes.system.files import write_atomically
-from recipes.tables import ROOT, markdown, place
+from recipes.tables import ROOT
 
 RESULTS = ROOT / "docs" / "results" / "reliability"
 DOCUMENT = ROOT / "docs" / "reliability.md"
@@ -46,7 +47,7 @@ def fault_table(found: dict[str, dict]) -> str:
         counts = {word: cases[word] for word in ("read", "refused")}
         wrong = cases["faults"] + ["a sentence of several lines"] * cases.get("told in several lines", 0)
         rows.append([what, str(cases["cases"]), _counted(counts), _lost(wrong)])
-    return markdown(["fault", "injected", "outcome", "lost or wrong"], rows)
+    return markdown_table(["fault", "injected", "outcome", "lost or wrong"], rows)
 
 
 def rule_table(found: dict[str, dict]) -> str:
@@ -57,7 +58,7 @@ def rule_table(found: dict[str, dict]) -> str:
         ruled = [one for one in cases if one["rule"] == rule]
         faults = ", ".join(one["fault"] for one in ruled)
         rows.append([rule, _cell(faults), " or ".join(sorted({one["outcome"] for one in ruled}))])
-    return markdown(["rule", "tried on", "outcome"], rows)
+    return markdown_table(["rule", "tried on", "outcome"], rows)
 
 
 def _cell(text: str) -> str:
@@ -81,12 +82,12 @@ def load_table(found: dict[str, dict]) -> str:
         for name, one in found["load"].items()
     ]
     header = ["recipe", "clips", "minutes", "MiB after a tenth", "MiB at the end", "MiB per 1000 clips more"]
-    return markdown(header, rows)
+    return markdown_table(header, rows)
 
 
 def fill(text: str, found: dict[str, dict]) -> str:
     """The document with its tables replaced."""
-    return place(text, {"faults": fault_table(found), "rules": rule_table(found), "load": load_table(found)})
+    return fill_tables(text, {"faults": fault_table(found), "rules": rule_table(found), "load": load_table(found)})
 
 
 def main(arguments: list[str]) -> None:

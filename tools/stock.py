@@ -31,8 +31,8 @@ from transformers import FocalNetBackbone, FocalNetConfig
 from models.errors import UsageError
 from recipes.config.recipe import entry
 from recipes.data.corpus import metadata_file
+from recipes.report.markdown import markdown_table
 from recipes.system.files import write_atomically
-from recipes.tables import markdown
 from tools.bench import SWEEP
 
 ROOT = Path(__file__).parents[1]
@@ -192,7 +192,7 @@ def table(found: dict[str, dict]) -> str:
         figures = [*(f"{each:.3f}" for each in wall), *(f"{their / our:.2f}" for their, our in (wall, cpu))]
         rows.append([task, str(sides["ours"]["clips"]), *figures, *(f"{side['peak_gb']:.2f}" for side in both)])
     columns = ["task", "clips", "stock, s a clip", "ours, s a clip", "ratio", "ratio, CPU time"]
-    return markdown([*columns, "stock, peak GB", "ours, peak GB"], rows)
+    return markdown_table([*columns, "stock, peak GB", "ours, peak GB"], rows)
 
 
 def main(arguments: list[str]) -> None:

@@ -17,7 +17,7 @@ from recipes.runs.facts import RunFacts
 from recipes.runs.subject import Subject
 from recipes.scoring.explanation import Explanation, explain
 from recipes.scoring.quality import proxies
-from recipes.scoring.scores import SCORES
+from recipes.scoring.scores import AVERAGED
 from recipes.scoring.table import ClipTable
 from recipes.system.files import write_atomically
 
@@ -82,7 +82,7 @@ def write_examples(
         batch = noise.apply(collate([ClipDataset(store, [index])[0]]))
         found = explain(subject.classifier, interpreter, batch.waveform[0].numpy(), subject.info.clip_seconds)
         clip = store.corpus.clips[index]
-        scores = {name: table.columns[name][row] for name in ("probability", *SCORES) if name in table.columns}
+        scores = {name: table.columns[name][row] for name in ("probability", *AVERAGED) if name in table.columns}
         scores |= proxies(subject.classifier.frontend, found)
         cards.append(_write(folder / "media", f"{clip.id}_", clip.id, found, subject, clip.label, scores))
         told[clip.id] = {

@@ -10,6 +10,7 @@ from matplotlib import image
 from matplotlib.figure import Figure
 
 from recipes.scoring.explanation import Explanation
+from recipes.scoring.scores import AVERAGED, heading
 
 matplotlib.rcParams.update({"font.size": 8, "svg.hashsalt": "earwitness", "svg.fonttype": "none"})
 MAX_COLUMNS = 4000
@@ -95,10 +96,13 @@ def lines_figure(rows: Sequence[dict], scores: Sequence[str], title: str) -> Fig
     return figure
 
 
-def intervals_figure(group: dict, names: dict[str, str]) -> Figure:
+def intervals_figure(group: dict) -> Figure:
     """A panel for every score of a group of the leaderboard: each method's mean and interval."""
     methods = group["methods"][::-1]  # the first on top
-    scores = [score for score in names if any(row["scores"].get(score, {}).get("n") for row in methods)]
+    scores = []
+    for score in AVERAGED:
+        if any(row["scores"].get(score, {}).get("n") for row in methods):
+            scores.append(score)
     rows = -(-len(scores) // 4)
     figure = Figure(figsize=(11, rows * (0.7 + 0.2 * len(methods))), layout="constrained")
     panels = np.atleast_1d(figure.subplots(rows, 4, sharey=True)).flat
@@ -106,11 +110,11 @@ def intervals_figure(group: dict, names: dict[str, str]) -> Figure:
         axes.remove()
     for axes, score in zip(panels, scores, strict=False):
         for height, row in enumerate(methods):
-            one = row["scores"].get(score, {})
-            if one.get("n"):
-                axes.plot([one["low"], one["high"]], [height] * 2, color="tab:blue", linewidth=1)
-                axes.plot(one["mean"], height, "o", color="tab:blue", markersize=3)
-        axes.set(title=names[score], yticks=range(len(methods)), yticklabels=[row["name"] for row in methods])
+            estimate = row["scores"].get(score, {})
+            if estimate.get("n"):
+                axes.plot([estimate["low"], estimate["high"]], [height] * 2, color="tab:blue", linewidth=1)
+                axes.plot(estimate["mean"], height, "o", color="tab:blue", markersize=3)
+        axes.set(title=heading(score), yticks=range(len(methods)), yticklabels=[row["name"] for row in methods])
         axes.set_ylim(-0.5, len(methods) - 0.5)
         axes.grid(alpha=0.3)
     return figure

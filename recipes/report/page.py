@@ -13,13 +13,10 @@ import soundfile
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recipes.data.audio import to_int16
-from recipes.scoring.quality import PROXIES
-from recipes.scoring.scores import NAMES
+from recipes.scoring.scores import heading, sentence
 
 LOSSLESS_CARDS = 40
 """Up to so many clips a page holds FLAC; beyond, MP3, at about a third of the size. media/ has the WAVs."""
-
-LABELS = NAMES | PROXIES | {"split_db": "split error, dB"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class Page:
 def render_page(page: Page) -> bytes:
     """The page as UTF-8, nothing outside it needed. Every string is escaped."""
     lossless = len(page.cards) <= LOSSLESS_CARDS
-    return render("report.html", page=page, labels=LABELS, lossless=lossless).encode()
+    return render("report.html", page=page, lossless=lossless).encode()
 
 
 def render_confusion(confusion: Confusion) -> str:
@@ -149,4 +146,5 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters |= {"short": _short, "finite": finite, "data": _data, "ticks": _ticks, "sound": encode_sound}
+_templates.filters |= {"heading": heading, "sentence": sentence}
 _templates.filters |= {"confusion": render_confusion}

@@ -15,7 +15,7 @@ import torch
 from recipes.config.recipe import Recipe
 from recipes.data.clips import ClipStore
 from recipes.data.corpus import FoldSplit, indices
-from recipes.scoring.scores import SCORES
+from recipes.scoring.scores import AVERAGED
 from recipes.scoring.table import ClipTable
 from recipes.system.files import csv_of, write_atomically
 from recipes.system.parallel import world_size
@@ -68,7 +68,7 @@ def write_metrics(path: Path, facts: RunFacts, metrics: dict, seconds: float, sw
     write_atomically(path, text.encode())
 
 
-def score_table(rows: list[dict], names: Sequence[str] = ("quantile", *SCORES)) -> str:
+def score_table(rows: list[dict], names: Sequence[str] = ("quantile", *AVERAGED)) -> str:
     """Averages as aligned text for a terminal: a line for each setting, a column for each score."""
     names = [name for name in names if name in rows[0]]
     lines = [names, *([f"{row[name]:.4g}" for name in names] for row in rows)]
@@ -116,7 +116,7 @@ def summarize_folds(runs: list[Path], folder: Path) -> Path:
 
 def _shared(rows: Sequence[dict]) -> list[str]:
     """The scores that every row has a number for."""
-    return [name for name in SCORES if all(row.get(name) is not None for row in rows)]
+    return [name for name in AVERAGED if all(row.get(name) is not None for row in rows)]
 
 
 def write_manifest(path: str | Path, store: ClipStore, split: FoldSplit) -> None:

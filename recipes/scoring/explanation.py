@@ -68,9 +68,9 @@ def classify_windows(classifier: AudioClassifier, sound: np.ndarray, clip_second
 def explain(
     classifier: AudioClassifier, interpreter: Interpreter, sound: np.ndarray, clip_seconds: float
 ) -> Explanation:
-    """Explain a mono sound [N] at the classifier's rate, in the windows of `classify_windows`, with their padding cut off again.
+    """Explain a mono sound [N] at the classifier's rate, in the windows of `classify_windows`.
 
-    Every window explains its own predicted class.
+    The padding of the last window is cut off again. Every window explains its own predicted class.
     """
     frontend = classifier.frontend
     sound = peak_normalize(np.asarray(sound, dtype=np.float32))

@@ -9,9 +9,6 @@ from models.frontend import FrontEnd
 from recipes.data.audio import SILENCE_PEAK
 from recipes.scoring.explanation import Explanation
 
-PROXIES = {"si_sdr": "SI-SDR, dB (proxy)", "log_kurtosis_ratio": "log kurtosis ratio (proxy)"}
-"""What `proxies` returns, and how people are shown it."""
-
 SI_SDR_LIMIT_DB = 60.0
 """Closer than this, two sounds differ by less than anyone hears."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from recipes.data.corpus import Corpus
-from recipes.scoring.scores import SCORES
+from recipes.scoring.scores import AVERAGED
 from recipes.system.files import csv_of, write_atomically
 from recipes.system.parallel import gather
 
@@ -53,7 +53,7 @@ class ClipTable:
     def _defined(self, name: str) -> list[float]:
         return [value for value in self.columns[name] if not math.isnan(value)]
 
-    def averages(self, names: Sequence[str] = SCORES) -> dict[str, float]:
+    def averages(self, names: Sequence[str] = AVERAGED) -> dict[str, float]:
         """The mean of every column of `names`, with the number of clips on which one is undefined."""
         scores = {name: self.mean(name) for name in names if name in self.columns}
         undefined = {

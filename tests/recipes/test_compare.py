@@ -1,4 +1,4 @@
-"""The leaderboard: statistics by hand and against SciPy, pages from files, runs that may not be compared."""
+"""The leaderboard: pages from files, runs that may not be compared."""
 
 import csv
 import json
@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import permutation_test
 
 from models.errors import UsageError
-from recipes.compare import holm, interval, load_methods, main, page, sign_flip_test, write_leaderboard
-from recipes.tables import ROOT, place
+from recipes.compare import main, write_leaderboard
+from recipes.report.leaderboard_page import leaderboard_markdown
+from recipes.report.markdown import fill_tables
+from recipes.runs.methods import load_methods
+from recipes.tables import ROOT
 
 IDS = [f"5-{k}" for k in range(40)]
 GOOD, BAD = np.linspace(0.6, 1.0, 40), np.linspace(0.0, 0.4, 40)
@@ -50,67 +52,6 @@ def write_run(folder: Path, name: str, columns: dict, recipe: str = "", part: st
 
 def board(tmp_path, *runs, **options) -> list[dict]:
     return write_leaderboard(runs, tmp_path / "out", tmp_path / "out" / "leaderboard.md", **options)
-
-
-# statistics
-
-
-def test_an_interval_by_hand():
-    values = np.array([1.0, 0.0, math.nan, 1.0, 0.0] * 100)
-    found = interval(values, range(500))
-    assert (found["mean"], found["n"]) == (0.5, 400)
-    # two standard errors of a proportion
-    assert found["low"] == pytest.approx(0.5 - 1.96 * 0.025, abs=0.005)
-    assert found["high"] == pytest.approx(0.5 + 1.96 * 0.025, abs=0.005)
-    assert interval(np.array([2.0, 2.0]), "ab") == {"mean": 2, "low": 2, "high": 2, "n": 2}
-    assert interval(np.array([math.nan]), "a") == {"mean": None, "low": None, "high": None, "n": 0}
-    assert interval(GOOD, IDS) == interval(GOOD, IDS)
-
-
-def test_clips_of_one_recording_are_one_witness():
-    values = np.random.default_rng(0).normal(0.2, 1, 50)
-    alone, copied = interval(values, range(50)), interval(np.repeat(values, 4), np.repeat(range(50), 4).tolist())
-    assert copied == pytest.approx(alone | {"n": 200})
-    differences, recordings = values[:, None], list(range(50))
-    assert sign_flip_test(np.repeat(differences, 4, axis=0), sorted(recordings * 4)) == pytest.approx(
-        sign_flip_test(differences, recordings)
-    )
-    # as if they were 200 witnesses
-    assert sign_flip_test(np.repeat(differences, 4, axis=0), range(200)) < sign_flip_test(differences, recordings)
-
-
-def test_the_least_p_value_survives_the_correction_for_many_pairs():
-    pairs = 60
-    found = holm(sign_flip_test(np.ones((40, pairs)), range(40)))
-    assert found.max() < 0.05
-
-
-def test_the_permutation_test_is_scipys():
-    differences = np.random.default_rng(1).normal(0.3, 1, 30)
-    expected = permutation_test(
-        (differences,), np.mean, permutation_type="samples", n_resamples=9999, random_state=np.random.default_rng(0)
-    ).pvalue
-    found = sign_flip_test(np.stack([differences, -differences, np.zeros(30)], axis=1), range(30))
-    assert found[0] == pytest.approx(expected, abs=0.02)
-    assert found[0] == found[1]
-    assert found[2] == 1
-
-
-def test_five_equal_differences_have_a_sixteenth():
-    # of 32 signs, two are as extreme
-    assert sign_flip_test(np.ones((5, 1)), range(5))[0] == pytest.approx(2 / 32, abs=0.01)
-
-
-def test_clips_without_a_pair_change_nothing():
-    some = np.random.default_rng(2).normal(0.5, 1, 20)
-    padded = np.concatenate([some, np.full(20, math.nan)])
-    found = [sign_flip_test(one[:, None], range(len(one)))[0] for one in (padded, some)]
-    assert found[0] == pytest.approx(found[1], abs=0.02)
-
-
-def test_holm_by_hand():
-    assert holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])
-    assert holm(np.array([0.5, 0.9])).tolist() == [1, 1]
 
 
 # the leaderboard
@@ -181,9 +122,9 @@ def test_each_method_meets_the_control_that_keeps_as_much(tmp_path):
     controls = ((0.1, "loudest"), (0.5, "loudest"), (0.7, "matched"))
     runs += [write_run(tmp_path, f"{recipe}_{q}", keep(q), recipe=recipe) for q, recipe in controls]
     with pytest.raises(UsageError, match="--reference=loud is the recipe of none of the runs; theirs are"):
-        board(tmp_path, *runs, reference=["loudest", "loud"])
-    assert "against" not in board(tmp_path, *runs, reference=["matched"])[0]["methods"][0]
-    (group,) = board(tmp_path, *runs, reference=["loudest", "matched"])
+        board(tmp_path, *runs, references=["loudest", "loud"])
+    assert "against" not in board(tmp_path, *runs, references=["matched"])[0]["methods"][0]
+    (group,) = board(tmp_path, *runs, references=["loudest", "matched"])
     method = group["methods"][0]
     assert method["against"]["control"] == "loudest_0.1"
     difference, p = method["against"]["scores"]["fid_i"]
@@ -191,12 +132,12 @@ def test_each_method_meets_the_control_that_keeps_as_much(tmp_path):
     assert (difference, p) == (pytest.approx(-0.6), pytest.approx(6e-4))
     assert "| map | loudest_0.1 | -0.6* |" in (tmp_path / "out/leaderboard.md").read_text()
     dealt = write_run(tmp_path, "dealt", keep(0.13), recipe="dealt", **{"class": "Reordered"})
-    (group,) = board(tmp_path, dealt, *runs, reference=["loudest", "matched", "dealt"])
+    (group,) = board(tmp_path, dealt, *runs, references=["loudest", "matched", "dealt"])
     # it deals out the values of another method, and is no method itself
     assert ["against" in row for row in group["methods"]][:2] == [False, True]
     assert group["methods"][1]["against"]["control"] == "loudest_0.1"
     far = write_run(tmp_path, "far", {"fid_i": BAD, "kept": np.full(40, 0.25)})
-    assert "against" not in board(tmp_path, far, *runs, reference=["loudest", "matched"])[0]["methods"][0]
+    assert "against" not in board(tmp_path, far, *runs, references=["loudest", "matched"])[0]["methods"][0]
 
 
 def test_controls_do_not_compete_for_the_best(tmp_path):
@@ -314,7 +255,7 @@ def test_the_docs_are_what_the_command_writes():
     text = (ROOT / "docs/leaderboard.md").read_text(encoding="utf-8")
     groups = json.loads((ROOT / "docs/results/leaderboard/leaderboard.json").read_text(encoding="utf-8"))
     assert groups
-    assert place(text, {"leaderboard": page(groups, "results/leaderboard")}) == text
+    assert fill_tables(text, {"leaderboard": leaderboard_markdown(groups, "results/leaderboard")}) == text
     assert f"## {groups[0]['group']}" in text
     pictures = {path.name for path in (ROOT / "docs/results/leaderboard").glob("*.svg")}
     assert len(pictures) == len(groups)

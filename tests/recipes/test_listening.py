@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import math
 import re
 from pathlib import Path
 
@@ -13,9 +12,9 @@ import pytest
 import soundfile
 
 from models.errors import UsageError
-from recipes import listening
 from recipes.data.audio import write_wav
-from recipes.listening import ANCHOR, REFERENCE, aggregate, build_study, interval, low_pass, main
+from recipes.listening import ANCHOR, REFERENCE, aggregate, build_study, fails_screening, main
+from recipes.report.study import low_pass
 
 RATE = 16000
 CLIPS = ("clip_0", "clip_1", "clip_2", "clip_3")
@@ -164,20 +163,7 @@ def test_fifteen_percent_of_the_clips_may_be_missed():
     key = {"stimuli": {str(k): {"clip": str(k), "condition": REFERENCE} for k in range(20)}}
     for missed, fails in ((3, False), (4, True)):
         ratings = [{"stimulus": str(k), "quality": 50 if k < missed else 95} for k in range(20)]
-        assert listening._fails(ratings, key) is fails
-
-
-def test_an_interval_takes_listeners_and_clips_as_samples():
-    rng = np.random.default_rng(0)
-    listeners, clips = rng.normal(0, 10, (40, 1)), rng.normal(0, 5, (1, 30))
-    mean, low, high = interval(50 + listeners + clips)
-    # standard error of the mean with both as random effects: sqrt(10^2 / 40 + 5^2 / 30) = 1.83
-    assert mean == pytest.approx(50 + listeners.mean() + clips.mean())
-    assert (high - low) / (2 * 1.96) == pytest.approx(
-        math.hypot(listeners.std() / 40**0.5, clips.std() / 30**0.5), rel=0.1
-    )
-    assert interval(np.array([[40.0, np.nan], [60.0, np.nan]]))[0] == 50
-    assert all(map(math.isnan, interval(np.full((2, 2), np.nan))))
+        assert fails_screening(ratings, key) is fails
 
 
 def test_files_that_do_not_belong_are_refused(runs, tmp_path):

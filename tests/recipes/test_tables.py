@@ -28,7 +28,7 @@ SWEPT = {
 
 def test_readme_is_what_its_command_writes():
     readme = (tables.ROOT / "README.md").read_text(encoding="utf-8")
-    assert tables.fill(readme, tables.load()) == readme
+    assert tables.fill_readme(readme, tables.load_results()) == readme
     assert "| cnn14_scratch |" in readme
 
 

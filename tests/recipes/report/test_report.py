@@ -10,7 +10,7 @@ import torch
 
 from recipes.data.corpus import Clip, Corpus
 from recipes.report.figures import Panel, encode, explanation_figure, spectrogram_figure, tradeoff_figure
-from recipes.runs import facts as report
+from recipes.runs import facts as facts_module
 from recipes.runs.facts import (
     RunFacts,
     commit,
@@ -157,7 +157,7 @@ def test_what_a_bundle_keeps_is_a_part_of_the_facts():
 
 def test_outside_a_checkout_the_commit_is_unknown(tmp_path, monkeypatch):
     assert commit() != ""
-    monkeypatch.setattr(report, "__file__", str(tmp_path / "recipes/report.py"))
+    monkeypatch.setattr(facts_module, "__file__", str(tmp_path / "recipes/facts.py"))
     assert commit() == "unknown"
 
 

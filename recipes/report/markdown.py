@@ -1,0 +1,27 @@
+"""Markdown tables, numbers in them, and documents whose tables are filled in."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = []
+    for cells in (header, ["---"] * len(header), *rows):
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def short_number(value: float | None) -> str:
+    """Three significant digits, or nothing for an undefined value."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def fill_tables(document: str, tables: dict[str, str]) -> str:
+    """A document with the text between `<!-- name -->` and `<!-- /name -->` replaced by the table of that name."""
+    for name, table in tables.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        between = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", flags=re.DOTALL)
+        # a function, because a replacement text would be read for backslashes
+        document = between.sub(lambda _, text=f"{start}{table}\n{end}": text, document)
+    return document
