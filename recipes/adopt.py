@@ -26,7 +26,7 @@ from models.frontend import FrontEnd
 from models.huggingface import HuggingFaceClassifier
 from models.pretrained import load_speechbrain
 from recipes.config.recipe import Recipe, entry, load_recipe
-from recipes.data.corpus import read_corpus
+from recipes.data.metadata import read_corpus
 from recipes.runs.facts import commit
 from recipes.runs.folder import run_folder
 

@@ -16,7 +16,7 @@ from models.frontend import FrontEnd
 from recipes.config.recipe import Recipe
 from recipes.data.augmentation import TrainingClips
 from recipes.data.clips import ClipStore, fold_set
-from recipes.data.corpus import Corpus, FoldSplit
+from recipes.data.corpus import Corpus, FoldSplit, check_trainable
 from recipes.runs.facts import RunFacts, summarize_folds, write_confusion, write_manifest, write_metrics
 from recipes.runs.folder import open_run, open_store, run_folder, splits_of
 from recipes.scoring.table import ClipTable
@@ -95,6 +95,9 @@ def train_classifier(recipe: Recipe) -> Path:
         if found != asked:
             told = f"{recipe.values['data_folder']} has {found} classes, not {asked}: pass --num_classes={found}"
             raise UsageError(told)
+        if not recipe.run_opts.test_only:
+            for split in splits_of(recipe.values, corpus):
+                check_trainable(corpus, split)
 
     join(recipe.run_opts)
     store = open_store(recipe.values, recipe.values["clip_seconds"], check=check_classes)

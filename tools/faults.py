@@ -180,6 +180,7 @@ def rows(*lines: str, header: str = HEADER, newline: str = "\n", encoding: str =
     return (newline.join([header, *lines]) + newline).encode(encoding)
 
 
+SPREADSHEETS = "what spreadsheets and programs leave in a table is read for what it means"
 ONCE = "a target has one category and a category one target"
 TABLES = (
     Table("none", "", rows()),
@@ -191,6 +192,17 @@ TABLES = (
         "other columns are left aside",
         rows("a.wav,1,0,dog,1,x", "b.wav,2,1,cat,2,y", "c.wav,3,0,dog,3,z", header=HEADER + ",take"),
     ),
+    Table("empty rows", SPREADSHEETS, rows() + b",,,,\n\n,,,,\n"),
+    Table(
+        "columns without a name",
+        SPREADSHEETS,
+        rows("a.wav,1,0,dog,1,,", "b.wav,2,1,cat,2,,", "c.wav,3,0,dog,3,,", header=HEADER + ",,"),
+    ),
+    Table("column names in capitals and with spaces", SPREADSHEETS, rows(header=HEADER.upper().replace(",", " , "))),
+    Table(
+        "folds and targets as 1.0", SPREADSHEETS, rows("a.wav,1.0,0.0,dog,1", "b.wav,2.0,1.0,cat,2", "c.wav,3,0,dog,3")
+    ),
+    Table("spaces around values", SPREADSHEETS, rows("a.wav , 1,0 , dog,1", "b.wav,2,1,cat ,2", " c.wav,3,0,dog,3")),
     Table(
         "a column twice",
         "a column is named once",
@@ -202,6 +214,7 @@ TABLES = (
         "Latin-1", "metadata is UTF-8", rows("a.wav,1,0,Käuzchen,1", encoding="latin-1"), "is not a CSV file in UTF-8"
     ),
     Table("semicolons", "columns are separated by commas", rows().replace(b",", b";"), "lacks the columns"),
+    Table("tabs", "columns are separated by commas", rows().replace(b",", b"\t"), "save it with commas"),
     Table("no rows", "a table lists clips", (HEADER + "\n").encode(), "lists no clips"),
     Table(
         "a field missing", "a row has a field for each column", rows("a.wav,1,0"), "too many or too few fields: rows 2"
@@ -216,6 +229,8 @@ TABLES = (
         "files without a row are left out with a warning",
         rows("a.wav,1,0,dog,1", "b.wav,2,1,cat,2"),
     ),
+    Table("a row whose file has capitals", "a row names a file", rows("A.wav,1,0,dog,1"), "A.wav (there is a.wav)"),
+    Table("a fold of 1.5", "folds and targets are integers", rows("a.wav,1.5,0,dog,1"), "'1.5' (a.wav)"),
     Table("a fold that is no integer", "folds and targets are integers", rows("a.wav,one,0,dog,1"), "'one' (a.wav)"),
     Table(
         "a target of 5000 digits",

@@ -16,7 +16,7 @@ import numpy as np
 from models.errors import UsageError
 from recipes.config.recipe import entry
 from recipes.data.audio import read_audio
-from recipes.data.corpus import read_corpus
+from recipes.data.metadata import read_corpus
 from recipes.system.files import write_atomically
 from tools.faults import encoded, make, rows
 

@@ -30,7 +30,7 @@ from transformers import FocalNetBackbone, FocalNetConfig
 
 from models.errors import UsageError
 from recipes.config.recipe import entry
-from recipes.data.corpus import metadata_file
+from recipes.data.metadata import metadata_file
 from recipes.report.markdown import markdown_table
 from recipes.system.files import write_atomically
 from tools.bench import SWEEP

@@ -109,6 +109,9 @@ def load_recipe(arguments: list[str], checks: Mapping[Callable, Collection[str]]
     Raises UsageError for a missing file or a broken one, and else one that lists every problem: unknown keys (with the
     nearest known one), keys that nothing uses, placeholders left unset, and values and run options out of range.
     """
+    # a flag of the command, no key of the recipe: whether data had to be fetched changes nothing in the run
+    download = "--download" in arguments
+    arguments = [argument for argument in arguments if argument != "--download"]
     if not arguments or arguments[0].startswith("-"):
         raise UsageError("the first argument must be a recipe, such as hparams/focalnet.yaml")
     path = existing(Path(arguments[0]))
@@ -140,6 +143,7 @@ def load_recipe(arguments: list[str], checks: Mapping[Callable, Collection[str]]
     faulty = {key for key in plain if value_problems({key: plain[key]})}
     possible = [partial(check, plain) for check, keys in checks.items() if not faulty.intersection(keys)]
     check_all(*possible, told=problems)
+    plain["download"] = download
     return Recipe(path, text, plain, run_opts)
 
 

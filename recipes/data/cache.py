@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -97,12 +98,12 @@ class HashMemo:
 
     def digests(self, paths: Sequence[Path], workers: int) -> list[str]:
         """SHA-256 (hex) of each file. Raises UsageError naming all the files that cannot be read."""
-        stamps = run_all(_stamp, paths, workers=1)
         names = [str(path.absolute()) for path in paths]
-        pending = [
-            i for i, (name, stamp) in enumerate(zip(names, stamps, strict=True))
-            if self._entries.get(name, [])[:3] != stamp
-        ]  # fmt: skip
+        stamps = _stamps(paths)
+        pending = []
+        for i, name in enumerate(names):
+            if self._entries.get(name, [])[:3] != stamps[i]:
+                pending.append(i)
         fresh = run_all(_sha256, [paths[i] for i in pending], workers, "Hashing")
         for i, digest in zip(pending, fresh, strict=True):
             self._entries[names[i]] = [*stamps[i], digest]
@@ -131,10 +132,15 @@ def run_all(function: Callable, items: Sequence, workers: int, description: str 
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise
-    failures = [str(result).rstrip(".") for result in results if isinstance(result, Exception)]
-    if failures:
-        raise UsageError(f"{len(failures)} of {len(items)} files cannot be used: {name_some(failures)}.")
+    _refuse_failures([result for result in results if isinstance(result, Exception)], len(items))
     return results
+
+
+def _refuse_failures(failures: Sequence[Exception], count: int) -> None:
+    """Raise one UsageError with the sentences of all the failures among `count` files."""
+    if failures:
+        sentences = [str(failure).rstrip(".") for failure in failures]
+        raise UsageError(f"{len(failures)} of {count} files cannot be used: {name_some(sentences)}.")
 
 
 def _build(paths: Sequence[Path], clips: DecodedClips, sample_rate: int, workers: int) -> None:
@@ -148,15 +154,19 @@ def _build(paths: Sequence[Path], clips: DecodedClips, sample_rate: int, workers
         )
     building = folder.with_name(_BUILDING + folder.name)
     building.mkdir()
+    writing = threading.Lock()  # os.pwrite would need none, and Windows has none
     try:
         with (building / clips.file.name).open("wb") as file:
 
             def decode(row: int) -> None:
                 samples = decode_clip(paths[row], sample_rate, clips.num_samples)
                 # straight to its place: memory holds one clip a thread, whatever the size of the set
-                os.pwrite(file.fileno(), samples.tobytes(), row * row_bytes)
+                with writing:
+                    file.seek(row * row_bytes)
+                    file.write(samples.tobytes())
 
             run_all(decode, range(len(paths)), workers, "Decoding")
+            file.flush()
             os.fsync(file.fileno())
         index = {**_index(clips), "sha256": _sha256(building / clips.file.name)}
         write_atomically(building / "index.json", json.dumps(index).encode())
@@ -182,9 +192,18 @@ def _is_intact(clips: DecodedClips, memo: HashMemo) -> bool:
         return False
 
 
-def _stamp(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+def _stamps(paths: Sequence[Path]) -> list[list[int]]:
+    """Size, modification time and change time of each file. Raises UsageError naming those that cannot be read."""
+    stamps, failures = [], []
+    for path in paths:
+        try:
+            status = path.stat()
+        except (FileNotFoundError, PermissionError) as error:
+            failures.append(error)
+        else:
+            stamps.append([status.st_size, status.st_mtime_ns, status.st_ctime_ns])
+    _refuse_failures(failures, len(paths))
+    return stamps
 
 
 def _sha256(path: Path) -> str:

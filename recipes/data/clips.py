@@ -13,8 +13,22 @@ from torch.utils.data import Dataset
 from models.errors import UsageError
 from recipes.data.audio import INT16_MAX, SILENCE_PEAK, fit_length, load_mono
 from recipes.data.cache import DecodedClips, decoded_clips
-from recipes.data.corpus import Corpus, indices, read_corpus
+from recipes.data.corpus import Corpus, indices
 from recipes.data.download import download_esc50, is_missing
+from recipes.data.metadata import read_corpus
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where the clips of a run come from.
+
+    subset: "esc10" for the clips that the column of that name marks. download: fetch ESC-50 into a `folder` that is not
+    there; without it a download happens only into a folder that is there and empty.
+    """
+
+    folder: Path
+    subset: str | None = None
+    download: bool = False
 
 
 @dataclass
@@ -59,14 +73,23 @@ class ClipStore:
         return folder if folder.is_dir() else None
 
     def event(self, i: int) -> np.ndarray:
-        """What of clip i bears its label, float32 [num_samples] at its level in `waveform`; all, where nobody knows."""
+        """The sound in clip i that its label names, float32 [num_samples] at its level in `waveform`.
+
+        The whole clip, where the corpus does not hold the event alone.
+        """
         path = self.corpus.clips[i].path
-        if self.truth_folder is None or not (alone := self.truth_folder / path.name).is_file():
+        if self.truth_folder is None:
             return self.waveform(i)
-        seconds = self.num_samples / self.sample_rate
-        clip, event = (fit_length(load_mono(one, self.sample_rate, seconds), self.num_samples) for one in (path, alone))
-        peak = np.abs(clip).max()
+        event_path = self.truth_folder / path.name
+        if not event_path.is_file():
+            return self.waveform(i)
+        event = self._decode(event_path)
+        peak = np.abs(self._decode(path)).max()
         return event / peak if peak >= SILENCE_PEAK else event
+
+    def _decode(self, path: Path) -> np.ndarray:
+        seconds = self.num_samples / self.sample_rate
+        return fit_length(load_mono(path, self.sample_rate, seconds), self.num_samples)
 
 
 @dataclass(frozen=True)
@@ -124,35 +147,49 @@ def collate(items: Sequence[ClipItem]) -> ClipBatch:
 
 
 def prepare(
-    data_folder: str | Path,
+    source: DataSource | str | Path,
     cache_folder: str | Path,
     sample_rate: int = 16000,
     clip_seconds: float = 5.0,
-    subset: str | None = None,
     workers: int | None = None,
     check: Callable[[Corpus], object] = lambda corpus: None,
 ) -> ClipStore:
-    """Check the data (downloading ESC-50 first if `data_folder` is missing or empty) and decode it once.
+    """Check the data and decode it once. ESC-50 is downloaded first where `source` asks for it (see `find_data`).
 
     Every clip becomes mono, `sample_rate` Hz, `clip_seconds` long (see `recipes.data.audio.fit_length`) and has an
-    absolute peak of 1, silence excepted. `workers` threads decode: by default as many as there are cores. check: called
-    with the metadata before anything is decoded.
+    absolute peak of 1, silence excepted. source: a path stands for the whole set in that folder. workers: threads that
+    decode; by default as many as there are cores. check: called with the metadata before anything is decoded.
 
     Raises UsageError for faults of the metadata, files that cannot be used, and settings out of range.
     """
-    data_folder = Path(data_folder)
+    if not isinstance(source, DataSource):
+        source = DataSource(Path(source))
     num_samples = round(sample_rate * clip_seconds)
     if sample_rate < 1 or num_samples < 1 or sample_rate != int(sample_rate):
         raise UsageError(
             f"sample_rate is {sample_rate} Hz and clip_seconds {clip_seconds} s: "
             "give a positive whole rate and a positive length."
         )
-    if is_missing(data_folder):
-        download_esc50(data_folder)
-    corpus = read_corpus(data_folder, subset)
+    find_data(source)
+    corpus = read_corpus(source.folder, source.subset)
     check(corpus)
     paths = [clip.path for clip in corpus.clips]
     return ClipStore(corpus, sample_rate, decoded_clips(paths, cache_folder, sample_rate, num_samples, workers))
+
+
+def find_data(source: DataSource) -> None:
+    """Download ESC-50 into a folder that is there and empty, or into any missing one where `source.download` is set.
+
+    Raises UsageError for a folder that is not there: a mistyped path must not start a download of 600 MB.
+    """
+    folder = source.folder
+    if not folder.exists() and not source.download:
+        raise UsageError(
+            f"data_folder={folder} is not there: give the path of a folder laid out like ESC-50; to download ESC-50 "
+            "(600 MB) to that path, pass --download, or make the folder and leave it empty"
+        )
+    if is_missing(folder):
+        download_esc50(folder)
 
 
 def loader_options(batch_size: int, shuffle: bool = False) -> dict:

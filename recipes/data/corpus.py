@@ -1,19 +1,13 @@
-"""ESC-50 and every folder laid out like it: metadata, folds, and clips ready for training.
+"""A checked data set: its clips, its classes, and its folds divided into training, validation and test.
 
-Layout: `<data folder>/meta/<name>.csv` with the columns filename, fold, target and category (also esc10 for
-that subset, and src_file where clips were cut from one recording), and the files in `<data folder>/audio/`:
-anything that libsndfile reads, any rate, mono or stereo, any length.
-
-Source: K. J. Piczak, ESC: Dataset for Environmental Sound Classification, ACM Multimedia 2015.
+`recipes.data.metadata.read_corpus` makes one from a data folder.
 """
 
-import csv
-import logging
 import os
-import re
-from collections import Counter, defaultdict
+import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -23,12 +17,6 @@ from recipes.config.rules import check_all
 from recipes.data.audio import read_audio
 from recipes.data.cache import run_all
 from recipes.system.files import name_some
-
-logger = logging.getLogger(__name__)
-
-COLUMNS = ("filename", "fold", "target", "category")
-INTEGER = re.compile(r"\s*[+-]?\d{1,9}\s*", re.ASCII)
-MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -45,7 +33,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A checked set. Class index = rank of the official target id among all clips, whatever the folds."""
+    """A checked set. `clips[i].target` is the position of its label in `class_names`."""
 
     name: str
     clips: tuple[Clip, ...]
@@ -55,66 +43,47 @@ class Corpus:
     def folds(self) -> tuple[int, ...]:
         return tuple(sorted({clip.fold for clip in self.clips}))
 
+    def in_order_of(self, class_names: Sequence[str]) -> "Corpus":
+        """This corpus with its classes in the order of `class_names`, such as those of a classifier.
+
+        Classes are matched by name. The number that a table gives a class says nothing about the output of a
+        classifier. Labels take the spelling of `class_names`.
+
+        Raises UsageError that names the classes which only one of the two has.
+        """
+        position = {composed(name): i for i, name in enumerate(class_names)}
+        own = {composed(name) for name in self.class_names}
+        missing = [name for name in class_names if composed(name) not in own]
+        unknown = [name for name in self.class_names if composed(name) not in position]
+        if missing or unknown:
+            differences = []
+            if missing:
+                differences.append(f"{self.name} lacks {name_some(missing)}")
+            if unknown:
+                differences.append(f"{self.name} has {name_some(unknown)} besides")
+            raise UsageError(
+                f"the classes of {self.name} must be the {len(class_names)} of the classifier by name: "
+                f"{' and '.join(differences)}"
+            )
+        clips = []
+        for clip in self.clips:
+            target = position[composed(clip.label)]
+            clips.append(replace(clip, target=target, label=class_names[target]))
+        return replace(self, clips=tuple(clips), class_names=tuple(class_names))
+
 
 @dataclass(frozen=True)
 class FoldSplit:
-    """Disjoint fold numbers: fit weights on `train`, make choices on `valid`, tell results on `test`."""
+    """Disjoint fold numbers: fit weights on `train`, make choices on `valid`, report results on `test`."""
 
     train: tuple[int, ...]
     valid: tuple[int, ...]
     test: tuple[int, ...]
 
 
-def read_corpus(data_folder: str | Path, subset: str | None = None) -> Corpus:
-    """Read and check the metadata of `data_folder`; `subset="esc10"` keeps the clips that its column marks.
-
-    Raises UsageError naming every fault at once: bad folds or targets, classes with two names, file names
-    given twice or leading out of the folder, files that are not there.
-    """
-    data_folder = Path(data_folder)
-    if subset not in (None, "esc10"):
-        raise UsageError(f"subset is {subset!r}: leave it empty for the whole set or give esc10.")
-    table = metadata_file(data_folder)
-    rows = _read_rows(table, (*COLUMNS, "esc10") if subset else COLUMNS)
-    listed = {row["filename"] for row in rows}
-    if subset:
-        rows = [row for row in rows if row["esc10"].strip().lower() in ("true", "1")]
-        if not rows:
-            raise UsageError(f"{table} marks no clip as esc10: leave subset empty.")
-    present = _files(data_folder / "audio")
-    _check_rows(table, rows, data_folder / "audio", present)
-    surplus = sorted(name for name in present - listed if not name.startswith("."))
-    if surplus:
-        logger.warning("%s has no row for %d files, which are left out: %s.", table, len(surplus), name_some(surplus))
-
-    targets = sorted({int(row["target"]) for row in rows})
-    names = {int(row["target"]): row["category"].strip() for row in rows}
-    clips = []
-    for row in rows:
-        identifier = Path(row["filename"]).stem
-        clips.append(
-            Clip(
-                id=identifier,
-                path=data_folder / "audio" / row["filename"],
-                fold=int(row["fold"]),
-                target=targets.index(int(row["target"])),
-                label=row["category"].strip(),
-                group=row.get("src_file") or identifier,
-            )
-        )
-    return Corpus(subset or table.stem, tuple(clips), tuple(names[target] for target in targets))
-
-
-def metadata_file(data_folder: Path) -> Path:
-    """The one CSV file in `<data_folder>/meta`. Raises UsageError when there is none, or more than one."""
-    tables = sorted(path for path in (data_folder / "meta").glob("*.csv") if not path.name.startswith("."))
-    if len(tables) != 1:
-        found = name_some([table.name for table in tables]) or "none"
-        raise UsageError(
-            f"{data_folder} must hold exactly one meta/*.csv beside audio/, found: {found}; "
-            "point data_folder at a folder laid out like ESC-50."
-        )
-    return tables[0]
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC): "é" may be one character or two, and looks alike in both."""
+    return unicodedata.normalize("NFC", name)
 
 
 def fold_split(
@@ -122,10 +91,10 @@ def fold_split(
 ) -> FoldSplit:
     """Check the three lists of folds against each other and the corpus.
 
-    Raises UsageError when a list is empty or names a fold that the metadata lacks, when two lists share a
-    fold, or when two hold clips of one recording under one label. Clips of one
-    recording under *different* labels may be apart: ESC-50's own folds part four such recordings (a clock's
-    tick and alarm, a hen and a rooster), and they cannot make a classifier look better than it is.
+    Raises UsageError when a list is empty or names a fold that the corpus lacks, when two lists share a fold, or
+    when two of them hold clips of one recording under one label. Clips of one recording under *different* labels
+    may be apart: ESC-50's own folds part four such recordings (a clock's tick and alarm, a hen and a rooster), and
+    they cannot make a classifier look better than it is.
     """
     lists = {"train_folds": train_folds, "valid_folds": valid_folds, "test_folds": test_folds}
     for name, folds in lists.items():
@@ -134,8 +103,8 @@ def fold_split(
         unknown = [fold for fold in folds if isinstance(fold, bool) or fold not in corpus.folds]
         if unknown:
             raise UsageError(f"{name} names {unknown}, which {corpus.name} lacks: choose from {list(corpus.folds)}.")
-    for (first, a), (second, b) in combinations(lists.items(), 2):
-        shared = sorted(set(a) & set(b))
+    for first, second in combinations(lists, 2):
+        shared = sorted(set(lists[first]) & set(lists[second]))
         if shared:
             raise UsageError(f"{first} and {second} share the folds {shared}: give each fold to one of them.")
     _check_leakage(corpus, lists)
@@ -158,90 +127,53 @@ def cross_validation(corpus: Corpus) -> tuple[FoldSplit, ...]:
     return tuple(splits)
 
 
+def check_trainable(corpus: Corpus, split: FoldSplit) -> None:
+    """Raise UsageError where a class has no clip in the training folds: a classifier could never learn it."""
+    folds_of_class = defaultdict(set)
+    for clip in corpus.clips:
+        folds_of_class[clip.label].add(clip.fold)
+    untrained = []
+    for name in corpus.class_names:
+        folds = folds_of_class[name]
+        if folds.isdisjoint(split.train):
+            untrained.append(f"{name} (only in {_fold_list(folds)})")
+    if untrained:
+        raise UsageError(
+            f"{len(untrained)} of the {len(corpus.class_names)} classes of {corpus.name} have no clip in the training "
+            f"folds {list(split.train)} and could never be learned: {name_some(untrained)}; move clips of them into "
+            "a training fold, choose other train_folds, or take these classes out of the table"
+        )
+
+
 def indices(corpus: Corpus, folds: Sequence[int]) -> list[int]:
     """Positions in `corpus.clips` of the clips in these folds, in the order of the metadata."""
     return [i for i, clip in enumerate(corpus.clips) if clip.fold in folds]
 
 
-def _read_rows(table: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    try:
-        # utf-8-sig: spreadsheets put a byte order mark before the first column's name
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows = list(reader)
-            found = reader.fieldnames or []
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{table} is not a CSV file in UTF-8 ({error}).") from error
-    missing = [column for column in columns if column not in found]
-    twice = sorted({column for column in found if found.count(column) > 1})
-    if twice:
-        raise UsageError(f"{table} has the columns {twice} twice: name each once.")
-    if missing:
-        raise UsageError(f"{table} lacks the columns {missing}: it has {list(found)}.")
-    if not rows:
-        raise UsageError(f"{table} lists no clips: it has only the names of columns.")
-    uneven = [str(i) for i, row in enumerate(rows, 2) if None in row or None in row.values()]
-    if uneven:
-        raise UsageError(f"{table} has rows with too many or too few fields: rows {name_some(uneven)}.")
-    return rows
+def refuse_with_sounds(sentence: str, paths: Sequence[Path]) -> None:
+    """Raise UsageError with a fault of the metadata and all sound files that cannot be used.
 
-
-def _files(folder: Path) -> set[str]:
-    return {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set()
-
-
-def _target(row: dict[str, str]) -> str:
-    """The target id as text, one spelling for each number."""
-    return str(int(row["target"])) if INTEGER.fullmatch(row["target"]) else row["target"].strip()
-
-
-def _check_rows(table: Path, rows: list[dict[str, str]], audio_folder: Path, present: set[str]) -> None:
-    names = [row["filename"] for row in rows]
-    stems = Counter(Path(name).stem for name in names)
-    outside = {name for name in names if not name or name in (".", "..") or set(name) & set("/\\\0")}
-    unfit = {name for name in names if not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES} - outside
-    labels, targets = defaultdict(set), defaultdict(set)
-    for row in rows:
-        labels[_target(row)].add(row["category"].strip())
-        targets[row["category"].strip()].add(_target(row))
-
-    faults = {
-        "file names that are empty or lead to another folder": sorted(map(repr, outside)),
-        f"file names that cannot be printed or are longer than {MAX_NAME_BYTES} bytes": sorted(map(repr, unfit)),
-        "clips given twice": sorted(stem for stem, count in stems.items() if count > 1),
-        "folds that are no integers": _not_integers(rows, "fold"),
-        "targets that are no integers": _not_integers(rows, "target"),
-        "targets with several categories": [f"{t} ({', '.join(sorted(c))})" for t, c in labels.items() if len(c) > 1],
-        "categories with several targets": [f"{c} ({', '.join(sorted(t))})" for c, t in targets.items() if len(t) > 1],
-        "categories that cannot be printed": sorted({repr(c) for c in targets if not c.isprintable()}),
-        "clips without a category": sorted(row["filename"] for row in rows if not row["category"].strip()),
-        f"files that are not in {audio_folder}": sorted(set(names) - present - outside),
-    }
-    found = [f"{len(what)} {fault}: {name_some(what)}" for fault, what in faults.items() if what]
-    if found:
-        whole = [audio_folder / name for name in sorted(set(names) & present)]
-        _refuse(f"{table} cannot be used; it has {'; '.join(found)}.", whole)
-
-
-def _not_integers(rows: list[dict[str, str]], column: str) -> list[str]:
-    return [f"{row[column]!r} ({row['filename']})" for row in rows if not INTEGER.fullmatch(row[column])]
+    The user then mends all of them in one round.
+    """
+    check_sounds = partial(run_all, partial(read_audio, seconds=1e-3), paths, os.cpu_count() or 1)
+    check_all(check_sounds, told=[sentence])
 
 
 def _check_leakage(corpus: Corpus, lists: dict[str, Sequence[int]]) -> None:
-    part_of = {fold: name for name, folds in lists.items() for fold in folds}
+    part_of_fold = {fold: name for name, folds in lists.items() for fold in folds}
     parts = defaultdict(set)
     for clip in corpus.clips:
-        if clip.fold in part_of:
-            parts[clip.group, clip.label].add(part_of[clip.fold])
+        if clip.fold in part_of_fold:
+            parts[clip.group, clip.label].add(part_of_fold[clip.fold])
     leaking = [f"{group} ({label})" for (group, label), names in parts.items() if len(names) > 1]
     if leaking:
-        _refuse(
+        refuse_with_sounds(
             f"{len(leaking)} recordings of {corpus.name} have clips in several of train, valid and test: "
             f"{name_some(leaking)}; keep a recording's clips in one fold.",
             [clip.path for clip in corpus.clips],
         )
 
 
-def _refuse(sentence: str, paths: Sequence[Path]) -> None:
-    """Raise UsageError with a fault of the metadata and all sound files that cannot be used: one round of mending."""
-    check_all(partial(run_all, partial(read_audio, seconds=1e-3), paths, os.cpu_count() or 1), told=[sentence])
+def _fold_list(folds: set[int]) -> str:
+    numbers = ", ".join(str(fold) for fold in sorted(folds))
+    return f"fold {numbers}" if len(folds) == 1 else f"folds {numbers}"

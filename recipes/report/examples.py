@@ -129,18 +129,22 @@ def _rivals(folder: Path, facts: RunFacts) -> list[Rival]:
     return sorted(found, key=lambda rival: -rival.metrics["fid_i"])
 
 
-def _mixture(folder: Path, subject: Subject, interpreter: Interpreter, store: ClipStore, table: ClipTable) -> Card:
+def _mixture(
+    folder: Path, subject: Subject, interpreter: Interpreter, store: ClipStore, table: ClipTable
+) -> Card | None:
     """The two-sound figure of the FocalNet paper (its Figure 2): two clips, their sum, what explains the prediction.
 
     The clips are the two of different predicted classes that the classifier is most certain of and right about (or
     just the first two of different classes where it is right about fewer than two). Each is scaled to the same L2
-    norm.
+    norm. None where all clips have one class: a clip mixed with itself shows nothing.
     """
     columns = table.columns
     by_trust = sorted(range(len(table.index)), key=lambda row: (-columns["acc"][row], -columns["probability"][row]))
     first = by_trust[0]
-    others = [row for row in by_trust if columns["label"][row] != columns["label"][first]]
-    rows = [first, (others or by_trust)[0]]
+    second = next((row for row in by_trust if columns["label"][row] != columns["label"][first]), None)
+    if second is None:
+        return None
+    rows = [first, second]
     clips = [store.corpus.clips[table.index[row]] for row in rows]
     waves = [store.waveform(table.index[row]) for row in rows]
     waves = [wave / max(float(np.linalg.norm(wave)), 1e-8) for wave in waves]

@@ -15,7 +15,7 @@ from models.bundle import STAGED
 from models.errors import UsageError
 from recipes.config.recipe import Recipe
 from recipes.config.rules import check_all
-from recipes.data.clips import ClipStore, prepare
+from recipes.data.clips import ClipStore, DataSource, prepare
 from recipes.data.corpus import Corpus, FoldSplit, cross_validation, fold_split
 from recipes.system.files import _lock_file, write_atomically
 from recipes.system.parallel import on_main
@@ -43,12 +43,12 @@ def open_store(
 
     check: what else the metadata must pass before anything is decoded, beside the recipe's folds.
     """
-    folders = (values["data_folder"], values["cache_folder"])
+    source = DataSource(Path(values["data_folder"]), values["subset"], download=values.get("download", False))
     return prepare(
-        *folders,
+        source,
+        values["cache_folder"],
         sample_rate,
         clip_seconds,
-        values["subset"],
         check=lambda corpus: check_all(partial(check, corpus), partial(splits_of, values, corpus)),
     )
 

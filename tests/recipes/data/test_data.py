@@ -11,10 +11,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from models.errors import UsageError
-from recipes.data import clips
+from recipes.data import clips as clips_module
 from recipes.data.audio import fit_length, load_mono, peak_normalize, read_audio, resample, to_mono, write_wav
-from recipes.data.clips import ClipDataset, collate, prepare
-from recipes.data.corpus import FoldSplit, cross_validation, fold_split, indices, read_corpus
+from recipes.data.clips import ClipDataset, DataSource, collate, find_data, prepare
+from recipes.data.corpus import FoldSplit, cross_validation, fold_split, indices
+from recipes.data.metadata import read_corpus
 from recipes.runs.facts import write_manifest
 
 RATE = 16000
@@ -205,7 +206,7 @@ def test_all_faults_of_a_table_are_named_at_once(tmp_path):
         row("e.wav", 1, 6, "pig"),
         row("../evil.wav", 1, 7, "cow"),
         row("twice.wav", 1, 8, "frog"),
-        row("twice.flac", 2, 8, "frog"),
+        row("twice.wav", 2, 8, "frog"),
         row("gone.wav", 1, 9, "crow"),
         row("also gone.wav", 1, 9, "crow"),
         row("blank.wav", 1, 10, " "),
@@ -382,16 +383,41 @@ def test_a_pickled_store_holds_no_samples(tmp_path):
     assert np.array_equal(pickle.loads(data).waveform(3), expected)
 
 
-def test_prepare_refuses_settings_and_downloads_missing_data(tmp_path, monkeypatch):
-    monkeypatch.setattr(clips, "download_esc50", lambda folder: 1 / 0)
+def test_prepare_refuses_settings(tmp_path):
     folder = make_set(tmp_path / "set", FIVE_FOLDS)
     for rate, seconds in ((0, 5.0), (16000, 0.0), (16000.5, 1.0), (16000, -1.0)):
         with pytest.raises(UsageError, match="positive whole rate and a positive length"):
             prepare(folder, tmp_path / "cache", rate, seconds)
+
+
+@pytest.fixture
+def downloads(monkeypatch):
+    """The folders into which ESC-50 was to be downloaded; nothing is."""
+    folders = []
+    monkeypatch.setattr(clips_module, "download_esc50", folders.append)
+    return folders
+
+
+def test_a_folder_that_is_not_there_is_refused_and_not_made(tmp_path, downloads):
+    with pytest.raises(UsageError, match=r"data_folder=.*absent is not there.*pass --download, or make the folder"):
+        prepare(tmp_path / "absent", tmp_path / "cache")
+    assert list(tmp_path.iterdir()) == []
+    assert downloads == []
+
+
+def test_a_download_goes_into_an_empty_folder_or_where_it_is_asked_for(tmp_path, downloads):
     (tmp_path / "empty").mkdir()
-    for missing in (tmp_path / "absent", tmp_path / "empty"):
-        with pytest.raises(ZeroDivisionError):
-            prepare(missing, tmp_path / "cache")
+    find_data(DataSource(tmp_path / "empty"))
+    find_data(DataSource(tmp_path / "absent", download=True))
+    assert downloads == [tmp_path / "empty", tmp_path / "absent"]
+
+
+def test_a_folder_with_data_is_never_downloaded_into(tmp_path, downloads):
+    folder = make_set(tmp_path / "set", FIVE_FOLDS)
+    find_data(DataSource(folder, download=True))
+    (tmp_path / "file").write_text("")
+    find_data(DataSource(tmp_path / "file", download=True))
+    assert downloads == []
 
 
 def test_manifest(tmp_path):
