@@ -20,7 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 from models.errors import UsageError
-from recipes.data.audio import fit_length, load_mono, peak_normalize, to_int16
+from recipes.data.audio import load_audio, prepare_window, to_int16
+from recipes.data.signals import FAULTS, Fault
 from recipes.system.files import exclusive_lock, name_some, unwritable, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,12 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 """Raise this when decoding, resampling or normalising changes: older caches are then left alone."""
 
+MP3_FORMAT = 2
+"""`FORMAT` of sets with MP3 files, which earlier caches cut short where they had no length tag."""
+
 _BUILDING = ".building-"
+_FAULTS = "faults.json"
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,18 @@ class DecodedClips:
         return np.memmap(self.file, dtype=np.int16, mode="r", shape=(self.count, self.num_samples))
 
 
-def decode_clip(path: Path, sample_rate: int, num_samples: int) -> np.ndarray:
-    """One file as int16 [num_samples]: mono, resampled, fitted, its absolute peak brought to full scale."""
-    return to_int16(peak_normalize(fit_length(load_mono(path, sample_rate, num_samples / sample_rate), num_samples)))
+@dataclass(frozen=True)
+class DecodedClip:
+    """One clip, int16 [num_samples], and what is wrong with the sound of its file."""
+
+    samples: np.ndarray
+    faults: tuple[Fault, ...]
+
+
+def decode_clip(path: Path, sample_rate: int, num_samples: int) -> DecodedClip:
+    """One file as a clip: mono, resampled, and prepared as `prepare_window` does."""
+    audio = load_audio(path, sample_rate, num_samples / sample_rate)
+    return DecodedClip(to_int16(prepare_window(audio.waveform[0], num_samples)), audio.faults)
 
 
 def decoded_clips(
@@ -60,7 +75,8 @@ def decoded_clips(
     """Return the cache of `paths` at these settings; build it first when it is not there or is damaged.
 
     Runs that start together build once: the others wait on a lock. A build goes to a temporary folder that is
-    renamed at the end, and what a killed run left is removed by the next one that builds.
+    renamed at the end, and what a killed run left is removed by the next one that builds. How many files have a fault
+    of `signals.FAULTS` is logged every time, with examples.
 
     Raises UsageError naming all the files that cannot be read, or when the folder is not writable or full.
     """
@@ -70,6 +86,8 @@ def decoded_clips(
         memo = HashMemo(cache_folder / "hashes.json")
         digests = memo.digests(paths, workers)
         settings = {"format": FORMAT, "sample_rate": sample_rate, "num_samples": num_samples}
+        if any(path.suffix.lower() == ".mp3" for path in paths):
+            settings["mp3"] = MP3_FORMAT
         key = hashlib.sha256(json.dumps([settings, digests]).encode()).hexdigest()[:32]
         folder = cache_folder / key
         clips = DecodedClips(folder / "samples.i16", key, len(paths), num_samples)
@@ -78,6 +96,7 @@ def decoded_clips(
                 shutil.rmtree(leftover)
             _build(paths, clips, sample_rate, workers)
             memo.digests([clips.file], workers)
+    _log_faults(clips, paths)
     return clips
 
 
@@ -158,16 +177,19 @@ def _build(paths: Sequence[Path], clips: DecodedClips, sample_rate: int, workers
     try:
         with (building / clips.file.name).open("wb") as file:
 
-            def decode(row: int) -> None:
-                samples = decode_clip(paths[row], sample_rate, clips.num_samples)
+            def decode(row: int) -> list[str]:
+                clip = decode_clip(paths[row], sample_rate, clips.num_samples)
                 # straight to its place: memory holds one clip a thread, whatever the size of the set
                 with writing:
                     file.seek(row * row_bytes)
-                    file.write(samples.tobytes())
+                    file.write(clip.samples.tobytes())
+                return [fault.kind for fault in clip.faults]
 
-            run_all(decode, range(len(paths)), workers, "Decoding")
+            kinds = run_all(decode, range(len(paths)), workers, "Decoding")
             file.flush()
             os.fsync(file.fileno())
+        rows = {kind: [row for row, found in enumerate(kinds) if kind in found] for kind in FAULTS}
+        write_atomically(building / _FAULTS, json.dumps(rows).encode())
         index = {**_index(clips), "sha256": _sha256(building / clips.file.name)}
         write_atomically(building / "index.json", json.dumps(index).encode())
         if folder.exists():
@@ -178,6 +200,18 @@ def _build(paths: Sequence[Path], clips: DecodedClips, sample_rate: int, workers
         raise unwritable(clips.file, error) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _log_faults(clips: DecodedClips, paths: Sequence[Path]) -> None:
+    """One warning for every kind of fault: how many files have it, and a few of their names."""
+    try:
+        rows_by_kind = json.loads((clips.file.parent / _FAULTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a cache of an earlier version has no such file
+        return
+    for kind, rows in rows_by_kind.items():
+        if rows:
+            names = name_some([paths[row].name for row in rows], _EXAMPLES)
+            logger.warning("%d of %d sound files %s: %s", len(rows), clips.count, FAULTS[kind], names)
 
 
 def _index(clips: DecodedClips) -> dict:

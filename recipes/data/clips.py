@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.errors import UsageError
-from recipes.data.audio import INT16_MAX, SILENCE_PEAK, fit_length, load_mono
+from recipes.data.audio import SILENCE_PEAK, fit_length, from_int16, load_mono
 from recipes.data.cache import DecodedClips, decoded_clips
 from recipes.data.corpus import Corpus, indices
 from recipes.data.download import download_esc50, is_missing
@@ -64,7 +64,7 @@ class ClipStore:
 
     def waveform(self, i: int) -> np.ndarray:
         """Clip i of the corpus, float32 [num_samples], absolute peak 1 (silence is left as it is)."""
-        return self._samples[i] * np.float32(1 / INT16_MAX)
+        return from_int16(self._samples[i])
 
     @cached_property
     def truth_folder(self) -> Path | None:
