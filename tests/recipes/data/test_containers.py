@@ -1,4 +1,4 @@
-"""Length is what decodes: files whose headers give no length, too small a one, or one that the content does not hold."""
+"""Length is what decodes: headers that give no length, too small a one, or one that the content does not hold."""
 
 import io
 import struct

@@ -50,8 +50,8 @@ def test_a_few_samples_at_full_scale_are_no_clipping():
 
 def test_the_sentence_says_how_much():
     assert sentence("a.wav", signal_faults(TONE[None] + 0.5)) == (
-        "a.wav: it has a constant offset of 50% of its peak: subtract its mean first; 100 of its 8000 samples reach full "
-        "scale: it may be clipped."
+        "a.wav: it has a constant offset of 50% of its peak: subtract its mean first; 100 of its 8000 samples reach "
+        "full scale: it may be clipped."
     )
     opposite = signal_faults(np.stack([TONE, -TONE]))
     assert opposite[0].clause == "its channels cancel each other altogether when mixed to one: give one of them"
