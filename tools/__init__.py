@@ -1,1 +1,6 @@
-"""Tools that people run beside the recipes: benchmarks, faults, kills, audits."""
+"""What people run beside the recipes: `python -m tools.NAME`.
+
+bench, bench_piq_memory, stock, stream: speed and memory. kills, faults, fuzz, load: what can go wrong. reliability: the
+tables of docs/reliability.md from their results. audit: known advisories of the installed packages. The other files are
+shared by these.
+"""

@@ -1,11 +1,10 @@
-"""Peak memory and time of one training step of PIQ on FocalNet-base at paper size, Adam's state included.
+"""Peak memory and time of a training step of PIQ on FocalNet-base at the paper's size, Adam's state included.
 
-    python tests/benchmarks/bench_piq_memory.py --precision bf16 --batch_size 6
+    python -m tools.bench_piq_memory --precision bf16 --batch_size 6
 
-Runs on the CPU with random weights and noise and prints one line.
+Runs on the CPU with random weights and noise.
 """
 
-import argparse
 import resource
 import time
 
@@ -16,31 +15,35 @@ from models.adapters import ImageAdapter
 from models.classifier import AudioClassifier, CosineHead
 from models.focalnet import FocalNet
 from models.frontend import FrontEnd
+from recipes.config.recipe import entry
+from tools.runner import check_out, positive, report_result, tool_parser
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
-    parser.add_argument("--batch_size", type=int, default=6)
-    parser.add_argument("--channels", type=int, default=None)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--steps", type=int, default=1)
-    options = parser.parse_args()
+def cosine_head(embedding_size: int) -> CosineHead:
+    """A head for the 50 classes of ESC-50."""
+    return CosineHead(embedding_size, 50, num_blocks=1)
 
-    frontend = FrontEnd()
-    classifier = AudioClassifier(
-        frontend, ImageAdapter(), FocalNet("base"), lambda size: CosineHead(size, 50, num_blocks=1)
-    ).freeze()
-    interpreter = PIQ(classifier.describe(), channels=options.channels).train()
-    optimizer = torch.optim.Adam(interpreter.parameters(), lr=2e-4, weight_decay=2e-6)
-    for parameter in interpreter.parameters():
+
+def optimizer_with_state(network: torch.nn.Module) -> torch.optim.Adam:
+    """Adam after a step of zero gradients, so that its state is in memory from the first measured step on."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-4, weight_decay=2e-6)
+    for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()  # so that Adam's state is there while the first step is measured, as it is in the second
-    waveform = torch.randn(options.batch_size, round(options.seconds * frontend.sample_rate)) / 10
+    optimizer.step()
+    return optimizer
+
+
+def measure(batch_size: int, steps: int, seconds: float, precision: str, channels: int | None) -> dict:
+    """Train for some steps on noise; seconds a step and the process's peak memory."""
+    frontend = FrontEnd()
+    classifier = AudioClassifier(frontend, ImageAdapter(), FocalNet("base"), cosine_head).freeze()
+    interpreter = PIQ(classifier.describe(), channels=channels).train()
+    optimizer = optimizer_with_state(interpreter)
+    waveform = torch.randn(batch_size, round(seconds * frontend.sample_rate)) / 10
 
     started = time.monotonic()
-    for _ in range(options.steps):
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
+    for _ in range(steps):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             spectrogram = frontend.analyze(waveform)
             with torch.no_grad():
                 evidence = classifier(spectrogram)
@@ -48,14 +51,32 @@ def main() -> None:
         optimizer.zero_grad()
         sum(terms.values()).mean().backward()
         optimizer.step()
-    seconds = (time.monotonic() - started) / options.steps
+    step_seconds = (time.monotonic() - started) / steps
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    parameters = sum(one.numel() for one in interpreter.parameters())
-    print(
-        f"FocalNet-base PIQ, {parameters / 1e6:.1f}M parameters, batch {options.batch_size}, "
-        f"{options.precision}: peak RSS {peak:.2f} GB, {seconds:.1f} s, {torch.get_num_threads()} threads"
-    )
+    parameters = sum(parameter.numel() for parameter in interpreter.parameters())
+    return {
+        "parameters": parameters,
+        "batch_size": batch_size,
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+        "peak_gb": round(peak, 2),
+        "seconds": round(step_seconds, 1),
+    }
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point; see the module's docstring."""
+    parser = tool_parser("bench_piq_memory", __doc__)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
+    parser.add_argument("--batch_size", type=positive, default=6)
+    parser.add_argument("--channels", type=positive, default=None, help="of the bottleneck; without it the map's own")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a clip")
+    parser.add_argument("--steps", type=positive, default=1)
+    options = parser.parse_args(arguments)
+    check_out(options.out)
+    result = measure(options.batch_size, options.steps, options.seconds, options.precision, options.channels)
+    report_result(result, options.out)
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

@@ -1,13 +1,11 @@
-"""A corpus of bad data: every fault with its rule, made, read through the recipes' own way, and its outcome noted.
+"""A corpus of bad data: every fault is made, read as a recipe would read it, and its outcome held against its rule.
 
     python -m tools.faults --out=docs/results/reliability/data.json
 
 `SOUNDS` and `TABLES` are what the tests and the table of docs/reliability.md rest on.
 """
 
-import argparse
 import io
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from models.errors import UsageError
 from recipes.config.recipe import entry
 from recipes.data.clips import ClipStore, prepare
 from recipes.data.corpus import fold_split
-from recipes.system.files import write_atomically
+from tools.runner import check_out, save_result, tool_parser
 
 RATE = 16000
 SECONDS = 0.25
@@ -175,7 +173,7 @@ SOUNDS = (
 
 
 def rows(*lines: str, header: str = HEADER, newline: str = "\n", encoding: str = "utf-8") -> bytes:
-    """A metadata file; without lines, a sound one of three clips in three folds."""
+    """A metadata file; without lines, a valid one of three clips in three folds."""
     lines = lines or ("a.wav,1,0,dog,1", "b.wav,2,1,cat,2", "c.wav,3,0,dog,3")
     return (newline.join([header, *lines]) + newline).encode(encoding)
 
@@ -264,7 +262,7 @@ TABLES = (
 
 
 def make(folder: Path, table: bytes, sounds: dict[str, bytes]) -> Path:
-    """A data folder with this metadata and these files; a name that no file system takes is left to the table."""
+    """A data folder with this metadata and these files; a name that no file system takes stands in the table only."""
     (folder / "meta").mkdir(parents=True)
     (folder / "audio").mkdir()
     (folder / "meta" / "mine.csv").write_bytes(table)
@@ -275,56 +273,56 @@ def make(folder: Path, table: bytes, sounds: dict[str, bytes]) -> Path:
 
 
 def read(folder: Path, cache: Path) -> ClipStore:
-    """The data as a recipe would take it, folds 1, 2 and 3 as training, validation and test where they are there."""
+    """The data as a recipe would take it; folds 1, 2 and 3, where it has them, train, validate and test."""
     store = prepare(folder, cache, RATE, SECONDS, workers=1)
     if store.corpus.folds == (1, 2, 3):
         fold_split(store.corpus, [1], [2], [3])
     return store
 
 
-def read_sound(one: Sound, base: Path) -> ClipStore:
-    """A set of a good clip, the bad one, and another good one. Raises UsageError as `prepare`."""
-    quoted = '"' + one.name.replace('"', '""') + '"'
+def read_sound(sound: Sound, base: Path) -> ClipStore:
+    """A set of a good clip, the faulty one, and another good one. Raises UsageError as `prepare`."""
+    quoted = '"' + sound.name.replace('"', '""') + '"'
     table = rows("a.wav,1,0,dog,1", f"{quoted},2,1,cat,2", "c.wav,3,0,dog,3")
     good = encoded()()
-    return read(make(base / "data", table, {"a.wav": good, one.name: one.content(), "c.wav": good}), base / "cache")
+    files = {"a.wav": good, sound.name: sound.content(), "c.wav": good}
+    return read(make(base / "data", table, files), base / "cache")
 
 
-def read_table(one: Table, base: Path) -> ClipStore:
-    """Three good clips under bad metadata. Raises UsageError as `prepare`."""
-    good = encoded()()
-    return read(make(base / "data", one.content, dict.fromkeys(("a.wav", "b.wav", "c.wav"), good)), base / "cache")
+def read_table(table: Table, base: Path) -> ClipStore:
+    """Three good clips under faulty metadata. Raises UsageError as `prepare`."""
+    files = dict.fromkeys(("a.wav", "b.wav", "c.wav"), encoded()())
+    return read(make(base / "data", table.content, files), base / "cache")
 
 
-def outcome(reader: Callable, one: Sound | Table) -> dict:
-    """The fault, its rule and what happened: "read" or "refused", anything else being a fault of this project."""
+def outcome(reader: Callable, fault: Sound | Table) -> dict:
+    """The fault, its rule and what happened: "read" or "refused"; anything else is a fault of this project."""
     with tempfile.TemporaryDirectory() as base:
         try:
-            store = reader(one, Path(base))
-            found = all(np.isfinite(store.waveform(i)).all() for i in range(len(store)))
-            happened = "read" if found else "read with samples that are not finite"
+            store = reader(fault, Path(base))
+            finite = all(np.isfinite(store.waveform(i)).all() for i in range(len(store)))
+            happened = "read" if finite else "read with samples that are not finite"
         except UsageError:
             happened = "refused"
         except Exception as error:
             happened = type(error).__name__
-    return {"fault": one.fault, "rule": one.rule, "outcome": happened, "as_ruled": happened == _expected(one)}
-
-
-def _expected(one: Sound | Table) -> str:
-    return "read" if one.refusal is None else "refused"
+    expected = "read" if fault.refusal is None else "refused"
+    return {"fault": fault.fault, "rule": fault.rule, "outcome": happened, "as_ruled": happened == expected}
 
 
 def main(arguments: list[str]) -> None:
-    """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m tools.faults", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    out = parser.parse_args(arguments).out
-    found = {
-        "sounds": [outcome(read_sound, one) for one in SOUNDS],
-        "tables": [outcome(read_table, one) for one in TABLES[1:]],
+    """Entry point; see the module's docstring. Prints the faults that did not meet their rule."""
+    out = tool_parser("faults", __doc__).parse_args(arguments).out
+    check_out(out)
+    outcomes = {
+        "sounds": [outcome(read_sound, sound) for sound in SOUNDS],
+        "tables": [outcome(read_table, table) for table in TABLES[1:]],
     }
-    write_atomically(out, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
-    print(*(one for part in found.values() for one in part if not one["as_ruled"]), sep="\n")
+    save_result(outcomes, out)
+    for part in outcomes.values():
+        for case in part:
+            if not case["as_ruled"]:
+                print(case)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 python -m tools.fuzz --cases=20000 --out=docs/results/reliability/fuzz.json
 """
 
-import argparse
-import json
 import random
 import tempfile
 from collections import Counter
@@ -17,17 +15,22 @@ from models.errors import UsageError
 from recipes.config.recipe import entry
 from recipes.data.audio import read_audio
 from recipes.data.metadata import read_corpus
-from recipes.system.files import write_atomically
 from tools.faults import encoded, make, rows
+from tools.runner import check_out, positive, report_result, tool_parser
 
 KINDS = ("WAV", "RF64", "W64", "AIFF", "AU", "FLAC", "OGG")
+HEADER_BYTES = 64
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:
-    """One to three changes: a byte set, a run cut out, doubled or overwritten, the end cut off; headers more often."""
+    """The bytes of a file after one to three changes, more often in its header than behind it.
+
+    A change sets a byte, removes or doubles a run of bytes, or cuts the end off.
+    """
     data = bytearray(content)
     for _ in range(rng.randint(1, 3)):
-        place = rng.randrange(max(1, min(len(data), 64 if rng.random() < 0.6 else len(data))))
+        end = min(len(data), HEADER_BYTES if rng.random() < 0.6 else len(data))
+        place = rng.randrange(max(1, end))
         length = rng.choice((1, 2, 4, 8, 100))
         change = rng.randrange(6)
         if change < 3:
@@ -37,12 +40,13 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
         elif change == 4:
             data[place:place] = data[place : place + length]
         else:
-            data[place:] = data[place:][: rng.randrange(len(data) - place + 1)]
+            kept = rng.randrange(len(data) - place + 1)
+            del data[place + kept :]
     return bytes(data)
 
 
 def hear(path: Path) -> None:
-    """Read a sound. Raises UsageError as `read_audio`, AssertionError for what no recipe may be given."""
+    """Read a sound. Raises UsageError as `read_audio`, AssertionError for what no recipe may receive."""
     audio = read_audio(path, 1.0)
     assert audio.waveform.dtype == np.float32
     assert audio.waveform.ndim == 2
@@ -51,58 +55,58 @@ def hear(path: Path) -> None:
 
 
 def list_clips(folder: Path) -> None:
-    """Read metadata. Raises UsageError as `read_corpus`, AssertionError for what no recipe may be given."""
+    """Read metadata. Raises UsageError as `read_corpus`, AssertionError for what no recipe may receive."""
     corpus = read_corpus(folder)
     assert corpus.clips
     assert len({clip.id for clip in corpus.clips}) == len(corpus.clips)
     assert {clip.target for clip in corpus.clips} == set(range(len(corpus.class_names)))
-    assert all(clip.path.parent == folder / "audio" and clip.path.is_file() for clip in corpus.clips)
-    assert all(corpus.class_names[clip.target] == clip.label for clip in corpus.clips)
+    for clip in corpus.clips:
+        assert clip.path.parent == folder / "audio" and clip.path.is_file()
+        assert corpus.class_names[clip.target] == clip.label
 
 
-def outcomes(cases: int, seed: int, make_case: Callable[[random.Random], Callable[[], None]]) -> dict:
-    """How many cases were read and refused, and the faults with the number of the case that showed them."""
-    found, faults = Counter(), []
+def outcomes(cases: int, seed: int, run_case: Callable[[random.Random], None]) -> dict:
+    """How many cases were read and how many refused, and every fault with the number of its case."""
+    counts: Counter = Counter()
+    faults = []
     for case in range(cases):
         try:
-            make_case(random.Random(f"{seed} {case}"))()
-            found["read"] += 1
+            run_case(random.Random(f"{seed} {case}"))
+            counts["read"] += 1
         except UsageError as error:
-            found["refused" if str(error).count("\n") == 0 else "told in several lines"] += 1
+            counts["refused" if "\n" not in str(error) else "told in several lines"] += 1
         except Exception as error:
             faults.append(f"case {case}: {type(error).__name__}: {error}"[:200])
-    return {"cases": cases, **dict(sorted(found.items())), "faults": faults}
+    return {"cases": cases, **dict(sorted(counts.items())), "faults": faults}
 
 
 def fuzz(cases: int, seed: int, base: Path) -> dict[str, dict]:
     """The outcomes for sounds and for metadata."""
-    files = [encoded(kind=kind)() for kind in KINDS]
-    good = files[0]
+    sounds = [encoded(kind=kind)() for kind in KINDS]
+    good = sounds[0]
     folder = make(base / "set", rows(), dict.fromkeys(("a.wav", "b.wav", "c.wav"), good))
 
-    def sound(rng: random.Random) -> Callable[[], None]:
+    def read_sound(rng: random.Random) -> None:
         path = base / "sound.wav"
-        path.write_bytes(mutated(rng.choice(files), rng))
-        return lambda: hear(path)
+        path.write_bytes(mutated(rng.choice(sounds), rng))
+        hear(path)
 
-    def table(rng: random.Random) -> Callable[[], None]:
+    def read_table(rng: random.Random) -> None:
         (folder / "meta" / "mine.csv").write_bytes(mutated(rows(), rng))
-        return lambda: list_clips(folder)
+        list_clips(folder)
 
-    return {"sounds": outcomes(cases, seed, sound), "tables": outcomes(cases, seed, table)}
+    return {"sounds": outcomes(cases, seed, read_sound), "tables": outcomes(cases, seed, read_table)}
 
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m tools.fuzz", description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=20000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = tool_parser("fuzz", __doc__, seeded=True)
+    parser.add_argument("--cases", type=positive, default=20000)
     options = parser.parse_args(arguments)
+    check_out(options.out)
     with tempfile.TemporaryDirectory() as base:
-        found = fuzz(options.cases, options.seed, Path(base))
-    write_atomically(options.out, (json.dumps(found, indent=1) + "\n").encode())
-    print(json.dumps(found, indent=1))
+        counts = fuzz(options.cases, options.seed, Path(base))
+    report_result(counts, options.out)
 
 
 if __name__ == "__main__":

@@ -2,24 +2,16 @@
 
     python -m tools.kills --kills=50 --out=docs/results/reliability/kills.json
 
-Importing torch and SpeechBrain takes longer than the tiny recipes, so this process imports them once and forks; each
-child runs the script itself. Some kills come after a random time, the others at a random instant after a file of some
-phase appeared, because a checkpoint or a report is written in milliseconds.
+Some kills come after a random time. The others come at a random instant after a file of some phase appeared, because a
+checkpoint or a report is written in milliseconds.
 """
 
-import argparse
-import contextlib
 import hashlib
 import json
-import os
 import random
-import runpy
 import shutil
-import signal
-import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,38 +20,26 @@ from pathlib import Path
 import soundfile
 import torch
 
-import recipes.classification
-import recipes.interpretation  # noqa: F401  imported here so that the forked children need not
 from models.bundle import STAGED, read_info
 from models.errors import UsageError
 from recipes.config.recipe import entry
 from recipes.synthetic import make_corpus
-from recipes.system.files import write_atomically
+from tools.processes import Command, after, commands, finish, kill, seen, start
+from tools.runner import check_out, positive, report_result, tool_parser
 
-ROOT = Path(__file__).parents[1]
-TINY = ROOT / "tests" / "recipes" / "tiny.yaml"
 BUNDLES = ("classifier", "interpreter")
 CHECKPOINT = {"CKPT.yaml", "brain.ckpt", "counter.ckpt", "optimizer.ckpt", "schedule.ckpt", "stopwatch.ckpt"}
-
-
-@dataclass(frozen=True)
-class Command:
-    """A script with its arguments, of which the output and cache folders are still open."""
-
-    script: str
-    arguments: tuple[str, ...]
-    experiment: str
-
-    def line(self, folder: Path) -> list[str]:
-        return [self.script, *self.arguments, f"--output_folder={folder / 'out'}", f"--cache_folder={folder / 'cache'}"]
-
-    def run(self, folder: Path) -> Path:
-        return folder / "out" / self.experiment / "7"
+SAME_TO_THE_BIT = ("clips.csv", "*/weights.safetensors", "media/*.wav", "media/*.png")
+UNREADABLE = (ValueError, OSError, RuntimeError, EOFError, UsageError)
 
 
 @dataclass
 class Tally:
-    """What the kills met and what they cost."""
+    """What the kills met and what they cost.
+
+    phases: kills by what the process was doing. half_written, different, leftovers: names of files that were not whole
+    after a kill, that differed after the rerun, and that no run removed.
+    """
 
     phases: Counter = field(default_factory=Counter)
     runs: int = 0
@@ -68,93 +48,26 @@ class Tally:
     different: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
 
-
-def commands(data: Path, classifier: Path) -> dict[str, Command]:
-    """A tiny training with a checkpoint at every step, and a tiny L-MAC with a report."""
-    common = (f"--data_folder={data}", "--device=cpu", "--noprogressbar")
-    steps = ("--ckpt_interval_minutes=0", "--ckpt_interval_steps=2", "--epochs=2", "--batch_size=10")
-    lmac = (
-        str(ROOT / "hparams" / "lmac.yaml"), *common, *steps, f"--classifier={classifier}", "--seed=7",
-        "--precision=fp32", "--report_clips=2", "--interpreter={width: 16}",
-    )  # fmt: skip
-    return {
-        "train": Command("train.py", (str(TINY), *common, "--ckpt_interval_steps=1"), "tiny"),
-        "interpret": Command("interpret.py", lmac, "lmac"),
-    }
+    def facts(self) -> dict:
+        """What the documentation shows."""
+        return {
+            "kills": sum(self.phases.values()),
+            "phases": dict(sorted(self.phases.items())),
+            "runs_resumed": self.runs,
+            "runs_identical": self.identical,
+            "half_written": self.half_written,
+            "different": self.different,
+            "leftovers": self.leftovers,
+        }
 
 
-def start(line: list[str], log: Path, before: Callable[[], None] | None = None) -> int:
-    """Fork a process that runs a script of this repository with this command line; its id.
+@dataclass(frozen=True)
+class Undisturbed:
+    """A command, what its run leaves when nothing disturbs it (`results`), and the seconds that it takes."""
 
-    before: what the process does first.
-    """
-    process = os.fork()
-    if process:
-        return process
-    code = 1
-    try:  # whatever happens, this process must not go on as a copy of the one that forked it
-        if before:
-            before()
-        _become(line, log)
-        code = 0
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else 1
-    except BaseException as error:
-        with contextlib.suppress(BaseException):
-            traceback.print_exception(error)
-    finally:
-        with contextlib.suppress(BaseException):
-            sys.stdout.flush()
-        os._exit(code)
-
-
-def _become(line: list[str], log: Path) -> None:
-    os.setsid()
-    sys.stdout = sys.stderr = log.open("w", buffering=1)
-    torch.set_num_threads(1)
-    sys.argv = line
-    sys.path.insert(0, str(ROOT))
-    runpy.run_path(str(ROOT / line[0]), run_name="__main__")
-
-
-def finish(line: list[str], log: Path) -> int:
-    """Run a command to its end; its exit code."""
-    return wait(start(line, log))
-
-
-def wait(process: int) -> int:
-    """The exit code of a process that was started; negative: the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-
-
-def kill(process: int, due: Callable[[], bool], number: int = signal.SIGKILL) -> int | None:
-    """Send a signal as soon as `due`; the exit code (negative: killed), None where the process was faster."""
-    while not due():
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
-            return None if os.waitstatus_to_exitcode(status) == 0 else os.waitstatus_to_exitcode(status)
-        time.sleep(1e-3)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, number)
-    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    return None if code == 0 else code
-
-
-def after(seconds: float) -> Callable[[], bool]:
-    moment = time.monotonic() + seconds
-    return lambda: time.monotonic() >= moment
-
-
-def seen(folder: Path, pattern: str, delay: float) -> Callable[[], bool]:
-    """Due `delay` s after the first file of that pattern that was not there at the start appears in the folder."""
-    before, moment = set(folder.glob(pattern)), []
-
-    def due() -> bool:
-        if not moment and any(path not in before for path in folder.glob(pattern)):
-            moment.append(time.monotonic() + delay)
-        return bool(moment) and time.monotonic() >= moment[0]
-
-    return due
+    command: Command
+    results: dict[str, object]
+    seconds: float
 
 
 def phase(folder: Path, run: Path) -> str:
@@ -172,55 +85,69 @@ def phase(folder: Path, run: Path) -> str:
     return "scoring" if (run / "interpreter").exists() else "training"
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a file, a bundle or a checkpoint can be read to its end."""
+    try:
+        if path.name in BUNDLES:
+            read_info(path, path.name)
+        elif path.name.startswith("CKPT"):
+            return {part.name for part in path.iterdir()} >= CHECKPOINT
+        elif path.name == "index.json":  # of the cache: its samples are those that it was written for
+            recorded = json.loads(path.read_text())["sha256"]
+            return recorded == _sha256(path.with_name("samples.i16"))
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".wav":
+            soundfile.read(path)
+        elif path.suffix == ".csv":
+            return path.read_bytes().endswith(b"\n")
+        elif path.suffix == ".html":
+            return path.read_bytes().endswith(b"</html>\n")
+        elif path.suffix == ".ckpt":
+            torch.load(path, weights_only=True)
+        else:
+            raise AssertionError(f"nobody knows when {path.name} is whole")
+    except UNREADABLE:
+        return False
+    return True
+
+
 def half_written(folder: Path, run: Path) -> list[str]:
-    """Files under a final name that are not whole."""
-    faults = []
-
-    def check(path: Path, whole: Callable[[], object]) -> None:
-        try:
-            if whole() is False:
-                faults.append(path.name)
-        except (ValueError, OSError, RuntimeError, EOFError, UsageError):
-            faults.append(path.name)
-
-    for path in run.rglob("*.json"):
-        check(path, lambda path=path: json.loads(path.read_text()))
-    for path in run.rglob("*.wav"):
-        check(path, lambda path=path: soundfile.read(path))
-    for path in run.rglob("*.csv"):
-        check(path, lambda path=path: path.read_bytes().endswith(b"\n"))
-    for path in run.glob("report.html"):
-        check(path, lambda path=path: path.read_bytes().endswith(b"</html>\n"))
-    for name in BUNDLES:
-        if (run / name).exists():
-            check(run / name, lambda name=name: read_info(run / name, name))
+    """Names of files that are not whole, though they have their final name."""
+    paths: list[Path] = []
+    for pattern in ("*.json", "*.wav", "*.csv"):
+        paths += run.rglob(pattern)
+    paths += run.glob("report.html")
+    paths += [run / name for name in BUNDLES if (run / name).exists()]
     for checkpoint in (run / "save").glob("CKPT*"):
-        check(checkpoint, lambda one=checkpoint: {path.name for path in one.iterdir()} >= CHECKPOINT)
-        for path in checkpoint.glob("[cio]*r.ckpt"):
-            if path.name != "counter.ckpt":
-                check(path, lambda path=path: torch.load(path, weights_only=True))
+        paths.append(checkpoint)
+        paths += checkpoint.glob("optimizer.ckpt")
+        paths += checkpoint.glob("interpreter.ckpt")
+        paths += checkpoint.glob("classifier.ckpt")
     for index in (folder / "cache").glob("*/index.json"):
         if not index.parent.name.startswith("."):
-            said = json.loads(index.read_text())["sha256"]
-            check(index, lambda index=index, said=said: said == _sha256(index.with_name("samples.i16")))
-    return faults
+            paths.append(index)
+    return [path.name for path in paths if not is_whole(path)]
 
 
 def results(run: Path) -> dict[str, object]:
-    """Everything of a finished run that must be the same to the bit."""
-    found: dict[str, object] = {"metrics": json.loads((run / "metrics.json").read_text())["metrics"]}
-    for pattern in ("clips.csv", "*/weights.safetensors", "media/*.wav", "media/*.png"):
-        found |= {str(path.relative_to(run)): _sha256(path) for path in run.glob(pattern)}
-    return found
+    """Everything of a finished run that must be the same to the bit: its metrics, and SHA-256 sums of its files."""
+    kept: dict[str, object] = {"metrics": json.loads((run / "metrics.json").read_text())["metrics"]}
+    for pattern in SAME_TO_THE_BIT:
+        for path in run.glob(pattern):
+            kept[str(path.relative_to(run))] = _sha256(path)
+    return kept
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def aims(rng: random.Random, folder: Path, run: Path, seconds: float) -> Callable[[], bool]:
-    """The moment of one kill: somewhere in the run, or just after something that is written began to be."""
-    targets = [
+def random_moment(rng: random.Random, folder: Path, run: Path, seconds: float) -> Callable[[], bool]:
+    """When to kill: at any time of the run, or just after it began to write something."""
+    if rng.random() < 0.4:
+        return after(rng.uniform(0, seconds))
+    begun = [
         (folder, "cache/.building-*"),
         (run / "save", STAGED + "*"),
         (run / "save", STAGED + "*/optimizer.ckpt"),
@@ -230,76 +157,85 @@ def aims(rng: random.Random, folder: Path, run: Path, seconds: float) -> Callabl
         (run, "media/*"),
         (run, "media/" + STAGED + "*"),
     ]
-    if rng.random() < 0.4:
-        return after(rng.uniform(0, seconds))
-    where, pattern = rng.choice(targets)
-    return seen(where, pattern, rng.choice((0, 0, 1e-3, 1e-2)) * rng.random())
+    parent, pattern = rng.choice(begun)
+    delay = rng.choice((0, 0, 1e-3, 1e-2)) * rng.random()
+    return seen(parent, pattern, delay)
 
 
-def injure(command: Command, reference: dict, seconds: float, kills: int, rng: random.Random, base: Path) -> Tally:
-    """Kill runs of a command that many times, three in a row on one folder at most, and let each end at last."""
+def injure(undisturbed: Undisturbed, kills: int, rng: random.Random, base: Path) -> Tally:
+    """Kill runs of a command that many times, up to three times in a row on one folder, and let each end at last."""
     tally, left = Tally(), kills
     while left > 0:
         folder = Path(tempfile.mkdtemp(dir=base))
-        run = command.run(folder)
-        for _ in range(min(3, left)):
-            if kill(start(command.line(folder), folder / "log"), aims(rng, folder, run, seconds)) is None:
-                shutil.rmtree(folder / "out")  # it ended first: anew, with the cache in place
-                continue
-            left -= 1
-            tally.phases[phase(folder, run)] += 1
-            tally.half_written += half_written(folder, run)
-        code = finish(command.line(folder), folder / "log")
-        tally.runs += 1
-        if code:
-            tally.different.append(f"exit code {code}: {(folder / 'log').read_text()[-500:]}")
-            continue
-        found = results(run)
-        wrong = sorted(name for name in reference | found if reference.get(name) != found.get(name))
-        tally.identical += not wrong
-        tally.different += wrong
-        tally.leftovers += [str(path.relative_to(folder)) for path in (folder / "out").rglob(STAGED + "*")]
-        shutil.rmtree(folder)
+        left -= _kill_in_a_row(undisturbed, min(3, left), rng, folder, tally)
+        _run_to_the_end(undisturbed, folder, tally)
     return tally
 
 
+def _kill_in_a_row(undisturbed: Undisturbed, times: int, rng: random.Random, folder: Path, tally: Tally) -> int:
+    """Start a run and kill it, so many times; returns how many kills came before the run's end."""
+    command, killed = undisturbed.command, 0
+    run = command.run(folder)
+    for _ in range(times):
+        process = start(command.line(folder), folder / "log")
+        if kill(process, random_moment(rng, folder, run, undisturbed.seconds)) is None:
+            shutil.rmtree(folder / "out")  # it ended before the kill: begin again, with the cache in place
+            continue
+        killed += 1
+        tally.phases[phase(folder, run)] += 1
+        tally.half_written += half_written(folder, run)
+    return killed
+
+
+def _run_to_the_end(undisturbed: Undisturbed, folder: Path, tally: Tally) -> None:
+    """Give the same command again and compare what it leaves with the undisturbed run."""
+    command = undisturbed.command
+    code = finish(command.line(folder), folder / "log")
+    tally.runs += 1
+    if code:
+        tally.different.append(f"exit code {code}: {(folder / 'log').read_text()[-500:]}")
+        return
+    expected, resumed = undisturbed.results, results(command.run(folder))
+    different = [name for name in sorted(expected | resumed) if expected.get(name) != resumed.get(name)]
+    tally.identical += not different
+    tally.different += different
+    for path in (folder / "out").rglob(STAGED + "*"):
+        tally.leftovers.append(str(path.relative_to(folder)))
+    shutil.rmtree(folder)
+
+
+def run_undisturbed(command: Command, folder: Path) -> Undisturbed:
+    """Run a command to its end. Raises UsageError with the end of what it said when it fails."""
+    log = folder.with_suffix(".log")
+    started = time.monotonic()
+    if finish(command.line(folder), log):
+        raise UsageError(f"the undisturbed {command.script} failed: {log.read_text()[-2000:]}")
+    return Undisturbed(command, results(command.run(folder)), time.monotonic() - started)
+
+
 def measure(kills: int, seed: int, base: Path) -> dict[str, dict]:
-    """Both commands, injured half of the kills each; the facts that the documentation shows."""
+    """Injure both commands, with half of the kills each; the facts that the documentation shows."""
     data = make_corpus(base / "data", clips_per_class=10, seconds=1.0, mixtures=0)
-    trainer = commands(data, base)["train"]
-    if finish(trainer.line(base / "classifier"), base / "log"):
-        raise UsageError(f"the undisturbed training failed: {(base / 'log').read_text()[-2000:]}")
-    rng, found = random.Random(seed), {}
-    for name, command in commands(data, trainer.run(base / "classifier") / "classifier").items():
-        started = time.monotonic()
-        if finish(command.line(base / name), base / "log"):
-            raise UsageError(f"the undisturbed {name} failed: {(base / 'log').read_text()[-2000:]}")
-        seconds = time.monotonic() - started
-        share = kills // 2 if name == "train" else kills - kills // 2
-        tally = injure(command, results(command.run(base / name)), seconds, share, rng, base)
-        found[name] = {
-            "kills": sum(tally.phases.values()),
-            "phases": dict(sorted(tally.phases.items())),
-            "runs_resumed": tally.runs,
-            "runs_identical": tally.identical,
-            "half_written": tally.half_written,
-            "different": tally.different,
-            "leftovers": tally.leftovers,
-        }
-    return found
+    training = commands(data, base)["train"]
+    run_undisturbed(training, base / "classifier")
+    classifier = training.run(base / "classifier") / "classifier"
+    shares = {"train": kills // 2, "interpret": kills - kills // 2}
+    rng, facts = random.Random(seed), {}
+    for name, command in commands(data, classifier).items():
+        undisturbed = run_undisturbed(command, base / name)
+        facts[name] = injure(undisturbed, shares[name], rng, base).facts()
+    return facts
 
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m tools.kills", description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = tool_parser("kills", __doc__, seeded=True)
+    parser.add_argument("--kills", type=positive, default=50)
     options = parser.parse_args(arguments)
+    check_out(options.out)
     with tempfile.TemporaryDirectory() as base:
-        found = measure(options.kills, options.seed, Path(base))
-    write_atomically(options.out, (json.dumps(found, indent=2) + "\n").encode())
-    print(json.dumps(found, indent=2))
+        facts = measure(options.kills, options.seed, Path(base))
+    report_result(facts, options.out)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from recipe_files import HPARAMS
 from models.errors import UsageError
 from recipes.inference import ClassifiedSound, SoundInterpreter
 from recipes.scoring.explanation import explain
+from tests.helpers import refusal
 
 STEP = ("--debug", "--debug_batches=1", "--debug_epochs=1", "--batch_size=10", "--report_clips=0")
 COMMIT = "0" * 40
@@ -92,10 +93,9 @@ def online(hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", ours)
 
 
-def refusal(source, *given) -> str:
-    with pytest.raises(UsageError) as caught:
-        SoundInterpreter.from_hparams(source, *given)
-    return str(caught.value)
+def refused(source, *args) -> str:
+    """The sentence with which a source is refused."""
+    return refusal(SoundInterpreter.from_hparams, source, *args)
 
 
 def test_a_file_gets_the_answer_that_interpret_gives(run, interpret, bundle, sound_file, wave, tmp_path):
@@ -188,16 +188,16 @@ def test_a_hub_repository_is_downloaded_and_checked(run, online, tmp_path, wave)
     assert np.array_equal(here.relevant, there.relevant)
     assert not (tmp_path / "kept/README.md").exists()
     (tmp_path / "kept/interpreter/model.yaml").write_text("interpreter: !new:os.system [touch ran]\n")
-    assert "is missing or altered" in refusal(tmp_path / "kept")
+    assert "is missing or altered" in refused(tmp_path / "kept")
 
 
 def test_where_nothing_is_the_sentence_says_so(online, run, untrained, tmp_path):
-    assert refusal("someone/else", tmp_path).startswith("source='someone/else' is no folder, and could not be had from")
-    assert refusal("a/b/c") == "source='a/b/c' is no folder, and no hub repository of the form someone/name"
+    assert refused("someone/else", tmp_path).startswith("source='someone/else' is no folder, and could not be had from")
+    assert refused("a/b/c") == "source='a/b/c' is no folder, and no hub repository of the form someone/name"
     (tmp_path / "empty").mkdir()
-    assert "is not a bundle" in refusal(tmp_path / "empty")
+    assert "is not a bundle" in refused(tmp_path / "empty")
     shutil.copytree(run / "classifier", tmp_path / "half/classifier")
-    assert "no trained interpreter at" in refusal(tmp_path / "half")
+    assert "no trained interpreter at" in refused(tmp_path / "half")
 
 
 def test_an_interpreter_of_another_classifier_is_refused(run, bundle, tmp_path):

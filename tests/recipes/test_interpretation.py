@@ -22,6 +22,7 @@ from recipes import interpretation
 from recipes.interpretation import InterpreterBrain
 from recipes.runs.subject import find_classifier, find_start, load_interpreter, load_subject
 from recipes.scoring.quality import SI_SDR_LIMIT_DB
+from tests.helpers import refusal
 
 MODULATION, LMAC = HPARAMS / "modulation.yaml", HPARAMS / "lmac.yaml"
 QUANTILES = (0.2, 0.5, 0.9)
@@ -35,12 +36,6 @@ def table(path: Path) -> list[dict[str, str]]:
 
 def metrics(folder: Path) -> dict:
     return json.loads((folder / "metrics.json").read_text())
-
-
-def refusal(call, *given) -> str:
-    with pytest.raises(UsageError) as caught:
-        call(*given)
-    return str(caught.value)
 
 
 @pytest.fixture(scope="module")

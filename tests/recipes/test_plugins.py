@@ -11,10 +11,10 @@ import pytest
 from recipe_files import HPARAMS
 
 from models.bundle import load_bundle
-from models.errors import UsageError
 from recipes import adopt
 from recipes.inference import SoundInterpreter
 from tests.conformance import main
+from tests.helpers import refusal
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs/examples"
@@ -37,12 +37,6 @@ class Equaliser(Interpreter):
         heard = classifier(self.interpret(classifier, spectrogram, evidence).relevant)
         return {"inside": 1 - heard.probabilities.gather(1, evidence.prediction.unsqueeze(1)).squeeze(1)}
 """
-
-
-def refusal(call, *given, **named) -> str:
-    with pytest.raises(UsageError) as caught:
-        call(*given, **named)
-    return str(caught.value)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from speechbrain.utils.importutils import LazyModule
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tools.kills import Command, commands, finish, make_corpus
+from recipes.synthetic import make_corpus
+from tools.processes import Command, commands, finish
 
 for module in list(sys.modules.values()):  # hypothesis asks every module for its file, and these would be imported
     if isinstance(module, LazyModule):

@@ -18,6 +18,7 @@ from models.errors import UsageError
 from recipes.data.audio import fit_length, load_mono, peak_normalize, to_int16
 from recipes.data.clips import prepare
 from recipes.data.corpus import Clip, Corpus, fold_split
+from tests.helpers import refusal
 from tools.faults import (
     HEADER,
     RATE,
@@ -40,17 +41,16 @@ quick = settings(
 )
 
 
-def refusal(reader, *given) -> str:
+def one_line_refusal(reader, *args) -> str:
     """The one line with which data is refused."""
-    with pytest.raises(UsageError) as caught:
-        reader(*given)
-    assert str(caught.value).isprintable()
-    return str(caught.value)
+    sentence = refusal(reader, *args)
+    assert sentence.isprintable()
+    return sentence
 
 
 @pytest.mark.parametrize("one", [one for one in SOUNDS if one.refusal], ids=lambda one: one.fault)
 def test_a_sound_that_cannot_be_used_is_refused_by_name(one, tmp_path):
-    told = refusal(read_sound, one, tmp_path)
+    told = one_line_refusal(read_sound, one, tmp_path)
     assert re.search(one.refusal, told)
     assert one.name in told or repr(one.name) in told
     assert "c.wav" not in told
@@ -71,7 +71,7 @@ def test_a_sound_that_can_be_used_is_heard_as_it_is(one, tmp_path):
 
 @pytest.mark.parametrize("one", [one for one in TABLES if one.refusal], ids=lambda one: one.fault)
 def test_metadata_that_cannot_be_used_is_refused_with_the_fault(one, tmp_path):
-    assert one.refusal in refusal(read_table, one, tmp_path)
+    assert one.refusal in one_line_refusal(read_table, one, tmp_path)
 
 
 @pytest.mark.parametrize("one", [one for one in TABLES if not one.refusal], ids=lambda one: one.fault)
@@ -92,7 +92,7 @@ def test_a_file_without_a_row_is_told(tmp_path, caplog):
 def test_faults_of_metadata_and_sounds_are_told_at_once(tmp_path):
     table = rows("a.wav,x,0,dog,1", "b.wav,2,1,cat,2", "c.wav,3,1,cow,3", "gone.wav,3,1,cat,3")
     folder = make(tmp_path / "data", table, {"a.wav": encoded()(), "b.wav": b"", "c.wav": b"text"})
-    told = refusal(prepare, folder, tmp_path / "cache", RATE, SECONDS)
+    told = one_line_refusal(prepare, folder, tmp_path / "cache", RATE, SECONDS)
     for part in ("folds that are no integers: 'x' (a.wav)", "1 (cat, cow)", "gone.wav", "2 of 3 files", "b.wav cannot"):
         assert part in told
     assert not (tmp_path / "cache").exists()
@@ -106,7 +106,7 @@ def test_leaking_recordings_are_told_before_anything_is_decoded_and_with_what_ca
     def check(corpus: Corpus) -> None:
         fold_split(corpus, [1], [2], [3])
 
-    told = refusal(lambda: prepare(folder, tmp_path / "cache", RATE, SECONDS, check=check))
+    told = one_line_refusal(lambda: prepare(folder, tmp_path / "cache", RATE, SECONDS, check=check))
     assert "77 (dog)" in told
     assert "1 of 3 files cannot be used" in told
     assert "b.wav is cut off" in told
@@ -153,7 +153,7 @@ def test_any_table_is_a_consistent_corpus_or_a_sentence(tmp_path_factory, table)
 @given(st.binary(max_size=200))
 def test_any_bytes_as_metadata_are_refused_in_one_line(tmp_path_factory, content):
     folder = make(tmp_path_factory.mktemp("any") / "set", content, {"a.wav": encoded()()})
-    refusal(list_clips, folder)
+    one_line_refusal(list_clips, folder)
 
 
 GROUPS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 2), st.integers(0, 6)), min_size=1, max_size=12)

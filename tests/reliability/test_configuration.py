@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from models.bundle import FILES, build_trusted, read_info, save_bundle
-from tools.kills import ROOT, TINY, Command, finish
+from tools.processes import TINY, Command, finish
+from tools.runner import ROOT
 
 CNN14 = """
 frontend: &frontend !new:models.frontend.FrontEnd

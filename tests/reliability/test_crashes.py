@@ -15,7 +15,8 @@ from models.errors import UsageError
 from recipes.runs.folder import claim_run
 from recipes.system import files
 from recipes.system.files import write_atomically
-from tools.kills import half_written, injure, kill, results, seen, start
+from tools.kills import Undisturbed, half_written, injure, results
+from tools.processes import kill, seen, start, wait
 
 
 @pytest.fixture
@@ -25,7 +26,8 @@ def reference(trained, explained) -> dict[str, dict]:
 
 @pytest.mark.parametrize(("name", "kills"), [("train", 2), ("interpret", 1)])
 def test_a_killed_run_ends_as_the_undisturbed_one(tiny, reference, name, kills, tmp_path):
-    tally = injure(tiny[name], reference[name], 2.0, kills, random.Random(1), tmp_path)
+    undisturbed = Undisturbed(tiny[name], reference[name], seconds=2.0)
+    tally = injure(undisturbed, kills, random.Random(1), tmp_path)
     assert sum(tally.phases.values()) == kills
     assert tally.identical == tally.runs >= 1
     assert (tally.half_written, tally.different, tally.leftovers) == ([], [], [])
@@ -46,7 +48,7 @@ def test_a_signal_leaves_a_checkpoint_of_the_last_step_and_the_rerun_ends_alike(
     kept = [path.read_text() for path in (run / "save").glob("CKPT*/brain.ckpt")]
     assert any("step: 0" not in text for text in kept)
     assert not (run / "metrics.json").exists()
-    assert os.waitstatus_to_exitcode(os.waitpid(start(line, tmp_path / "log"), 0)[1]) == 0
+    assert wait(start(line, tmp_path / "log")) == 0
     assert results(run) == reference["train"]
 
 
@@ -60,7 +62,7 @@ def test_two_processes_do_not_share_a_runs_folder(tiny, tmp_path):
     try:
         while not (run / ".lock").exists():
             pass
-        code = os.waitstatus_to_exitcode(os.waitpid(start(tiny["train"].line(tmp_path), tmp_path / "log"), 0)[1])
+        code = wait(start(tiny["train"].line(tmp_path), tmp_path / "log"))
     finally:
         os.kill(claimed, signal.SIGKILL)
         os.waitpid(claimed, 0)
@@ -94,7 +96,7 @@ def limited(line: list[str], log: Path, size: int) -> int:
     os.close(writing)
     with open(reading) as stream:  # noqa: PTH123  a descriptor
         log.write_text(stream.read())
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    return wait(process)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_a_full_disk_is_one_sentence_and_the_rerun_ends_alike(tiny, reference, e
     assert "Traceback" not in (tmp_path / "log").read_text()
     assert half_written(tmp_path, run) == []
     assert not list((tmp_path / "out").rglob(STAGED + "*"))
-    assert os.waitstatus_to_exitcode(os.waitpid(start(command.line(tmp_path), tmp_path / "log"), 0)[1]) == 0
+    assert wait(start(command.line(tmp_path), tmp_path / "log")) == 0
     assert results(run) == reference[name]
 
 
@@ -148,7 +150,7 @@ def read_only(tmp_path):
 @pytest.mark.parametrize("key", ["output_folder", "cache_folder"])
 def test_a_folder_that_cannot_be_written_is_one_sentence(tiny, read_only, key, tmp_path):
     line = [*tiny["train"].line(tmp_path), f"--{key}={read_only}"]
-    assert os.waitstatus_to_exitcode(os.waitpid(start(line, tmp_path / "log"), 0)[1]) == 2
+    assert wait(start(line, tmp_path / "log")) == 2
     told = (tmp_path / "log").read_text().splitlines()[-1]
     assert told.startswith("error: ")
     assert str(read_only) in told
@@ -175,7 +177,7 @@ def test_a_read_only_folder_is_one_sentence_for_whoever_has_no_right_to_write(ti
         except UsageError as error:
             os._exit(0 if "cannot be written (Permission denied)" in str(error) else 3)
         os._exit(4)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert wait(process) == 0
     folder.chmod(0o755)
     shutil.rmtree(folder)
 
@@ -185,7 +187,7 @@ def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
     assert kill(start(command.line(tmp_path), tmp_path / "log"), seen(run / "save", "CKPT*/CKPT.yaml", 0.0)) == -9
     (checkpoint,) = (run / "save").glob("CKPT*")
     os.truncate(checkpoint / "classifier.ckpt", 1000)
-    assert os.waitstatus_to_exitcode(os.waitpid(start(command.line(tmp_path), tmp_path / "log"), 0)[1]) == 2
+    assert wait(start(command.line(tmp_path), tmp_path / "log")) == 2
     told = (tmp_path / "log").read_text().splitlines()[-1]
     assert told.startswith(f"error: the checkpoint {checkpoint} cannot be read (")
     assert told.endswith("): remove that folder to go on from the one before it")

@@ -9,20 +9,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.errors import UsageError
 from recipes.config.recipe import Settings, load_recipe
 from recipes.config.rules import value_problems
+from tests.helpers import refusal
 
 ROOT = Path(__file__).parents[3]
 HPARAMS = ROOT / "hparams"
 DATA = "--data_folder=somewhere"
 
 
-def refusal(*arguments: object) -> str:
+def refused(*arguments: object) -> str:
     """The sentence with which a command line is refused."""
-    with pytest.raises(UsageError) as caught:
-        load_recipe([str(argument) for argument in arguments])
-    return str(caught.value)
+    return refusal(load_recipe, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -60,33 +58,33 @@ QUANTILES = "a number in [0, 1] or a list of them, or null (a soft mask)"
 def test_an_unknown_or_shortened_key_names_the_nearest_one(argument, nearest):
     key = argument[2:].partition("=")[0]
     path = HPARAMS / "focalnet.yaml"
-    assert refusal(path, DATA, argument) == f"{path} has no key {key!r}; did you mean --{nearest}?"
+    assert refused(path, DATA, argument) == f"{path} has no key {key!r}; did you mean --{nearest}?"
 
 
 def test_a_key_like_no_other_lists_the_known_ones_and_two_are_told_together():
-    told = refusal(HPARAMS / "focalnet.yaml", DATA, "--zzzzzz=1", "--epoch=2")
+    told = refused(HPARAMS / "focalnet.yaml", DATA, "--zzzzzz=1", "--epoch=2")
     assert "has no key 'zzzzzz'; known keys: seed, experiment, output_folder, data_folder" in told
     assert told.endswith("has no key 'epoch'; did you mean --epochs?")
 
 
 def test_a_missing_recipe_names_the_nearest_file():
-    told = refusal(HPARAMS / "focal_net.yaml")
+    told = refused(HPARAMS / "focal_net.yaml")
     assert told == f"no recipe {HPARAMS / 'focal_net.yaml'}; did you mean {HPARAMS / 'focalnet.yaml'}?"
-    assert refusal("nowhere/x.yaml") == "no recipe nowhere/x.yaml"
+    assert refused("nowhere/x.yaml") == "no recipe nowhere/x.yaml"
 
 
 def test_without_a_recipe_the_first_argument_is_asked_for():
     told = "the first argument must be a recipe, such as hparams/focalnet.yaml"
-    assert refusal() == told
-    assert refusal(DATA) == told
+    assert refused() == told
+    assert refused(DATA) == told
 
 
 def test_an_argument_without_dashes_is_refused():
-    assert refusal(HPARAMS / "vit.yaml", "batch_size=4") == "'batch_size=4' is not of the form --key=value"
+    assert refused(HPARAMS / "vit.yaml", "batch_size=4") == "'batch_size=4' is not of the form --key=value"
 
 
 def test_an_unset_placeholder_is_named():
-    told = refusal(HPARAMS / "mobilenet.yaml", DATA)
+    told = refused(HPARAMS / "mobilenet.yaml", DATA)
     assert "'weights' is a !PLACEHOLDER and must be replaced" in told
     assert told.endswith("set it on the command line or in the YAML")
 
@@ -117,16 +115,16 @@ def test_an_unset_placeholder_is_named():
 )
 def test_a_value_out_of_range_is_refused_with_what_is_allowed(name, argument, told):
     path = HPARAMS / f"{name}.yaml"
-    assert refusal(path, DATA, argument) == f"{path}: {told}"
+    assert refused(path, DATA, argument) == f"{path}: {told}"
 
 
 def test_an_empty_data_folder_is_refused():
-    assert refusal(HPARAMS / "vit.yaml", "--data_folder=").endswith("data_folder=None must be a path")
+    assert refused(HPARAMS / "vit.yaml", "--data_folder=").endswith("data_folder=None must be a path")
 
 
 def test_overlapping_folds_are_refused_unless_every_fold_takes_its_turn():
     path = HPARAMS / "focalnet.yaml"
-    told = refusal(path, DATA, "--valid_folds=[3,4]", "--test_folds=[4,2]")
+    told = refused(path, DATA, "--valid_folds=[3,4]", "--test_folds=[4,2]")
     assert told == (
         f"{path}: train_folds and valid_folds share fold 3; they must be disjoint; "
         "train_folds and test_folds share fold 2; they must be disjoint; "
@@ -137,7 +135,7 @@ def test_overlapping_folds_are_refused_unless_every_fold_takes_its_turn():
 
 def test_several_problems_are_listed_at_once():
     path = HPARAMS / "focalnet.yaml"
-    assert refusal(path, DATA, "--epochs=0", "--margin=2", "--seed=x") == (
+    assert refused(path, DATA, "--epochs=0", "--margin=2", "--seed=x") == (
         f"{path}: seed='x' must be a whole number of 0 or more; epochs=0 must be a whole number of 1 or more; "
         "margin=2 must be a number in [0, 1]"
     )
@@ -188,7 +186,7 @@ def test_the_hash_is_the_resolved_texts_and_follows_every_value():
 )
 def test_a_broken_file_is_named(recipe_file, text, told):
     path = recipe_file(text)
-    found = refusal(path)
+    found = refused(path)
     assert found.startswith(str(path))
     assert told in found
     assert "\n" not in found
@@ -207,12 +205,12 @@ def test_extends_changes_plain_keys_of_another_recipe_and_the_command_line_has_t
 
 
 def test_extends_refuses_an_unknown_key_and_a_missing_recipe(recipe_file):
-    assert refusal(HPARAMS / "lmac_focalnet.yaml", "--epoch=1").endswith("has no key 'epoch'; did you mean --epochs?")
+    assert refused(HPARAMS / "lmac_focalnet.yaml", "--epoch=1").endswith("has no key 'epoch'; did you mean --epochs?")
     recipe_file("seed: 1\nepochs: 2\n", "base.yaml")
     path = recipe_file("extends: base.yaml\nepoch: 3\n")
-    assert refusal(path) == f"{path.parent / 'base.yaml'} has no key 'epoch'; did you mean --epochs?"
+    assert refused(path) == f"{path.parent / 'base.yaml'} has no key 'epoch'; did you mean --epochs?"
     path = recipe_file("extends: bsae.yaml\n")
-    assert refusal(path).endswith(f"did you mean {path.parent / 'base.yaml'}?")
+    assert refused(path).endswith(f"did you mean {path.parent / 'base.yaml'}?")
 
 
 def test_extends_reads_numbers_as_the_base_does(recipe_file):

@@ -10,17 +10,11 @@ from recipe_files import HPARAMS
 
 from interpreters.maps import QuantileMap
 from models.bundle import read_info
-from models.errors import UsageError
 from recipes.runs.subject import load_subject
 from recipes.scoring.explanation import explain
+from tests.helpers import refusal
 
 MODULATION = HPARAMS / "modulation.yaml"
-
-
-def refusal(call, *given) -> str:
-    with pytest.raises(UsageError) as caught:
-        call(*given)
-    return str(caught.value)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from recipes.data.clips import fold_set, loader_options
 from recipes.runs.folder import open_store
-from tools.kills import ROOT, TINY
+from tools.processes import TINY
+from tools.runner import ROOT
 
 HPARAMS = ROOT / "hparams"
 

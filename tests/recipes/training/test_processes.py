@@ -21,7 +21,8 @@ from recipes.config.recipe import load_recipe
 from recipes.system import parallel
 from recipes.system.parallel import Share, join
 from recipes.training.brain import RecipeBrain, seed_step
-from tools.kills import ROOT, TINY, start, wait
+from tools.processes import TINY, start, wait
+from tools.runner import ROOT
 
 HPARAMS = ROOT / "hparams"
 STEADY = {"optim.AdamW": "optim.SGD", "optim.Adam\n": "optim.SGD\n", "drop_path: 0.1": "drop_path: 0.0"}

@@ -66,9 +66,9 @@ def test_the_list_is_read_with_its_advisories():
 
 
 def test_what_is_installed_here_passes_the_list():
-    found = review(installed(), audit.LIST.read_text(encoding="utf-8"))
+    audited = review(installed(), audit.LIST.read_text(encoding="utf-8"))
     assert {"torch", "numpy"} <= installed().keys()
-    assert {name: ids for name, ids in found.found.items() if not name.startswith(("pip ", "setuptools "))} == {}
+    assert {name: ids for name, ids in audited.advisories.items() if not name.startswith(("pip ", "setuptools "))} == {}
 
 
 def test_no_answer_is_none(database):

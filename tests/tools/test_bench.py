@@ -1,0 +1,50 @@
+"""The benchmark's table: floors, rates, and which cases there are."""
+
+from tests.helpers import refusal
+from tools.bench import main, row, table
+from tools.bench_cases import Bench, all_cases, timed
+
+RATE = {"fp32": 1e9, "bf16": 4e9, "bytes": 1e8}
+CASE = {"items": 4, "seconds": 2.0, "flops": 1e9, "bytes": 0.0, "precision": "fp32", "note": "", "peak_gb": 1.25}
+
+
+def test_a_row_holds_the_rate_the_time_and_the_share_of_the_floor():
+    assert row("score lmac", CASE, RATE, None) == ["score lmac", "fp32", "4", "2", "500", "50%", "1.25", ""]
+    # bf16 multiplies four times as fast, so that now the bytes are the floor: 1.5 of 2 s
+    moved = CASE | {"precision": "bf16", "bytes": 1.5e8}
+    assert row("front end", moved, RATE, None)[5] == "75%"
+
+
+def test_training_waits_for_the_loader():
+    # 0.5 s a clip in the network, 0.125 s in the loader
+    assert row("train lmac", CASE | {"note": "0.8M parameters"}, RATE, 0.125)[-1] == "0.8M parameters, waiting 20.0%"
+    assert row("explain lmac", CASE, RATE, 0.125)[-1] == ""
+
+
+def test_the_loaders_rate_is_taken_from_its_own_case():
+    load = CASE | {"items": 8, "seconds": 1.0}
+    shown = table("cpu", RATE, {"load": load, "train lmac": CASE})
+    assert shown.startswith("cpu: fp32 1 G/s, bf16 4 G/s, bytes 0 G/s\n\n| case |")
+    assert shown.splitlines()[-1].endswith("| waiting 20.0% |")
+
+
+def test_the_papers_sizes_are_measured_on_demand():
+    assert "train vit" not in all_cases(long=False)
+    assert "train vit" in all_cases(long=True)
+    assert "train modulation" not in all_cases(long=True)
+
+
+def test_a_call_is_timed_at_least_twice_after_one_that_warms_up():
+    calls = []
+    assert timed(lambda: calls.append(None), budget=0.0, device="cpu") >= 0
+    assert len(calls) == 3
+
+
+def test_a_precision_overrules_the_recipes():
+    assert Bench(precision="bf16").precision_of("fp32") == "bf16"
+    assert Bench().precision_of("fp32") == "fp32"
+
+
+def test_a_beginning_that_chooses_nothing_is_refused():
+    told = refusal(main, ["--only=nothing"])
+    assert told.startswith("--only=nothing chooses no case: the cases are start, prepare, load, front end, train ")

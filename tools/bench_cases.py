@@ -1,0 +1,268 @@
+"""What `tools.bench` measures: a case builds its networks with random weights and times one call of them."""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from interpreters.base import Interpreter
+from models.classifier import AudioClassifier
+from recipes.classification import additive_margin_loss
+from recipes.config.recipe import Recipe, load_recipe
+from recipes.data.clips import fold_set, loader_options, prepare
+from recipes.scoring.batch import score_batch
+from recipes.synthetic import make_corpus
+from recipes.training.brain import auto_precision
+from tools.runner import ROOT
+
+HPARAMS = ROOT / "hparams"
+SECONDS, RATE = 5.0, 16000
+SCORING_BATCH = 16
+SMALL_CLASSIFIERS = ("focalnet_scratch", "vit_scratch", "cnn14_scratch", "mobilenet", "focalnet")
+PAPER_CLASSIFIERS = ("vit", "cnn14")
+SMALL_INTERPRETERS = (
+    "piq_focalnet_small",
+    "piq_cnn14",
+    "piq_mobilenet",
+    "lmac",
+    "lmac_focalnet",
+    "lmac_mobilenet",
+    "lmac_td_small",
+    "lmac_td_mobilenet",
+    "modulation",
+)
+PAPER_INTERPRETERS = ("piq_focalnet", "lmac_paper", "lmac_td")
+SWEEP = tuple(k / 20 for k in range(10, 20))
+"""Ten quantiles, from 0.5 to 0.95."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """How to measure: the device, the seconds that a case may take, and a precision that overrules the recipes'."""
+
+    device: str = "cpu"
+    budget: float = 3.0
+    precision: str | None = None
+
+    def precision_of(self, recipes_own: str, *networks: torch.nn.Module) -> str:
+        """The precision of a case, with `auto` replaced as the Brain does."""
+        precision = self.precision or recipes_own
+        return auto_precision(self.device, networks) if precision == "auto" else precision
+
+    def autocast(self, precision: str) -> torch.autocast:
+        """The context in which the Brain runs a precision."""
+        return torch.autocast(self.device, torch.bfloat16, enabled=precision == "bf16")
+
+    def noise(self, batch: int) -> torch.Tensor:
+        """Waveforms [batch, SECONDS x RATE]."""
+        generator = torch.Generator().manual_seed(0)
+        return (torch.randn(batch, round(SECONDS * RATE), generator=generator) / 10).to(self.device)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One case: median seconds of a call, how many items the call handles, and what bounds its time."""
+
+    items: int
+    seconds: float
+    flops: float = 0.0
+    bytes: float = 0.0
+    precision: str = "fp32"
+    note: str = ""
+
+
+Case = Callable[[Bench], Measured]
+
+
+def timed(call: Callable[[], object], budget: float, device: str, pick: Callable = statistics.median) -> float:
+    """Seconds of a call, the median of as many calls as fit the budget, at least two, after one that warms up."""
+
+    def once() -> float:
+        started = time.perf_counter()
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    once()
+    times = [once(), once()]
+    while sum(times) < budget:
+        times.append(once())
+    return pick(times)
+
+
+def flops_of(call: Callable[[], object]) -> float:
+    """Floating-point operations of the convolutions and matrix products of a call."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return float(counter.get_total_flops())
+
+
+def recipe_of(name: str, *changes: str) -> Recipe:
+    """A recipe that downloads nothing."""
+    path = HPARAMS / f"{name}.yaml"
+    downloads = "\nweights:" in path.read_text(encoding="utf-8")
+    weights = ["--weights=null"] if downloads else []
+    return load_recipe([str(path), "--data_folder=none", *weights, *changes])
+
+
+def networks_of(recipe: Recipe, device: str) -> tuple[AudioClassifier, Interpreter]:
+    """The classifier that an interpreter's recipe names, with random weights, and the interpreter for it."""
+    classifier_recipe = Path(recipe.values["classifier"]).parts[-3]
+    classifier = recipe_of(classifier_recipe).build()["model"]["classifier"].to(device).freeze()
+    interpreter = recipe.build()["interpreter"]["interpreter"](info=classifier.describe())
+    return classifier, interpreter.to(device)
+
+
+def train_classifier(name: str, bench: Bench) -> Measured:
+    """A training step: front end, classifier, loss, gradient, optimiser."""
+    settings = recipe_of(name).build()
+    classifier = settings["model"]["classifier"].to(bench.device).train()
+    optimizer = settings["optimizer"](classifier.parameters())
+    batch = settings["batch_size"]
+    precision = bench.precision_of(settings["precision"], classifier)
+    waveform, scale = bench.noise(batch), classifier.describe().logit_scale
+    target = torch.nn.functional.one_hot(torch.arange(batch) % 50, 50).float().to(bench.device)
+
+    def step() -> None:
+        with bench.autocast(precision):
+            logits = classifier(classifier.frontend.analyze(waveform)).logits
+            loss = additive_margin_loss(logits, target, settings["margin"], scale)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    seconds = timed(step, bench.budget, bench.device)
+    return Measured(batch, seconds, flops_of(step), precision=precision)
+
+
+def train_interpreter(name: str, bench: Bench) -> Measured:
+    """A training step: evidence, masks, the two passes of the loss, gradient, optimiser."""
+    recipe = recipe_of(name)
+    settings = recipe.build()
+    classifier, interpreter = networks_of(recipe, bench.device)
+    optimizer = settings["optimizer"](interpreter.train().parameters())
+    waveform = bench.noise(settings["batch_size"])
+    precision = bench.precision_of(settings["precision"], classifier, interpreter)
+
+    def step() -> None:
+        with bench.autocast(precision):
+            spectrogram = classifier.frontend.analyze(waveform)
+            with torch.no_grad():
+                evidence = classifier(spectrogram)
+            terms = interpreter.loss(classifier, spectrogram, evidence)
+        sum(term.float() for term in terms.values()).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    seconds = timed(step, bench.budget, bench.device)
+    parameters = sum(parameter.numel() for parameter in interpreter.parameters())
+    note = f"{parameters / 1e6:.1f}M parameters"
+    return Measured(len(waveform), seconds, flops_of(step), precision=precision, note=note)
+
+
+def explain(name: str, bench: Bench) -> Measured:
+    """One clip explained: classifier, interpreter, and the sound of both parts."""
+    classifier, interpreter = networks_of(recipe_of(name), bench.device)
+    interpreter.eval()
+    waveform = bench.noise(1)
+
+    @torch.no_grad()
+    def call() -> None:
+        spectrogram = classifier.frontend.analyze(waveform)
+        interpretation = interpreter.interpret(classifier, spectrogram, classifier(spectrogram))
+        classifier.frontend.synthesize(interpretation.relevant)
+        classifier.frontend.synthesize(interpretation.residual)
+
+    return Measured(1, timed(call, bench.budget, bench.device), flops_of(call))
+
+
+def score(name: str, bench: Bench, *changes: str) -> Measured:
+    """Every score of a batch of clips, by 1 + 2Q classifier passes in the precision of `eval_precision: auto`."""
+    classifier, interpreter = networks_of(recipe_of(name, *changes), bench.device)
+    precision = bench.precision_of("auto", classifier, interpreter)
+    spectrogram = classifier.frontend.analyze(bench.noise(SCORING_BATCH))
+    label = torch.zeros(SCORING_BATCH, dtype=torch.long, device=bench.device)
+    interpreter.eval()
+
+    @torch.no_grad()
+    def call() -> None:
+        with bench.autocast(precision):
+            for _ in score_batch(classifier, interpreter, spectrogram, label):
+                pass
+
+    seconds = timed(call, bench.budget, bench.device)
+    return Measured(SCORING_BATCH, seconds, flops_of(call), precision=precision)
+
+
+def front_end(bench: Bench) -> Measured:
+    """Waveform to spectrogram, a batch of 64."""
+    frontend = recipe_of("cnn14_scratch").build()["model"]["classifier"].frontend.to(bench.device)
+    waveform = bench.noise(64)
+    spectrogram = frontend.analyze(waveform)
+    traffic = 4 * (waveform.numel() + 4 * spectrogram.log_magnitude.numel())
+    seconds = timed(lambda: frontend.analyze(waveform), bench.budget, bench.device)
+    return Measured(64, seconds, bytes=traffic)
+
+
+def prepare_data(bench: Bench) -> Measured:
+    """Clips a second into the cache."""
+    del bench
+    with tempfile.TemporaryDirectory() as folder:
+        data = make_corpus(Path(folder) / "set", clips_per_class=20, seconds=SECONDS)
+        started = time.perf_counter()
+        store = prepare(data, Path(folder) / "cache", RATE, SECONDS)
+        seconds = time.perf_counter() - started
+        return Measured(len(store), seconds, bytes=4.0 * store.num_samples * len(store))
+
+
+def load_data(bench: Bench) -> Measured:
+    """Clips a second out of the cache, in shuffled batches of 32."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = make_corpus(Path(folder) / "set", clips_per_class=20, seconds=SECONDS)
+        store = prepare(data, Path(folder) / "cache", RATE, SECONDS)
+        dataset = fold_set(store, store.corpus.folds, 32)
+        loader = DataLoader(dataset, **loader_options(32, shuffle=True))
+        seconds = timed(lambda: list(loader), bench.budget, "cpu")
+        return Measured(len(store) // 32 * 32, seconds, bytes=6.0 * store.num_samples * len(store))
+
+
+def start_up(bench: Bench) -> Measured:
+    """From the command to the refusal of a value: imports, YAML, checks."""
+    command = [sys.executable, "interpret.py", "hparams/lmac.yaml", "--data_folder=none", "--epochs=-1"]
+
+    def call() -> None:
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+
+    return Measured(1, timed(call, bench.budget, "cpu"))
+
+
+def all_cases(long: bool) -> dict[str, Case]:
+    """Every case by name; long: those of the papers' sizes too."""
+    classifiers = SMALL_CLASSIFIERS + (PAPER_CLASSIFIERS if long else ())
+    methods = SMALL_INTERPRETERS + (PAPER_INTERPRETERS if long else ())
+    cases: dict[str, Case] = {
+        "start": start_up,
+        "prepare": prepare_data,
+        "load": load_data,
+        "front end": front_end,
+    }
+    for name in classifiers:
+        cases[f"train {name}"] = partial(train_classifier, name)
+    for name in methods:
+        if name != "modulation":  # nothing in it is trained
+            cases[f"train {name}"] = partial(train_interpreter, name)
+        cases[f"explain {name}"] = partial(explain, name)
+    for name in ("modulation", "lmac"):
+        cases[f"score {name}"] = partial(score, name)
+    cases["sweep 10 quantiles, modulation"] = lambda bench: score("modulation", bench, f"--quantile={list(SWEEP)}")
+    return cases
