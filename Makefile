@@ -26,6 +26,7 @@ test: setup lint
 lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 # known advisories of what is installed; says what it could not ask
 audit: setup

@@ -38,6 +38,8 @@ class MelAdapter(nn.Module):
     min_frames: shorter clips are padded with silent frames at the end, so that five poolings leave something.
     """
 
+    matrix: Tensor
+
     def __init__(
         self,
         frontend: FrontEnd,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
@@ -98,7 +99,7 @@ class AudioClassifier(nn.Module):
     def __init__(self, frontend: FrontEnd, adapter: nn.Module, backbone: nn.Module, head: Callable[[int], nn.Module]):
         super().__init__()
         self.frontend, self.adapter, self.backbone = frontend, adapter, backbone
-        self.head = head(backbone.embedding_size)
+        self.head = head(cast(int, backbone.embedding_size))
 
     def forward(self, spectrogram: Spectrogram) -> Evidence:
         """Evidence for a batch of spectrograms."""

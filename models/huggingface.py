@@ -66,7 +66,16 @@ class WaveAdapter(nn.Module):
 class FbankAdapter(WaveAdapter):
     """Kaldi's log mel filter bank (25 ms Hann windows every 10 ms), normalised: the Audio Spectrogram Transformer's."""
 
-    def __init__(self, frontend, sampling_rate, do_normalize, num_mel_bins: int, max_length: int, mean, std):
+    def __init__(
+        self,
+        frontend: FrontEnd,
+        sampling_rate: int,
+        do_normalize: bool,
+        num_mel_bins: int,
+        max_length: int,
+        mean: float,
+        std: float,
+    ):
         super().__init__(frontend, sampling_rate, do_normalize)
         self.num_mels, self.max_frames = num_mel_bins, max_length
         self.mean, self.std = (mean, 2 * std) if do_normalize else (0.0, 1.0)
@@ -136,6 +145,7 @@ class PatchBackbone(WaveBackbone):
     """
 
     tokens = 2
+    linear: Tensor
 
     def __init__(self, model: PreTrainedModel, provenance: str, adapter: FbankAdapter):
         super().__init__(model, provenance)
@@ -189,15 +199,20 @@ class HuggingFaceClassifier(AudioClassifier):
     ):
         if (weights is None) == (architecture is None):
             raise UsageError("give a Hugging Face classifier weights, a hub name or a folder, or else architecture")
-        model, heard = _rebuilt(architecture, num_classes) if weights is None else _published(weights, num_classes)
+        if weights is not None:
+            model, heard = _published(weights, num_classes)
+        elif architecture is not None:
+            model, heard = _rebuilt(architecture, num_classes)
         kind = heard["feature_extractor_type"]
         if kind not in SETTINGS:
             raise UsageError(f"{weights or 'architecture'} hears through {kind}, not one of {', '.join(SETTINGS)}")
         settings = {name: heard[name] for name in SETTINGS[kind]}
         provenance = "from scratch" if weights is None else str(weights)
+        adapter: WaveAdapter
+        backbone: WaveBackbone
         if kind == FBANK:
-            adapter = FbankAdapter(frontend, **settings)
-            backbone = PatchBackbone(model, provenance, adapter)
+            adapter = filter_bank = FbankAdapter(frontend, **settings)
+            backbone = PatchBackbone(model, provenance, filter_bank)
         else:
             adapter, backbone = WaveAdapter(frontend, **settings), WaveBackbone(model, provenance)
         super().__init__(frontend, adapter, backbone, backbone.take_head)

@@ -53,6 +53,8 @@ class PreemphasisMelAdapter(nn.Module):
     frontend: the classifier's front end; its rate may be any.
     """
 
+    matrix: Tensor
+    window: Tensor
     sample_rate, n_fft, window_length, hop, num_mels, mel_top = 32000, 1024, 800, 320, 128, 15000.0
 
     def __init__(self, frontend: FrontEnd):
@@ -96,7 +98,7 @@ class MobileNet(nn.Module):
     def __init__(self, weights: str | None = None, freeze_norm: bool = False):
         super().__init__()
         self.freeze_norm = freeze_norm
-        layers = [_conv(1, STEM, 3, stride=2, activation=nn.Hardswish)]
+        layers: list[nn.Module] = [_conv(1, STEM, 3, stride=2, activation=nn.Hardswish)]
         channels = STEM
         for block in BLOCKS:
             layers.append(_InvertedResidual(channels, *block))
@@ -112,7 +114,7 @@ class MobileNet(nn.Module):
             nn.Identity(),
             nn.Linear(HIDDEN, TAGS),
         )
-        self.to(memory_format=torch.channels_last)  # a third faster on CPU
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPU
         self.embedding_size = ROWS * LAST + HIDDEN + TAGS
         self.provenance = "from scratch"
         if weights is not None:
@@ -155,7 +157,9 @@ class _InvertedResidual(nn.Module):
     def __init__(self, channels: int, kernel: int, expanded: int, out: int, squeeze: bool, swish: bool, stride: int):
         super().__init__()
         activation = nn.Hardswish if swish else nn.ReLU
-        layers = [_conv(channels, expanded, 1, activation=activation)] if expanded != channels else []
+        layers: list[nn.Module] = []
+        if expanded != channels:
+            layers.append(_conv(channels, expanded, 1, activation=activation))
         layers.append(_conv(expanded, expanded, kernel, stride, expanded, activation))
         if squeeze:
             layers.append(_SqueezeExcite(expanded))

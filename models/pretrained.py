@@ -102,8 +102,8 @@ def load_speechbrain(classifier: nn.Module, folder: str | Path) -> None:
     """
     folder = Path(folder)
     for name, module in (
-        ("embedding_model", classifier.backbone.model),
-        ("classifier", classifier.head.classifier),
+        ("embedding_model", classifier.get_submodule("backbone.model")),
+        ("classifier", classifier.get_submodule("head.classifier")),
     ):
         state = read_checkpoint(folder / f"{name}.ckpt")
         state = {_renamed(key): value for key, value in state.items()}

@@ -5,6 +5,7 @@ network is `transformers.ViTModel`; this file adds the attention of the class to
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -80,15 +81,15 @@ def token_attention(attention: nn.Module, run: Callable[[], ModelOutput], tokens
     query: list[Tensor] = []
     key: list[Tensor] = []
     hooks = [
-        layer.register_forward_hook(lambda module, inputs, output, store=store: store.append(output))
-        for layer, store in ((attention.q_proj, query), (attention.k_proj, key))
+        attention.get_submodule("q_proj").register_forward_hook(lambda module, inputs, output: query.append(output)),
+        attention.get_submodule("k_proj").register_forward_hook(lambda module, inputs, output: key.append(output)),
     ]
     try:
         output = run()
     finally:
         for hook in hooks:
             hook.remove()
-    heads = attention.num_attention_heads
+    heads = cast(int, attention.num_attention_heads)
     rows, keys = (one.float().unflatten(2, (heads, -1)) for one in (query[0][:, :tokens], key[0]))  # [B, T, heads, D]
-    weights = (torch.einsum("bqhd,bthd->bhqt", rows, keys) * attention.scaling).softmax(dim=-1)
+    weights = (torch.einsum("bqhd,bthd->bhqt", rows, keys) * cast(float, attention.scaling)).softmax(dim=-1)
     return output, weights.mean(dim=(1, 2))
