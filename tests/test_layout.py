@@ -13,6 +13,7 @@ MAY_IMPORT = {
 }
 # the rooms of recipes/, from the top down: a file imports from its own room and from those below it
 ROOMS = ("", "report", "training", "runs", "scoring", "data", "config", "system")
+MAX_LEVELS = 11
 FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).glob("**/*.py"))
 TRANSFORMS = {"stft", "istft", "STFT", "ISTFT", "log1p", "expm1"}
 SOFTMAX = {"softmax", "log_softmax", "Softmax", "LogSoftmax"}
@@ -105,6 +106,84 @@ def test_rooms_import_downwards():
             if name.startswith("recipes.") and room_of(name) in above:
                 wrong.add(f"{relative(path)} imports {name}")
     assert wrong == set()
+
+
+def module_of(path: Path) -> str:
+    """Dotted name of a file: recipes/data/audio.py -> recipes.data.audio."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_at_start(path: Path, modules: set[str]) -> set[str]:
+    """Those of the modules that a file imports at its top level, so that importing it imports them."""
+    imported = set()
+    for node in tree(path).body:
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module)
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return imported & modules
+
+
+def levels(graph: dict[str, set[str]]) -> dict[str, int]:
+    """Each module's level: 1 for one that imports no other, else one above the highest that it imports.
+
+    Raises ValueError naming the modules of a circle.
+    """
+    level: dict[str, int] = {}
+    while len(level) < len(graph):
+        ready = [module for module in graph if module not in level and graph[module] <= level.keys()]
+        if not ready:
+            raise ValueError(f"a circle of imports among {sorted(graph.keys() - level.keys())}")
+        for module in ready:
+            level[module] = 1 + max((level[imported] for imported in graph[module]), default=0)
+    return level
+
+
+def test_levels_of_imports():
+    assert levels({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == {"c": 1, "b": 2, "a": 3}
+    with pytest.raises(ValueError, match=r"among \['b', 'c'\]"):
+        levels({"a": set(), "b": {"c"}, "c": {"b"}})
+
+
+def test_modules_of_recipes_import_each_other_in_no_circle_and_on_few_levels():
+    paths = {module_of(path): path for path in FILES if package_of(path) == "recipes"}
+    graph = {module: imported_at_start(path, set(paths)) - {module} for module, path in paths.items()}
+    by_level = levels(graph)
+    deepest = max(by_level, key=by_level.get)
+    assert by_level[deepest] <= MAX_LEVELS, f"{deepest} stands on {by_level[deepest]} levels of imports"
+
+
+def test_importing_a_file_changes_no_other_package():
+    """A top-level statement may define, import and configure its own names; it may not call or set an imported one."""
+    wrong = []
+    for path in FILES:
+        if relative(path) == "recipes/training/brain.py":
+            continue  # its TF32 flags are on their way into the commands
+        imported = {name for node in tree(path).body for name in names_bound_by_import(node)}
+        for node in tree(path).body:
+            touched = []
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+                touched = [node.value.func]
+            elif isinstance(node, ast.Assign | ast.AugAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                touched = [target for target in targets if isinstance(target, ast.Attribute | ast.Subscript)]
+            wrong += [f"{relative(path)}:{node.lineno}" for part in touched if root_name(part) in imported]
+    assert wrong == []
+
+
+def names_bound_by_import(node: ast.stmt) -> set[str]:
+    """What an import statement binds; nothing for another statement."""
+    if not isinstance(node, ast.Import | ast.ImportFrom):
+        return set()
+    return {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+
+
+def root_name(node: ast.expr) -> str | None:
+    """The name at the start of `name.attribute[...].call()`."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else None
 
 
 def test_only_recipes_know_the_brain_and_the_command_line():

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import logging
 import os
 import sys
 import warnings
@@ -193,7 +194,7 @@ def entry(main: Callable[[list[str]], object]) -> None:
 
     So is a write that the system refuses. SIGTERM and Ctrl-C end it with a sentence and 143 or 130.
     """
-    warnings.filterwarnings("ignore", message=".*torchaudio.*")
+    _silence_libraries()
     raise_on_signals()
     try:
         main(sys.argv[1:])
@@ -205,6 +206,13 @@ def entry(main: Callable[[list[str]], object]) -> None:
         _leave(2, f"error: {unwritable(error.filename or 'a file', error)}")
     except Interrupted as signal:
         _leave(signal.code, f"stopped by {signal}: give the same command again to go on")
+
+
+def _silence_libraries() -> None:
+    """Drop the warnings that tell a user nothing: no recipe asks for what they say is missing."""
+    warnings.filterwarnings("ignore", message=".*torchaudio.*")
+    train_logger = logging.getLogger("speechbrain.utils.train_logger")
+    train_logger.addFilter(lambda record: "torchvision" not in record.getMessage())
 
 
 def _leave(code: int, sentence: str) -> None:

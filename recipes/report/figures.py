@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from recipes.scoring.explanation import Explanation
 from recipes.scoring.scores import AVERAGED, heading
 
-matplotlib.rcParams.update({"font.size": 8, "svg.hashsalt": "earwitness", "svg.fonttype": "none"})
+styled = matplotlib.rc_context({"font.size": 8, "svg.hashsalt": "earwitness", "svg.fonttype": "none"})
+"""Decorates what draws or saves: the style holds while it runs, and no other program's figures change."""
+
 MAX_COLUMNS = 4000
 
 
@@ -26,6 +28,7 @@ class Panel:
     saliency: np.ndarray | None = None
 
 
+@styled
 def spectrogram_figure(panels: Sequence[Panel], sample_rate: int) -> Figure:
     """Panels side by side on one colour scale; time in s along x, frequency in kHz along y."""
     figure = Figure(figsize=(2.6 * len(panels), 2.2), layout="constrained")
@@ -49,6 +52,7 @@ def spectrogram_figure(panels: Sequence[Panel], sample_rate: int) -> Figure:
     return figure
 
 
+@styled
 def explanation_figure(explanation: Explanation, sample_rate: int) -> Figure:
     """Input with the mask's outline, relevant part and residual."""
     seconds = len(explanation.sound) / sample_rate
@@ -63,6 +67,7 @@ def explanation_figure(explanation: Explanation, sample_rate: int) -> Figure:
     )
 
 
+@styled
 def tradeoff_figure(sweep: Sequence[dict], title: str) -> Figure:
     """FID-I and FA against the quantile, as Figure 3 of the FocalNet paper."""
     figure = Figure(figsize=(4.2, 2.8), layout="constrained")
@@ -81,6 +86,7 @@ def tradeoff_figure(sweep: Sequence[dict], title: str) -> Figure:
     return figure
 
 
+@styled
 def lines_figure(rows: Sequence[dict], scores: Sequence[str], title: str) -> Figure:
     """A panel for every `axis` of the rows: each score against `value`."""
     panels = list(dict.fromkeys(row["axis"] for row in rows))
@@ -96,6 +102,7 @@ def lines_figure(rows: Sequence[dict], scores: Sequence[str], title: str) -> Fig
     return figure
 
 
+@styled
 def intervals_figure(group: dict) -> Figure:
     """A panel for every score of a group of the leaderboard: each method's mean and interval."""
     methods = group["methods"][::-1]  # the first on top
@@ -120,6 +127,7 @@ def intervals_figure(group: dict) -> Figure:
     return figure
 
 
+@styled
 def encode(figure: Figure, kind: str) -> bytes:
     """The figure as "png", or as "svg" or "pdf" with spectrograms as bitmaps inside; the same bytes every time."""
     stream = io.BytesIO()
@@ -128,6 +136,7 @@ def encode(figure: Figure, kind: str) -> bytes:
     return stream.getvalue()
 
 
+@styled
 def bitmap(values: np.ndarray, top: float, colours: str) -> bytes:
     """[T, F] values in 0 .. `top` as a lossy WebP without axes, time to the right and frequency upwards.
 

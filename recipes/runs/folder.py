@@ -7,9 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO
-
-from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger, TrainLogger
+from typing import IO, TYPE_CHECKING
 
 from models.bundle import STAGED
 from models.errors import UsageError
@@ -19,6 +17,9 @@ from recipes.data.clips import ClipStore, DataSource, prepare
 from recipes.data.corpus import Corpus, FoldSplit, cross_validation, fold_split
 from recipes.system.files import _lock_file, write_atomically
 from recipes.system.parallel import on_main
+
+if TYPE_CHECKING:
+    from speechbrain.utils.train_logger import TrainLogger
 
 UNTRAINED_KEYS = (
     "contamination",
@@ -66,7 +67,7 @@ def run_folder(values: dict, split_index: int | None = None) -> Path:
     return folder if split_index is None else folder / f"fold{split_index + 1}"
 
 
-def open_run(recipe: Recipe, folder: Path) -> tuple[TrainLogger, ...]:
+def open_run(recipe: Recipe, folder: Path) -> tuple["TrainLogger", ...]:
     """Make the run's folder, keep the resolved configuration in it, and return its training logs.
 
     train_log.txt always; TensorBoard's files under tensorboard/ where the recipe says `tensorboard: true`.
@@ -76,6 +77,9 @@ def open_run(recipe: Recipe, folder: Path) -> tuple[TrainLogger, ...]:
     Raises UsageError when the folder holds checkpoints of another configuration: the two must not be mixed; and while
     another process is at work in it.
     """
+    # not at the top of this file: this import warns that torchvision is missing, which a command silences first
+    from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger
+
     on_main(_occupy, folder, recipe)
     logs: tuple[TrainLogger, ...] = (FileTrainLogger(str(folder / "train_log.txt")),)
     if recipe.values.get("tensorboard"):
