@@ -1,7 +1,7 @@
-"""The README's result tables, made from the metrics.json files that are kept under docs/results.
+"""The tables of docs/results.md, made from the metrics.json files that are kept under docs/results.
 
 python -m recipes.tables --keep results/modulation/1234      copy a run's metrics.json into docs/results
-python -m recipes.tables                                      write the tables into README.md
+python -m recipes.tables                                      write the tables into docs/results.md
 """
 
 import argparse
@@ -17,8 +17,9 @@ from recipes.system.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
+PAGE = ROOT / "docs" / "results.md"
 SHOWN = ("acc", "fid_i", "fa", "fa_raw_cosine", "ai", "ad", "ag", "sps", "comp", "kept")
-"""Scores of the README's table of interpreters; the leaderboard has those against the truth, too."""
+"""Scores of the table of interpreters; the leaderboard has those against the truth, too."""
 SWEPT = ("fid_i", "fa", "fa_raw_cosine", "kept")
 
 
@@ -108,8 +109,8 @@ def published_tables() -> str:
     return "\n\n".join(parts)
 
 
-def fill_readme(text: str, results: Sequence[dict]) -> str:
-    """The README with its tables made again."""
+def fill_page(text: str, results: Sequence[dict]) -> str:
+    """The page with its tables made again."""
     tables = {
         "classifiers": classifier_table(results),
         "interpreters": interpreter_table(results),
@@ -125,8 +126,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--keep", type=Path, nargs="+", default=[], help="runs whose metrics.json to copy first")
     for run in parser.parse_args(arguments).keep:
         print(*keep(run), sep="\n")
-    readme = ROOT / "README.md"
-    write_atomically(readme, fill_readme(readme.read_text(encoding="utf-8"), load_results()).encode())
+    write_atomically(PAGE, fill_page(PAGE.read_text(encoding="utf-8"), load_results()).encode())
 
 
 if __name__ == "__main__":
