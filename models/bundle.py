@@ -30,6 +30,7 @@ from torch import nn
 
 from models.errors import UsageError
 from models.pretrained import nothing_fetched
+from models.staging import STAGED
 
 PACKAGES = (
     "models.",
@@ -44,8 +45,6 @@ FILES = ("model.yaml", "weights.safetensors")
 MAX_YAML_BYTES = 100_000
 MAX_YAML_NODES = 2_000
 MAX_CLIP_SECONDS = 3600
-STAGED = ".staged-"
-"""Begins the name of what is still being written; recipes remove such leftovers of a killed run."""
 
 
 @dataclass(frozen=True)

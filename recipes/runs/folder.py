@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from models.bundle import STAGED
 from models.errors import UsageError
+from models.staging import STAGED
 from recipes.config.recipe import Recipe
 from recipes.config.rules import check_all
 from recipes.data.clips import ClipStore, DataSource, prepare

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from models.bundle import STAGED
 from models.errors import UsageError
+from models.staging import STAGED
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import torch
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
-from models.bundle import STAGED
 from models.errors import UsageError
+from models.staging import STAGED
 from recipes.system.files import unwritable
 
 

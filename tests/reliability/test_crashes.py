@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from models.bundle import STAGED
 from models.errors import UsageError
+from models.staging import STAGED
 from recipes.runs.folder import claim_run
 from recipes.system import files
 from recipes.system.files import write_atomically

@@ -1,0 +1,54 @@
+"""How a command starts and ends: what a user did wrong is one sentence and exit code 2."""
+
+import errno
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+
+from models.errors import UsageError
+from recipes.system.files import unwritable
+from recipes.system.interruption import Interrupted, raise_on_signals
+
+REFUSED_WRITES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def entry(main: Callable[[list[str]], object]) -> None:
+    """Run a script: a user's mistake is one sentence on stderr and exit code 2, anything else is a real error.
+
+    So is a write that the system refuses. SIGTERM and Ctrl-C end it with a sentence and 143 or 130.
+    """
+    _silence_libraries()
+    never_fail_to_print()
+    raise_on_signals()
+    try:
+        main(sys.argv[1:])
+    except UsageError as error:
+        _leave(2, f"error: {error}")
+    except OSError as error:
+        if error.errno not in REFUSED_WRITES:
+            raise
+        _leave(2, f"error: {unwritable(error.filename or 'a file', error)}")
+    except Interrupted as signal:
+        _leave(signal.code, f"stopped by {signal}: give the same command again to go on")
+
+
+def _silence_libraries() -> None:
+    """Drop the warnings that tell a user nothing: no recipe asks for what they say is missing."""
+    warnings.filterwarnings("ignore", message=".*torchaudio.*")
+    train_logger = logging.getLogger("speechbrain.utils.train_logger")
+    train_logger.addFilter(lambda record: "torchvision" not in record.getMessage())
+
+
+def never_fail_to_print() -> None:
+    """Show characters that the terminal's encoding lacks as escapes: a Latin-1 terminal has no Japanese letters."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _leave(code: int, sentence: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks for all
+        print(sentence, file=sys.stderr)
+    sys.exit(code)
