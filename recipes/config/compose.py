@@ -211,11 +211,13 @@ class _Resolver:
         self.followed.append(name)
         try:
             branch = self.tree
-            for part in name.partition(".")[0].split("["):
-                key = part.strip("]")
+            keys = [part.strip("]") for part in name.partition(".")[0].split("[")]
+            for key in keys:
                 if not isinstance(branch, CommentedMap) or key not in branch:
                     raise UsageError(f"{self.origin}: !ref <{name}> names a key that is not there")
-                branch[key] = self.node(branch[key], key)
+                # what a longer name passes through may itself hold the reference that is followed here
+                if key == keys[-1] or tag_of(branch[key]).startswith(("include:", "ref")):
+                    branch[key] = self.node(branch[key], key)
                 branch = branch[key]
             return deref(name, self.tree) if "." in name else branch
         finally:

@@ -93,12 +93,13 @@ class Recipe:
 
         seed_everything(self.values["seed"])
         try:
-            return Settings(load_hyperpyyaml(io.StringIO(self.text)))
+            built = load_hyperpyyaml(io.StringIO(self.text))
         except UsageError:
             raise
         except (TypeError, ValueError, ImportError, YAMLError) as error:
             detail = ": ".join(" ".join(str(part).split()) for part in error.args)
             raise UsageError(f"{self.path} cannot be built: {detail or type(error).__name__}") from error
+        return Settings(built)
 
     def block(self, key: str, settings: Mapping = MappingProxyType({})) -> str:
         """The resolved YAML below one top-level key, as a document for a bundle, with no path to weights left.
@@ -132,8 +133,8 @@ def load_recipe(
     tree = _changed(draft, line, problems)
     values = dict(plain(tree)) if tree is not None else _written_values(draft)
     problems += [f"{path}: {problem}" for problem in _wrong_values(values, line)]
-    known = {key: None if isinstance(value, Tagged) else value for key, value in values.items()}
-    known = block_settings(values) | known
+    known = block_settings(values)
+    known |= {key: value for key, value in values.items() if key not in OBJECTS and not isinstance(value, Tagged)}
     faulty = {key for key in known if value_problems({key: known[key]})}
     possible = [partial(check, Settings(known)) for check, keys in checks.items() if not faulty.intersection(keys)]
     check_all(*possible, told=problems)
@@ -219,7 +220,8 @@ def _unknown(key: str, expanded: CommentedMap, path: Path) -> str | None:
     if missing is None:
         return None
     if "." in key:
-        near = nearest(key, missing[1])
+        parts = {name.rpartition(".")[2]: name for name in missing[1]}
+        near = parts.get(nearest(missing[0], list(parts), 0.6))
     else:
         own = [*expanded, *sorted(RUN_OPTIONS)]
         begun = [name for name in own if name.startswith(key)]
@@ -252,7 +254,7 @@ def _changed(draft: Draft, line: _Line, problems: list[str]) -> CommentedMap | N
         problems.append(str(error))
         return None
     for key in (*PATHS, *PATHS_OR_NULL):
-        if isinstance(tree.get(key), str) and tree[key].startswith("~"):
+        if isinstance(tree.get(key), str) and tree[key].startswith("~/"):
             tree[key] = str(Path(tree[key]).expanduser())
     return tree
 

@@ -81,6 +81,11 @@ def read_tree(text: str, origin: object, text_keys: frozenset[str] = frozenset()
     return tree
 
 
+def parse(text: str, origin: object) -> dict:
+    """A document as plain values, with `Tagged` for what is tagged. Raises UsageError as `read_tree`."""
+    return plain(read_tree(text, origin))
+
+
 def read_value(text: str) -> object:
     """One value as YAML reads it: 3, [1, 2], null, {a: 1}. Raises UsageError with the reason in plain words."""
     if "\n" in text or "\r" in text:

@@ -15,6 +15,7 @@ from models.bundle import build_trusted, load_bundle
 from models.classifier import ClassifierInfo
 from recipes.classification import additive_margin_loss, train_classifier
 from recipes.config.recipe import Recipe, Settings, load_recipe
+from recipes.config.yaml_text import parse
 from recipes.data.augmentation import TrainingClips
 from recipes.interpretation import run_interpreter
 
@@ -94,7 +95,7 @@ def watch(monkeypatch):
 
 
 def dead(recipe: Recipe, read: set[str]) -> set[str]:
-    return set(recipe.values) - read - referenced(TEXT[BASES[recipe.path]])
+    return set(parse(recipe.text, recipe.path)) - read - referenced(TEXT[BASES[recipe.path]])
 
 
 def test_every_recipe_trains_or_interprets():
