@@ -1,11 +1,14 @@
 """Train a sound classifier: python train.py hparams/focalnet.yaml --data_folder=path/to/ESC-50"""
 
-from recipes.classification import train_classifier
-from recipes.config.recipe import entry, load_recipe
+from recipes.config.recipe import load_recipe
+from recipes.system.entry import entry
 
 
 def main(arguments: list[str]) -> None:
-    recipe = load_recipe(arguments)
+    recipe = load_recipe(arguments, command="train.py")
+    # imported only now: torch and SpeechBrain take seconds, and a mistake above is told at once
+    from recipes.classification import train_classifier
+
     recipe.build()  # what cannot be built is refused before the data is prepared
     train_classifier(recipe)
 

@@ -13,8 +13,9 @@ MODULATION = str(HPARAMS / "modulation.yaml")
 NAMES = (
     "#1.flac", "dog #3.flac", "&dog.flac", "!dog.flac", "[dog].flac", "{dog}.flac", "@home.flac", "%20.flac",
     "a: b.flac", "*.flac", "2024", "1e-3", "true", "2024-01-01", "0x10", "a,b.flac", "'quoted'.flac", '"double".flac',
-    "it's.flac", "back\\slash.flac", "- dash.flac", "? mark.flac", "|pipe.flac", ">more.flac", "a<b>.flac", "日本語.flac",
-    "Fußgänger.flac", "a=b.flac", " leading.flac", "trailing.flac ", "~x.flac", "<seed>", "!ref <seed>", "x" * 300,
+    "it's.flac", "back\\slash.flac", "- dash.flac", "? mark.flac", "|pipe.flac", ">more.flac", "a<b>.flac",
+    "日本語.flac", "Fußgänger.flac",
+    "a=b.flac", " leading.flac", "trailing.flac ", "~x.flac", "<seed>", "!ref <seed>", "x" * 300,
 )  # fmt: skip
 
 

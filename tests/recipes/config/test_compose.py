@@ -54,7 +54,7 @@ def test_a_block_is_changed_below_its_include(write):
         ("interpreter.decoder.width: 64", {"decoder": {"width": 64}, "sparsity": 0.8, "inner": 3}),
         ("width: 64", {"decoder": {"width": 64}, "sparsity": 0.8, "inner": 3}),
         ("interpreter.depth.inner: 9", {"decoder": {"width": 128}, "sparsity": 0.8, "inner": 9}),
-        ("interpreter.decoder: !name:builtins.dict {height: 5}", {"decoder": {"height": 5}, "sparsity": 0.8, "inner": 3}),
+        ("interpreter.decoder: !name:builtins.dict {d: 5}", {"decoder": {"d": 5}, "sparsity": 0.8, "inner": 3}),
     ],
 )  # fmt: skip
 def test_one_line_changes_a_setting_of_a_block_in_a_file_and_on_the_command_line(write, change, expected):
@@ -107,7 +107,7 @@ def test_a_misspelt_key_names_its_own_file(write):
         ("--sparsty=1", "did you mean --sparsity?"),
         (
             "--interpreter.nothing.like=1",
-            "known keys: interpreter.decoder, interpreter.sparsity, interpreter.depth, interpreter.interpreter",
+            "known keys: interpreter.decoder, interpreter.sparsity, interpreter.depth, ",
         ),
         ("--epochs.x=1", "has no key 'epochs.x'"),
     ],

@@ -12,8 +12,9 @@ import recipes.data.noise
 from models.errors import UsageError
 from recipes.data.audio import load_mono
 from recipes.data.clips import ClipBatch, ClipDataset, collate, prepare
-from recipes.data.contamination import KINDS, Contamination, check_contamination
+from recipes.data.contamination import Contamination, check_contamination
 from recipes.data.corpus import indices
+from recipes.data.kinds import KINDS
 from recipes.data.noise import NoiseFolder
 from recipes.synthetic import make_corpus
 
