@@ -11,7 +11,8 @@ score. A clip on which a score is undefined is left out of that score, and n say
 
 Writes leaderboard.json (all that the page shows), scores.csv, pairs.csv, checks.csv (the means of every check at every
 noise, layer and shift) and an SVG for each group, and fills the page between `<!-- leaderboard -->` and
-`<!-- /leaderboard -->`. --reference names recipes of controls. Each method is then held against the control whose kept
+`<!-- /leaderboard -->`. --figures names the groups whose figures are drawn and shown, all of them
+where it is left out. --reference names recipes of controls. Each method is then held against the control whose kept
 share of the plane is closest to its own, provided that neither keeps 1.5 times as much as the other.
 `control_matched`, which rearranges the mask values of one method, is used for that method only.
 """
@@ -34,15 +35,28 @@ from recipes.system.files import csv_of, write_atomically
 EMPTY_PAGE = "# Leaderboard\n\n<!-- leaderboard -->\n<!-- /leaderboard -->\n"
 
 
-def write_leaderboard(runs: Sequence[Path], out: Path, page_file: Path, references: Collection[str] = ()) -> list[dict]:
+def write_leaderboard(
+    runs: Sequence[Path],
+    out: Path,
+    page_file: Path,
+    references: Collection[str] = (),
+    figures: Collection[str] | None = None,
+) -> list[dict]:
     """Compare the runs and write everything; returns the groups of leaderboard.json.
 
-    Raises UsageError for runs that cannot be compared and for a reference that is the recipe of none of them.
+    figures: names of the groups whose figures are drawn and shown on the page; None for all of them.
+
+    Raises UsageError for runs that cannot be compared, for a reference that is the recipe of none of them, and for a
+    figure of a group that does not exist.
     """
     groups = _grouped(load_methods(runs))
     for methods in groups.values():
         check_comparable(methods)
     _check_references(references, groups)
+    shown = list(groups) if figures is None else figures
+    for name in shown:
+        if name not in groups:
+            raise UsageError(f"--figures={name!r} is none of the groups; they are {'; '.join(groups)}")
     board, pair_rows, setting_rows = [], [], []
     for name, methods in groups.items():
         pairs = compare_pairs(methods)
@@ -52,13 +66,15 @@ def write_leaderboard(runs: Sequence[Path], out: Path, page_file: Path, referenc
         for method in methods:
             setting_rows += method.settings
     for group in board:
+        if group["group"] not in shown:
+            continue
         write_atomically(out / f"{file_name(group)}.svg", encode(intervals_figure(group), "svg"))
     write_atomically(out / "scores.csv", csv_of(_score_rows(board)))
     write_atomically(out / "pairs.csv", csv_of(pair_rows))
     write_atomically(out / "checks.csv", csv_of(setting_rows))
     write_atomically(out / "leaderboard.json", (json.dumps(board, indent=1) + "\n").encode())
     page = page_file.read_text(encoding="utf-8") if page_file.exists() else EMPTY_PAGE
-    table = leaderboard_markdown(board, pictures=os.path.relpath(out, page_file.parent))
+    table = leaderboard_markdown(board, os.path.relpath(out, page_file.parent), shown)
     write_atomically(page_file, fill_tables(page, {"leaderboard": table}).encode())
     return board
 
@@ -98,9 +114,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--reference", nargs="+", default=[], help="recipes of the controls to hold every method against"
     )
+    parser.add_argument("--figures", nargs="*", help="groups whose figures are drawn and shown, such as 'cnn14, clean'")
     options = parser.parse_args(arguments)
     page_file = options.page or options.out / "leaderboard.md"
-    write_leaderboard(options.runs, options.out, page_file, options.reference)
+    write_leaderboard(options.runs, options.out, page_file, options.reference, options.figures)
     print(f"leaderboard: {page_file}")
 
 

@@ -23,6 +23,8 @@ MAY_TRANSFORM = {
     "models/frontend.py": TRANSFORMS,
     # AudioSet weights hear 32 kHz power spectra of their own, made of the sound that a spectrogram stands for.
     "models/mobilenet.py": {"stft"},
+    # puts other complex values into a spectrogram's bins; it transforms nothing
+    "interpreters/removal.py": {"stft"},
 }
 MAY_SOFTMAX = {
     "models/classifier.py": {"softmax"},

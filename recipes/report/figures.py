@@ -116,11 +116,15 @@ def intervals_figure(group: dict) -> Figure:
     for axes in panels[len(scores) :]:
         axes.remove()
     for axes, score in zip(panels, scores, strict=False):
+        heights, estimates = [], []
         for height, row in enumerate(methods):
             estimate = row["scores"].get(score, {})
             if estimate.get("n"):
-                axes.plot([estimate["low"], estimate["high"]], [height] * 2, color="tab:blue", linewidth=1)
-                axes.plot(estimate["mean"], height, "o", color="tab:blue", markersize=3)
+                heights.append(height)
+                estimates.append(estimate)
+        lows, highs = [estimate["low"] for estimate in estimates], [estimate["high"] for estimate in estimates]
+        axes.hlines(heights, lows, highs, color="tab:blue", linewidth=1)
+        axes.plot([estimate["mean"] for estimate in estimates], heights, "o", color="tab:blue", markersize=3)
         axes.set(title=heading(score), yticks=range(len(methods)), yticklabels=[row["name"] for row in methods])
         axes.set_ylim(-0.5, len(methods) - 0.5)
         axes.grid(alpha=0.3)

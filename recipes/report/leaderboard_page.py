@@ -1,7 +1,7 @@
 """The leaderboard as Markdown: per group a table of scores, one of differences to controls, and one of checks."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from recipes.report.leaderboard import SIGNIFICANT
 from recipes.report.markdown import markdown_table, short_number
@@ -9,13 +9,17 @@ from recipes.runs.methods import COMPARED
 from recipes.scoring.scores import heading
 
 
-def leaderboard_markdown(groups: Sequence[dict], pictures: str) -> str:
-    """The groups of leaderboard.json as Markdown. pictures: path from the page to the folder of the SVGs."""
+def leaderboard_markdown(groups: Sequence[dict], pictures: str, shown: Collection[str]) -> str:
+    """The groups of leaderboard.json as Markdown.
+
+    pictures: path from the page to the folder of the SVGs. shown: names of the groups that have one.
+    """
     parts = []
     for group in groups:
         parts.append(f"## {group['group']}\n\n{group['clips']} clips, accuracy {short_number(group['acc'])}.")
         parts += _tables(group)
-        parts.append(f"![{group['group']}]({pictures}/{file_name(group)}.svg)")
+        if group["group"] in shown:
+            parts.append(f"![{group['group']}]({pictures}/{file_name(group)}.svg)")
     return "\n\n".join(parts)
 
 

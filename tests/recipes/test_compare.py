@@ -14,6 +14,7 @@ from recipes.report.leaderboard_page import leaderboard_markdown
 from recipes.report.markdown import fill_tables
 from recipes.runs.methods import load_methods
 from recipes.tables import ROOT
+from tests.helpers import refusal
 
 IDS = [f"5-{k}" for k in range(40)]
 GOOD, BAD = np.linspace(0.6, 1.0, 40), np.linspace(0.0, 0.4, 40)
@@ -218,6 +219,17 @@ def test_the_page_keeps_what_stands_around_the_tables(tmp_path):
     assert "![cnn14, clean](results/board/cnn14_clean.svg)" in text
 
 
+def test_only_the_figures_that_are_asked_for_are_drawn_and_shown(tmp_path):
+    runs = [str(write_run(tmp_path, "one", {"fid_i": GOOD}))]
+    out = tmp_path / "out"
+    main([*runs, f"--out={out}", "--figures"])
+    assert list(out.glob("*.svg")) == [] and ".svg" not in (out / "leaderboard.md").read_text()
+    main([*runs, f"--out={out}", "--figures", "cnn14, clean"])
+    assert [path.name for path in out.glob("*.svg")] == ["cnn14_clean.svg"]
+    told = refusal(main, [*runs, f"--out={out}", "--figures", "cnn14, white"])
+    assert told == "--figures='cnn14, white' is none of the groups; they are cnn14, clean"
+
+
 @pytest.mark.parametrize(
     "changes, what",
     [
@@ -255,8 +267,9 @@ def test_the_docs_are_what_the_command_writes():
     text = (ROOT / "docs/leaderboard.md").read_text(encoding="utf-8")
     groups = json.loads((ROOT / "docs/results/leaderboard/leaderboard.json").read_text(encoding="utf-8"))
     assert groups
-    assert fill_tables(text, {"leaderboard": leaderboard_markdown(groups, "results/leaderboard")}) == text
+    shown = {"mobilenet, clean", "mobilenet, mixture, 0.0 dB"}
+    assert fill_tables(text, {"leaderboard": leaderboard_markdown(groups, "results/leaderboard", shown)}) == text
     assert f"## {groups[0]['group']}" in text
     pictures = {path.name for path in (ROOT / "docs/results/leaderboard").glob("*.svg")}
-    assert len(pictures) == len(groups)
+    assert pictures == {"mobilenet_clean.svg", "mobilenet_mixture_0.0_dB.svg"}
     assert all(f"results/leaderboard/{name})" in text for name in pictures)
