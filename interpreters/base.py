@@ -1,14 +1,19 @@
 """The interpreter contract: one class, one verb, one result type."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from models.classifier import AudioClassifier, ClassifierInfo, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
+
+ABILITIES = frozenset({"maps", "native_map", "gradient"})
+ANY_CLASS = "the gradient and perturbation methods (grad_cam, lime, ...), PIQ, L2I and the controls"
 
 
 @dataclass(frozen=True)
@@ -16,42 +21,40 @@ class Interpretation:
     """An answer to "what did the classifier listen to?" for B clips.
 
     relevant, residual: the two parts of the input, as spectrograms that a classifier and the front end can take.
-    saliency: [B, T, F] in [0, 1], the mask behind them. target: [B] the class that is explained. importance: [B, T, F]
-    of any sign and scale, by which bins are ranked where the mask was cut from a map; None: by the mask itself.
+    mask: [B, T, F] in [0, 1], what is kept. target: [B] the class that is explained. importance: [B, T, F] of any sign
+    and scale, by which bins are ranked: the map that the mask was cut from, or the mask itself.
     """
 
     relevant: Spectrogram
     residual: Spectrogram
-    saliency: Tensor
+    mask: Tensor
     target: Tensor
-    importance: Tensor | None = None
-
-    @property
-    def ranking(self) -> Tensor:
-        """[B, T, F] by which bins are ranked."""
-        return self.saliency if self.importance is None else self.importance
+    importance: Tensor
 
 
 class Interpreter(nn.Module, ABC):
     """Base of all interpreters.
 
-    A subclass states what it needs of a classifier in `requires` (out of "maps", "saliency", "gradient") and implements
-    `interpret`. One that is trained also implements `loss` and sets `trainable`. It never sees a batch, labels,
-    configuration, a path or a Brain, and the classifier it is handed is frozen and in evaluation mode.
+    A subclass states what it needs of a classifier in `requires` (out of "maps", "native_map", "gradient") and
+    implements `interpret`. One that can explain any class, and not the predicted one alone, sets `answers_any_class`.
+    One that is trained also implements `loss` and sets `trainable`. It never sees a batch, labels, configuration, a
+    path or a Brain, and the classifier it is handed is frozen and in evaluation mode.
 
     Arguments
     ---------
     info: what the classifier offers, from `AudioClassifier.describe`; recipes pass it, YAML gives the rest.
 
-    Raises UsageError when the classifier lacks something required.
+    Raises UsageError when the classifier lacks something required, and for a method that takes no `target`.
     """
 
     requires: frozenset[str] = frozenset()
+    answers_any_class: bool = False
     trainable: bool = False
     quantiles: tuple[float, ...] = ()
 
     def __init__(self, info: ClassifierInfo):
         super().__init__()
+        self._check_contract()
         lacking = sorted(self.requires - info.provides)
         if lacking:
             raise UsageError(
@@ -59,22 +62,71 @@ class Interpreter(nn.Module, ABC):
                 f"{', '.join(lacking)}: choose another classifier or interpreter"
             )
 
-    @abstractmethod
-    def interpret(self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence) -> Interpretation:
-        """Explain the predicted class of every clip.
+    def _check_contract(self) -> None:
+        name = type(self).__name__
+        unknown = sorted(self.requires - ABILITIES)
+        if unknown:
+            raise UsageError(
+                f"{name} requires {', '.join(unknown)}, and a classifier's abilities are "
+                f"{', '.join(sorted(ABILITIES))} (native_map was called saliency)"
+            )
+        for verb in ("interpret", "importance", "sweep"):
+            try:
+                inspect.signature(getattr(self, verb)).bind("classifier", "spectrogram", "evidence", "target")
+            except TypeError:
+                raise UsageError(
+                    f"{name}.{verb} must take (classifier, spectrogram, evidence, target=None), where target [B] is "
+                    "the class to explain and None the predicted one"
+                ) from None
 
-        spectrogram: B clips. evidence: what the classifier said about exactly these clips.
+    @abstractmethod
+    def interpret(
+        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence, target: Tensor | None = None
+    ) -> Interpretation:
+        """Explain one class of every clip.
+
+        spectrogram: B clips. evidence: what the classifier said about exactly these clips. target: LongTensor [B] of
+        class indices; None: the predicted class. A subclass passes it through `asked_class` first.
         """
 
-    def saliency(self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence) -> Tensor:
-        """The map [B, T, F] by which bins are ranked: `interpret`'s, or what it thresholds."""
-        return self.interpret(classifier, spectrogram, evidence).saliency
+    def importance(
+        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence, target: Tensor | None = None
+    ) -> Tensor:
+        """The map [B, T, F] by which bins are ranked."""
+        return self.interpret(classifier, spectrogram, evidence, target).importance
 
     def sweep(
-        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence
+        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence, target: Tensor | None = None
     ) -> Iterator[Interpretation]:
         """One interpretation for every setting in `quantiles`, or the only one of an interpreter without a sweep."""
-        yield self.interpret(classifier, spectrogram, evidence)
+        yield self.interpret(classifier, spectrogram, evidence, target)
+
+    def asked_class(self, evidence: Evidence, target: Tensor | None) -> Tensor:
+        """[B] the class to explain: the target, or the predicted class where it is None.
+
+        Raises UsageError for a target of another type or shape, for an index that is no class, and for a class other
+        than the predicted one when the method does not answer for any class.
+        """
+        predicted = evidence.prediction.detach()
+        if target is None:
+            return predicted
+        if not isinstance(target, Tensor) or target.dtype != torch.int64 or target.shape != predicted.shape:
+            given = f"{target.dtype} {list(target.shape)}" if isinstance(target, Tensor) else type(target).__name__
+            raise UsageError(
+                f"target must be a LongTensor [{len(predicted)}], a class index for each clip, not {given}"
+            )
+        target = target.to(predicted.device)
+        classes = evidence.logits.shape[1]
+        outside = target[(target < 0) | (target >= classes)]
+        if len(outside):
+            raise UsageError(f"target={outside[0].item()} is no class: the {classes} classes are 0 to {classes - 1}")
+        differs = target != predicted
+        if differs.any() and not self.answers_any_class:
+            raise UsageError(
+                f"{type(self).__name__} explains the predicted class only: class {target[differs][0].item()} was asked "
+                f"for where {predicted[differs][0].item()} is predicted; {ANY_CLASS} answer for any class"
+            )
+        return target
 
     def fit(self, spectrograms: Iterable[Spectrogram]) -> None:
         """Learn from one pass over the training clips, as they are, what no gradient teaches; mostly nothing.
@@ -97,14 +149,15 @@ class Interpreter(nn.Module, ABC):
         """
         raise TypeError(f"{type(self).__name__} is not trainable and has no loss")
 
-    def forward(self, *given, **options) -> dict[str, Tensor]:
+    def forward(self, *arguments, **options) -> dict[str, Tensor]:
         """`loss`, for wrappers of modules that hand on calls only, such as DistributedDataParallel."""
-        return self.loss(*given, **options)
+        return self.loss(*arguments, **options)
 
 
-def masked(
-    spectrogram: Spectrogram, mask: Tensor, evidence: Evidence, importance: Tensor | None = None
-) -> Interpretation:
-    """The interpretation of a mask [B, T, F] in [0, 1]: relevant = mask x X, residual = (1 - mask) x X, log1p each."""
-    parts = spectrogram.masked(mask), spectrogram.masked(1 - mask)
-    return Interpretation(*parts, mask, evidence.prediction.detach(), importance)
+def masked(spectrogram: Spectrogram, mask: Tensor, target: Tensor, importance: Tensor | None = None) -> Interpretation:
+    """The interpretation of a mask [B, T, F] in [0, 1]: relevant = mask x X, residual = (1 - mask) x X, log1p each.
+
+    target: [B] the class that is explained. importance: the map that the mask was cut from; None: the mask itself.
+    """
+    relevant, residual = spectrogram.masked(mask), spectrogram.masked(1 - mask)
+    return Interpretation(relevant, residual, mask, target, mask if importance is None else importance)

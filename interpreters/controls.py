@@ -22,13 +22,15 @@ class Ranked(MapInterpreter):
     Raises UsageError as its base does, and for another order.
     """
 
+    answers_any_class = True
+
     def __init__(self, info: ClassifierInfo, order: str = "loudest", quantile=0.9, seed: int = 1234):
         super().__init__(info, quantile)
         if order not in ORDERS:
             raise UsageError(f"order={order!r} must be one of {', '.join(ORDERS)}")
         self.order, self.seed = order, seed
 
-    def saliency(self, classifier, spectrogram, evidence):
+    def importance(self, classifier, spectrogram, evidence, target=None):
         energy = spectrogram.log_magnitude
         if self.order == "loudest":
             return energy
@@ -42,14 +44,17 @@ class Constant(Interpreter):
     Raises UsageError for a level outside [0, 1].
     """
 
+    answers_any_class = True
+
     def __init__(self, info: ClassifierInfo, level: float = 1.0):
         super().__init__(info)
         if not 0 <= level <= 1:
             raise UsageError(f"level={level} must be in [0, 1]")
         self.level = level
 
-    def interpret(self, classifier, spectrogram, evidence):
-        return masked(spectrogram, torch.full_like(spectrogram.log_magnitude, self.level), evidence)
+    def interpret(self, classifier, spectrogram, evidence, target=None):
+        target = self.asked_class(evidence, target)
+        return masked(spectrogram, torch.full_like(spectrogram.log_magnitude, self.level), target)
 
 
 class Reordered(Interpreter):
@@ -76,10 +81,12 @@ class Reordered(Interpreter):
         super().__init__(info)
         self.reference = reference if isinstance(reference, Interpreter) else reference(info=info)
         self.ranked = Ranked(info, order, seed=seed)
+        self.answers_any_class = self.reference.answers_any_class
 
-    def interpret(self, classifier, spectrogram, evidence):
-        values = self.reference.interpret(classifier, spectrogram, evidence).saliency
-        place = self.ranked.saliency(classifier, spectrogram, evidence).flatten(1).argsort(dim=1, stable=True)
+    def interpret(self, classifier, spectrogram, evidence, target=None):
+        target = self.asked_class(evidence, target)
+        values = self.reference.interpret(classifier, spectrogram, evidence, target).mask
+        place = self.ranked.importance(classifier, spectrogram, evidence, target).flatten(1).argsort(dim=1, stable=True)
         ascending = values.flatten(1).sort(dim=1).values
         mask = torch.empty_like(ascending).scatter(1, place, ascending).view_as(values)
-        return masked(spectrogram, mask, evidence)
+        return masked(spectrogram, mask, target)

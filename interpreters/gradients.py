@@ -1,4 +1,4 @@
-"""Gradient baselines: the bins to which the score of the predicted class is sensitive.
+"""Gradient baselines: the bins to which the score of a class is sensitive.
 
 The attribution is captum's (Kokhlikyan et al., arXiv 2009.07896), with the log1p magnitude as its input. Grad-CAM is
 not: captum takes a module's output as [B, C, h, w], which a transformer's tokens are not, and guides only networks
@@ -22,7 +22,7 @@ from models.classifier import AudioClassifier, ClassifierInfo, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
 
-METHODS = ("saliency", "input_x_gradient", "integrated_gradients", "smoothgrad", "gradient_shap")
+METHODS = ("gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "gradient_shap")
 METHODS += ("grad_cam", "guided_grad_cam")
 RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 
@@ -74,13 +74,14 @@ class Attribution(MapInterpreter):
 
     Arguments
     ---------
-    method: one of the subclass's. output: what is explained, "logit" or "probability" of the predicted class.
+    method: one of the subclass's. output: what is explained, "logit" or "probability" of the asked class.
     samples, chunk: 1 or more. seed: a whole number. quantile: as the base has it.
 
     Raises UsageError for anything else.
     """
 
     requires = frozenset({"gradient"})
+    answers_any_class = True
     methods: tuple[str, ...] = ()
 
     def __init__(self, info: ClassifierInfo, method: str, output: str, samples: int, chunk: int, seed: int, quantile):
@@ -97,13 +98,14 @@ class Attribution(MapInterpreter):
     def attribute(self, score: ClassScore, log_magnitude: Tensor) -> Tensor:
         """The importance [1, T, F] of the bins of one clip's log1p magnitude [1, T, F]."""
 
-    def saliency(self, classifier, spectrogram, evidence):
+    def importance(self, classifier, spectrogram, evidence, target=None):
         maps = []
-        for number, target in enumerate(evidence.prediction.tolist()):
+        for number, class_index in enumerate(self.asked_class(evidence, target).tolist()):
             clip = spectrogram[number : number + 1]
-            given = clip.log_magnitude.detach().clone()
-            with seeded(clip_seed(given[0], self.seed), given.device):
-                maps.append(self.attribute(ClassScore(classifier, clip, target, self.output), given).detach().float())
+            score = ClassScore(classifier, clip, class_index, self.output)
+            log_magnitude = clip.log_magnitude.detach().clone()
+            with seeded(clip_seed(log_magnitude[0], self.seed), log_magnitude.device):
+                maps.append(self.attribute(score, log_magnitude).detach().float())
         return torch.cat(maps)
 
     def mel_position(self, bins: int, top: float) -> Tensor:
@@ -113,9 +115,9 @@ class Attribution(MapInterpreter):
 
 
 class Gradient(Attribution):
-    """One gradient method, chosen by its name; f is the score of the predicted class, x the log1p magnitude.
+    """One gradient method, chosen by its name; f is the score of the asked class, x the log1p magnitude.
 
-    saliency              |df/dx| (Simonyan et al., arXiv 1312.6034)
+    gradient              |df/dx| (Simonyan et al., arXiv 1312.6034)
     input_x_gradient      x df/dx (Shrikumar et al., arXiv 1605.01713)
     integrated_gradients  x times the mean of df/dx on the straight way from silence (Sundararajan et al., arXiv
                           1703.01365); its sum over bins tends to f(x) - f(silence) as `samples` grows
@@ -133,8 +135,8 @@ class Gradient(Attribution):
     noise: standard deviation of their noise, relative to the clip's range of log1p magnitude.
     map_index: which of `Features.maps` Grad-CAM takes; -1 is the coarsest.
 
-    Raises UsageError for an argument out of range, and at the first clip for Grad-CAM on a map that does not lead to
-    the logits and for guided_grad_cam on a network without ReLU.
+    Raises UsageError for an argument out of range and for the old name "saliency" of "gradient"; at the first clip, for
+    Grad-CAM on a map that does not lead to the logits and for guided_grad_cam on a network without ReLU.
     """
 
     methods = METHODS
@@ -142,7 +144,7 @@ class Gradient(Attribution):
     def __init__(
         self,
         info: ClassifierInfo,
-        method: str = "saliency",
+        method: str = "gradient",
         output: str = "logit",
         samples: int = 12,
         noise: float = 0.15,
@@ -151,6 +153,8 @@ class Gradient(Attribution):
         seed: int = 1234,
         quantile=0.9,
     ):
+        if method == "saliency":
+            raise UsageError("method='saliency' is called 'gradient' now: write method: gradient")
         super().__init__(info, method, output, samples, chunk, seed, quantile)
         count = len(info.map_channels)
         if method.endswith("grad_cam") and not -count <= map_index < count:
@@ -165,7 +169,7 @@ class Gradient(Attribution):
         deviation = self.noise * (x.max() - x.min()).item()
         noisy = {"nt_samples": self.samples, "nt_samples_batch_size": self.chunk, "stdevs": deviation}
         match self.method:
-            case "saliency":
+            case "gradient":
                 return Saliency(score).attribute(x)
             case "input_x_gradient":
                 return InputXGradient(score).attribute(x)

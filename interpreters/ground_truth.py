@@ -50,36 +50,35 @@ class Truth:
         floor = louder.amax(dim=(1, 2), keepdim=True) * 10 ** (-FLOOR_DB / 20)
         return cls(mixture, source, of_source >= of_rest, louder > floor, found.any(dim=1))
 
-    def scores(self, mask: Tensor, relevant: Tensor, ranking: Tensor | None = None) -> dict[str, Tensor]:
+    def scores(self, mask: Tensor, relevant: Tensor, importance: Tensor) -> dict[str, Tensor]:
         """Every score, each [B], of a mask [B, T, F] in [0, 1] and the sound [B, N] of the relevant part.
 
-        ranking: the map [B, T, F] that the mask was cut from; None: the mask itself. `iou` is of the mask; `ap`,
+        importance: [B, T, F], the map that the mask was cut from, or the mask itself. `iou` is of the mask; `ap`,
         `pointing` and `inside` are of the map, lest they depend on where it was cut. `si_sdri` is the relevant sound's
         SI-SDR less that of the mixture, both towards the source, in dB.
         """
-        ranking = mask if ranking is None else ranking
         scores = {
             "iou": intersection_over_union(mask, self.ideal, self.audible),
-            "ap": average_precision(ranking, self.ideal, self.audible),
-            "pointing": pointing_game(ranking, self.ideal, self.audible),
-            "inside": energy_inside(ranking, self.ideal, self.audible),
+            "ap": average_precision(importance, self.ideal, self.audible),
+            "pointing": pointing_game(importance, self.ideal, self.audible),
+            "inside": energy_inside(importance, self.ideal, self.audible),
             "si_sdri": si_sdr(relevant, self.source) - si_sdr(self.mixture, self.source),
         }
         return {name: score.masked_fill(~self.known, torch.nan).float() for name, score in scores.items()}
 
 
-def intersection_over_union(saliency: Tensor, ideal: Tensor, audible: Tensor) -> Tensor:
-    """sum min(saliency, ideal) / sum max(saliency, ideal): IoU of binary masks, Ruzicka's index of soft ones."""
-    pair = saliency.double() * audible, (ideal & audible).double()
+def intersection_over_union(mask: Tensor, ideal: Tensor, audible: Tensor) -> Tensor:
+    """sum min(mask, ideal) / sum max(mask, ideal): IoU of binary masks, Ruzicka's index of soft ones."""
+    pair = mask.double() * audible, (ideal & audible).double()
     return torch.minimum(*pair).sum(dim=(1, 2)) / torch.maximum(*pair).sum(dim=(1, 2))
 
 
-def average_precision(saliency: Tensor, ideal: Tensor, audible: Tensor) -> Tensor:
-    """Area under precision over recall as bins are taken in the order of saliency; equal bins are taken at once.
+def average_precision(importance: Tensor, ideal: Tensor, audible: Tensor) -> Tensor:
+    """Area under precision over recall as bins are taken in the order of importance; equal bins are taken at once.
 
     A map that tells nothing has the share of ideal bins.
     """
-    values, order = saliency.flatten(1).sort(dim=1, descending=True)
+    values, order = importance.flatten(1).sort(dim=1, descending=True)
     right = (ideal & audible).flatten(1).gather(1, order).double()
     taken = audible.flatten(1).gather(1, order).double().cumsum(dim=1)
     last = torch.searchsorted(-values, -values, right=True) - 1  # of the bins equal to this one
@@ -87,16 +86,16 @@ def average_precision(saliency: Tensor, ideal: Tensor, audible: Tensor) -> Tenso
     return (right * precision).sum(dim=1) / right.sum(dim=1)
 
 
-def pointing_game(saliency: Tensor, ideal: Tensor, audible: Tensor) -> Tensor:
-    """1 where the most salient bin is ideal, else 0; of several equal ones, the share that is."""
-    heard = saliency.masked_fill(~audible, -torch.inf)
+def pointing_game(importance: Tensor, ideal: Tensor, audible: Tensor) -> Tensor:
+    """1 where the most important bin is ideal, else 0; of several equal ones, the share that is."""
+    heard = importance.masked_fill(~audible, -torch.inf)
     top = (heard == heard.amax(dim=(1, 2), keepdim=True)) & audible
     return (top & ideal).sum(dim=(1, 2)).double() / top.sum(dim=(1, 2))
 
 
-def energy_inside(saliency: Tensor, ideal: Tensor, audible: Tensor) -> Tensor:
-    """Share of what is positive in the saliency that lies on ideal bins. Undefined where nothing is."""
-    heard = saliency.double().clamp(min=0) * audible
+def energy_inside(importance: Tensor, ideal: Tensor, audible: Tensor) -> Tensor:
+    """Share of what is positive in the importance that lies on ideal bins. Undefined where nothing is."""
+    heard = importance.double().clamp(min=0) * audible
     return (heard * ideal).sum(dim=(1, 2)) / heard.sum(dim=(1, 2))
 
 

@@ -30,7 +30,7 @@ class L2I(Interpreter):
         fidelity        w_f CE(theta z, f(X))
         sparsity        w_s mean H
 
-    The relevance of component k for the predicted class c is theta_ck z_k, divided by the largest absolute one of the
+    The relevance of component k for the asked class c is theta_ck z_k, divided by the largest absolute one of the
     clip. The mask is the share that the components above `threshold` have in W H, so it is soft, and it multiplies X
     as every other mask here does (section 3.3). A clip without such a component has an empty mask.
 
@@ -48,6 +48,7 @@ class L2I(Interpreter):
     """
 
     requires = frozenset({"maps"})
+    answers_any_class = True
     trainable = True
 
     def __init__(
@@ -111,15 +112,16 @@ class L2I(Interpreter):
         share = self.theta.weight[target] * self.pool(activations)
         return share / share.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
 
-    def interpret(self, classifier, spectrogram, evidence):
+    def interpret(self, classifier, spectrogram, evidence, target=None):
+        target = self.asked_class(evidence, target)
         activations = self.activations(evidence, spectrogram.log_magnitude.shape[1])
-        chosen = self.relevance(activations, evidence.prediction) > self.threshold
+        chosen = self.relevance(activations, target) > self.threshold
         part, whole = (
             (one.transpose(1, 2) @ self.dictionary.T).float()
             for one in (activations * chosen.unsqueeze(2), activations)
         )
         mask = (part / whole.clamp(min=torch.finfo(whole.dtype).tiny)).clamp(0, 1)
-        return masked(spectrogram, mask, evidence)
+        return masked(spectrogram, mask, target)
 
     def loss(self, classifier, spectrogram, evidence, clean=None):
         """Terms "reconstruction", "fidelity" and "sparsity"; X is what the classifier heard, so `clean` is not used."""

@@ -73,8 +73,11 @@ class LMAC(Interpreter):
         """[B, T, F] logits of the mask, float32."""
         return self.decoder(evidence.features.maps, spectrogram.log_magnitude).float()
 
-    def interpret(self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence) -> Interpretation:
-        return masked(spectrogram, self.mask_logit(spectrogram, evidence).sigmoid(), evidence)
+    def interpret(
+        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence, target: Tensor | None = None
+    ) -> Interpretation:
+        target = self.asked_class(evidence, target)
+        return masked(spectrogram, self.mask_logit(spectrogram, evidence).sigmoid(), target)
 
     def loss(
         self,
@@ -85,7 +88,8 @@ class LMAC(Interpreter):
     ) -> dict[str, Tensor]:
         logit = self.mask_logit(spectrogram, evidence)
         mask = logit.sigmoid()
-        parts, target = masked(spectrogram, mask, evidence), evidence.prediction
+        target = evidence.prediction.detach()
+        parts = masked(spectrogram, mask, target)
         faithful = masking_terms(
             classifier, parts.relevant, parts.residual, target, self.weights["inside"], self.weights["outside"]
         )

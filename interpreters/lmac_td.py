@@ -88,18 +88,21 @@ class LMACTD(Interpreter):
         self.map_decoder = MapDecoder(info.map_channels, width, filters) if alpha > 0 else None
         self.mask_network = mask_network(filters)
 
-    def interpret(self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence) -> Interpretation:
+    def interpret(
+        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence, target: Tensor | None = None
+    ) -> Interpretation:
         """Explain the predicted class of every clip.
 
-        The mask lies on encoded frames, not on the time-frequency plane. `saliency` is therefore the relevant
+        The mask lies on encoded frames, not on the time-frequency plane. `mask` is therefore the relevant
         share of every bin, |relevant| / (|relevant| + |residual|) in linear magnitude, 0 where both are 0.
         """
+        target = self.asked_class(evidence, target)
         frontend = classifier.frontend
         parts = self.separate(frontend.synthesize(spectrogram), evidence.features.maps)
         relevant, residual = frontend.analyze(parts.relevant), frontend.analyze(parts.residual)
         total = relevant.magnitude + residual.magnitude
-        share = relevant.magnitude / total.clamp(min=torch.finfo(total.dtype).tiny)
-        return Interpretation(relevant, residual, share.clamp(0, 1), evidence.prediction.detach())
+        share = (relevant.magnitude / total.clamp(min=torch.finfo(total.dtype).tiny)).clamp(0, 1)
+        return Interpretation(relevant, residual, share, target, importance=share)
 
     def loss(
         self,

@@ -54,7 +54,7 @@ def clip_seed(clip: Tensor, seed: int) -> int:
 
 
 class MapInterpreter(Interpreter):
-    """Base of the methods that give every time-frequency bin an importance; a subclass supplies `saliency` alone.
+    """Base of the methods that give every time-frequency bin an importance; a subclass supplies `importance` alone.
 
     Bins whose importance is at least its q-quantile in that clip are kept, so about 1 - q of the plane is, more where
     values tie, and all of it where the map is constant. Without a quantile the mask is `soft_mask` of the map.
@@ -83,37 +83,43 @@ class MapInterpreter(Interpreter):
         return 0.9 if 0.9 in self.quantiles else self.quantiles[0]
 
     @abstractmethod
-    def saliency(self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence) -> Tensor:
-        """The importance [B, T, F] of every bin for the predicted class, of any sign and scale."""
+    def importance(
+        self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence, target: Tensor | None = None
+    ) -> Tensor:
+        """The importance [B, T, F] of every bin for the target [B] (None: the predicted class), any sign and scale."""
 
-    def interpret(self, classifier, spectrogram, evidence):
-        return next(self._at((self.headline,) if self.quantiles else (), classifier, spectrogram, evidence))
+    def interpret(self, classifier, spectrogram, evidence, target=None):
+        target = self.asked_class(evidence, target)
+        importance = self.importance(classifier, spectrogram, evidence, target)
+        quantiles = (self.headline,) if self.quantiles else ()
+        return next(_cut(spectrogram, importance, target, quantiles))
 
-    def sweep(self, classifier, spectrogram, evidence):
-        return self._at(self.quantiles, classifier, spectrogram, evidence)
+    def sweep(self, classifier, spectrogram, evidence, target=None):
+        target = self.asked_class(evidence, target)
+        importance = self.importance(classifier, spectrogram, evidence, target)
+        yield from _cut(spectrogram, importance, target, self.quantiles)
 
-    def _at(
-        self,
-        quantiles: tuple[float, ...],
-        classifier: AudioClassifier,
-        spectrogram: Spectrogram,
-        evidence: Evidence,
-    ) -> Iterator[Interpretation]:
-        saliency = self.saliency(classifier, spectrogram, evidence)
-        if not quantiles:
-            yield masked(spectrogram, soft_mask(saliency).to(spectrogram.log_magnitude.dtype), evidence, saliency)
-            return
-        for threshold in quantile_thresholds(saliency, quantiles):
-            mask = (saliency >= threshold[:, None, None]).to(spectrogram.log_magnitude.dtype)
-            yield masked(spectrogram, mask, evidence, saliency)
+
+def _cut(
+    spectrogram: Spectrogram, importance: Tensor, target: Tensor, quantiles: tuple[float, ...]
+) -> Iterator[Interpretation]:
+    """An interpretation by the soft mask of a map [B, T, F], or one by a binary mask for each of the quantiles."""
+    dtype = spectrogram.log_magnitude.dtype
+    if not quantiles:
+        yield masked(spectrogram, soft_mask(importance).to(dtype), target, importance)
+        return
+    for threshold in quantile_thresholds(importance, quantiles):
+        mask = (importance >= threshold[:, None, None]).to(dtype)
+        yield masked(spectrogram, mask, target, importance)
 
 
 class QuantileMap(MapInterpreter):
-    """The classifier's own saliency map, brought to [T, F] before it becomes a mask. Training-free."""
+    """The classifier's native map, brought to [T, F] before it becomes a mask. Training-free, it asks for no class."""
 
-    requires = frozenset({"saliency"})
+    requires = frozenset({"native_map"})
 
-    def saliency(self, classifier, spectrogram, evidence):
-        maps = evidence.features.saliency
+    def importance(self, classifier, spectrogram, evidence, target=None):
+        self.asked_class(evidence, target)
+        maps = evidence.features.native_map
         # A shift moves the quantiles with it, and a constant map survives the rounding of interpolation at 0 only.
         return resize_map(maps - maps.amin(dim=(2, 3), keepdim=True), *spectrogram.log_magnitude.shape[1:])

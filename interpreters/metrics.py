@@ -1,4 +1,4 @@
-"""Scores of explanations, per clip. Pure functions of probabilities and saliency; none takes a model.
+"""Scores of explanations, per clip. Pure functions of probabilities and masks; none takes a model.
 
 Notation: f(x) [B, K] is the posterior of the whole input, c = argmax f(x) its predicted class. *Fidelity* looks at the
 relevant part, *faithfulness* at the residual. Every function returns [B]; averaging is the caller's.
@@ -70,26 +70,26 @@ def average_gain(p_input: Tensor, p_relevant: Tensor) -> Tensor:
     return 100.0 * torch.where(room > 0, gain / room.clamp(min=torch.finfo(room.dtype).tiny), gain).clamp(max=1)
 
 
-def _flat(saliency: Tensor) -> Tensor:
+def _flat(mask: Tensor) -> Tensor:
     """[B, ...] to its absolute values [B, n]; sums over them are taken in float64."""
-    return saliency.flatten(1).abs()
+    return mask.flatten(1).abs()
 
 
-def sparseness(saliency: Tensor) -> Tensor:
-    """SPS: Gini index of |saliency| over all time-frequency bins, in [0, 1). NaN where it is all zero, so undefined."""
-    values = _flat(saliency).sort(dim=1).values.double()
+def sparseness(mask: Tensor) -> Tensor:
+    """SPS: Gini index of |mask| over all time-frequency bins, in [0, 1). NaN where it is all zero, so undefined."""
+    values = _flat(mask).sort(dim=1).values.double()
     n = values.shape[1]
     rank = torch.arange(1, n + 1, device=values.device, dtype=values.dtype)
     return ((2 * rank - n - 1) * values).sum(dim=1) / (n * values.sum(dim=1))
 
 
-def complexity(saliency: Tensor) -> Tensor:
-    """COMP: entropy in nats of |saliency| normalised to sum 1, in [0, ln n]. NaN where it is all zero, so undefined."""
-    values = _flat(saliency).double()
+def complexity(mask: Tensor) -> Tensor:
+    """COMP: entropy in nats of |mask| normalised to sum 1, in [0, ln n]. NaN where it is all zero, so undefined."""
+    values = _flat(mask).double()
     share = values / values.sum(dim=1, keepdim=True)
     return torch.special.entr(share).sum(dim=1)
 
 
-def kept_fraction(saliency: Tensor) -> Tensor:
+def kept_fraction(mask: Tensor) -> Tensor:
     """Mean of a mask in [0, 1]: the fraction of the time-frequency plane kept."""
-    return saliency.flatten(1).float().mean(dim=1)
+    return mask.flatten(1).float().mean(dim=1)

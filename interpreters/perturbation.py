@@ -16,7 +16,7 @@ from models.errors import UsageError
 
 
 class Perturbation(Attribution):
-    """One perturbation method, chosen by its name; f is the score of the predicted class.
+    """One perturbation method, chosen by its name; f is the score of the asked class.
 
     occlusion    f(x) - f(x without the patch), each patch once (Zeiler and Fergus, arXiv 1311.2901)
     kernel_shap  Shapley values by weighted regression over random sets of patches (Lundberg and Lee, arXiv 1705.07874)

@@ -117,8 +117,9 @@ def _initialize(module: nn.Module) -> None:
 class PIQ(Interpreter):
     """Adapter, codebook divided among classes, and decoder from one feature map to a mask.
 
-    The clip's map is adapted, each of its vectors replaced by one of the predicted class's codes, and the
-    codes alone are decoded to the mask. No pass of the classifier is needed beyond the evidence.
+    The clip's map is adapted, each of its vectors replaced by one of the asked class's codes (in training, the
+    predicted class's), and the codes alone are decoded to the mask. No pass of the classifier is needed beyond
+    the evidence.
 
     Arguments
     ---------
@@ -137,6 +138,7 @@ class PIQ(Interpreter):
     """
 
     requires = frozenset({"maps"})
+    answers_any_class = True
     trainable = True
 
     def __init__(
@@ -189,12 +191,13 @@ class PIQ(Interpreter):
         """Codes [B, C, h', w'] to the logit of the mask [B, frames, bins], in float32."""
         return resize_map(decode(self.decoder, self.up(codes)), frames, bins)
 
-    def interpret(self, classifier, spectrogram, evidence):
-        quantized = self.codebook(self.encode(evidence), evidence.prediction)
+    def interpret(self, classifier, spectrogram, evidence, target=None):
+        target = self.asked_class(evidence, target)
+        quantized = self.codebook(self.encode(evidence), target)
         mask = self.mask_logit(quantized.codes, *spectrogram.log_magnitude.shape[1:]).sigmoid()
         if self.threshold is not None:
             mask = (mask > self.threshold).to(mask.dtype)
-        return masked(spectrogram, mask, evidence)
+        return masked(spectrogram, mask, target)
 
     def loss(self, classifier, spectrogram, evidence, clean=None):
         """Terms "mask", "codebook" and "commitment".

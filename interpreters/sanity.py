@@ -52,8 +52,8 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     return (level * (2 * covariance + 9e-4) / (sum(variances) + 9e-4)).mean(dim=(1, 2, 3))
 
 
-def salience_order(maps: Tensor, seed: int = 0) -> Tensor:
-    """[B, T, F] share of the map's bins that come before each one, in [0, 1), the most salient first.
+def importance_order(maps: Tensor, seed: int = 0) -> Tensor:
+    """[B, T, F] share of the map's bins that come before each one, in [0, 1), the most important first.
 
     Equal bins come in an order drawn from `seed`, the same for every map.
     """

@@ -17,12 +17,12 @@ class Features:
 
     embedding: [B, D], the input of the head.
     maps: [B, C, h, w] feature maps, fine to coarse, with h along time and w along frequency; may be empty.
-    saliency: [B, 1, h, w] non-negative importance by design (modulation or attention map), or None.
+    native_map: [B, 1, h, w] non-negative importance by design (modulation or attention map), or None.
     """
 
     embedding: Tensor
     maps: tuple[Tensor, ...] = ()
-    saliency: Tensor | None = None
+    native_map: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Evidence:
 class ClassifierInfo:
     """What an interpreter may know about a classifier before it sees a clip.
 
-    map_channels: C of each of `Features.maps`. provides: which of "maps", "saliency", "gradient" it offers.
+    map_channels: C of each of `Features.maps`. provides: which of "maps", "native_map", "gradient" it offers.
     logit_scale: factor between the logits and raw cosines, 1 for an ordinary head. provenance: where its weights came
     from. mel_top: Hz at the upper end of the maps where their columns lie on a mel axis from 0 Hz, None where they lie
     evenly up to half the rate. settings: arguments that its YAML left null and its weights decided; a bundle's YAML is
@@ -121,7 +121,7 @@ class AudioClassifier(nn.Module):
             for module, mode in modes.items():
                 module.training = mode
         features = evidence.features
-        offered = {"gradient": True, "maps": bool(features.maps), "saliency": features.saliency is not None}
+        offered = {"gradient": True, "maps": bool(features.maps), "native_map": features.native_map is not None}
         return ClassifierInfo(
             num_classes=evidence.logits.shape[1],
             sample_rate=self.frontend.sample_rate,

@@ -65,5 +65,5 @@ class FocalNet(nn.Module):
             maps = self.model(image.contiguous()).feature_maps
         finally:
             hook.remove()
-        saliency = torch.linalg.vector_norm(modulator[0].float(), dim=1, keepdim=True)
-        return Features(maps[-1].mean(dim=(2, 3)), tuple(maps), saliency)
+        native_map = torch.linalg.vector_norm(modulator[0].float(), dim=1, keepdim=True)
+        return Features(maps[-1].mean(dim=(2, 3)), tuple(maps), native_map)

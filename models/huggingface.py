@@ -133,7 +133,7 @@ class WaveBackbone(nn.Module):
 
 
 class PatchBackbone(WaveBackbone):
-    """An Audio Spectrogram Transformer without its head; its saliency is the attention that its head's tokens pay.
+    """An Audio Spectrogram Transformer without its head; its native map is the attention that its head's tokens pay.
 
     The head sees the mean of the class and the distillation token, so the attention map is the mean over both and over
     the heads of the last layer. Patches of padding are left out of all maps.
@@ -141,7 +141,7 @@ class PatchBackbone(WaveBackbone):
     Arguments
     ---------
     model, provenance: the network and where its weights came from.
-    adapter: what it hears with; gives the padding, and brings the saliency from mel to linear frequency.
+    adapter: what it hears with; gives the padding, and brings the native map from mel to linear frequency.
     """
 
     tokens = 2

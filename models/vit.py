@@ -61,10 +61,10 @@ class ViT(nn.Module):
         """
         attention = self.model.layers[-1].attention
         output, weights = token_attention(attention, lambda: self.model(image, output_hidden_states=True), tokens=1)
-        saliency = self._as_map(weights.unsqueeze(-1))
+        native_map = self._as_map(weights.unsqueeze(-1))
         depth = len(output.hidden_states) - 1
         layers = [output.hidden_states[depth * quarter // 4] for quarter in (1, 2, 3, 4)]
-        return Features(output.last_hidden_state.mean(dim=1), tuple(map(self._as_map, layers)), saliency)
+        return Features(output.last_hidden_state.mean(dim=1), tuple(map(self._as_map, layers)), native_map)
 
     def _as_map(self, tokens: Tensor) -> Tensor:
         """[B, 1 + h w, C] to [B, C, h, w], without the class token."""

@@ -2,7 +2,7 @@
 
 python -m recipes.checks hparams/modulation.yaml --check=curves --data_folder=path/to/ESC-50 [--clips=100] [--steps=10]
 
-curves: the predicted class's probability as the most salient share of bins is deleted, or alone inserted.
+curves: the predicted class's probability as the most important share of bins is deleted, or alone inserted.
 randomization: the map's similarity to itself as the classifier's layers are drawn afresh, from head to stem. An
     interpreter's own networks stay, and so does the class that is explained: only what the classifier learned goes.
     Batch norms settle on the first clips, lest the signal fade on its way. SSIM is of the bins' ranks: of raw maps, two
@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 
 from interpreters.base import Interpretation, Interpreter
 from interpreters.metrics import fidelity_to_input
-from interpreters.sanity import layers, randomize, rank_correlation, ranks, salience_order, settle, ssim, unit_range
+from interpreters.sanity import importance_order, layers, randomize, rank_correlation, ranks, settle, ssim, unit_range
 from models.classifier import AudioClassifier, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
@@ -107,10 +107,10 @@ class Bench:
         spectrogram = self.classifier.frontend.analyze(waveform)
         return Heard(spectrogram, self.classifier(spectrogram))
 
-    def saliency(self, heard: Heard, classifier: AudioClassifier | None = None) -> Tensor:
+    def importance(self, heard: Heard, classifier: AudioClassifier | None = None) -> Tensor:
         """[B, T, F] by which bins are ranked."""
         torch.manual_seed(self.seed)
-        return self.interpreter.saliency(classifier or self.classifier, heard.spectrogram, heard.evidence).float()
+        return self.interpreter.importance(classifier or self.classifier, heard.spectrogram, heard.evidence).float()
 
     def explain(self, heard: Heard) -> Interpretation:
         torch.manual_seed(self.seed)
@@ -120,7 +120,7 @@ class Bench:
 def curves(bench: Bench, batch: ClipBatch) -> Iterator[Finding]:
     """`deletion` and `insertion`: the probability with 0, 1/steps, … 1 of the bins gone, and with only those there."""
     heard = bench.hear(batch.waveform)
-    order, target = salience_order(bench.saliency(heard), bench.seed), heard.evidence.prediction[:, None]
+    order, target = importance_order(bench.importance(heard), bench.seed), heard.evidence.prediction[:, None]
     for share in np.linspace(0, 1, bench.steps + 1).tolist():
         first = (order < share).to(heard.spectrogram.log_magnitude)
         columns = {
@@ -134,7 +134,7 @@ def randomization(bench: Bench, batch: ClipBatch) -> Iterator[Finding]:
     """`rank_correlation` and `ssim` of maps to the original, at `steps` places of the cascade, its end among them."""
     heard, network = bench.hear(batch.waveform), copy.deepcopy(bench.classifier)
     settling = bench.classifier.frontend.analyze(bench.settling)
-    original, cascade = bench.saliency(heard), layers(network)[::-1]
+    original, cascade = bench.importance(heard), layers(network)[::-1]
     shown = np.linspace(1, len(cascade), min(bench.steps, len(cascade))).round().astype(int).tolist()
     for count, (name, layer) in enumerate(cascade, start=1):
         torch.manual_seed(bench.seed + count)
@@ -142,7 +142,7 @@ def randomization(bench: Bench, batch: ClipBatch) -> Iterator[Finding]:
         if count in shown:
             settle([one for _, one in cascade[:count]], lambda: network(settling))
             asked = Evidence(heard.evidence.logits, network(heard.spectrogram).features)
-            found = bench.saliency(Heard(heard.spectrogram, asked), network)
+            found = bench.importance(Heard(heard.spectrogram, asked), network)
             similar = ssim(ranks(found), ranks(original))
             columns = {"rank_correlation": rank_correlation(found, original), "ssim": similar}
             yield Finding("layers drawn afresh", count, columns, name)
@@ -152,14 +152,14 @@ def robustness(bench: Bench, batch: ClipBatch) -> Iterator[Finding]:
     """FID-I … AG on the changed clip, `prediction_kept`, and `rank_correlation` of its map to the clean one's."""
     rate, hop = bench.classifier.frontend.sample_rate, bench.classifier.frontend.hop
     clean = bench.hear(batch.waveform)
-    original = bench.explain(clean).ranking.float()
+    original = bench.explain(clean).importance.float()
 
     def against(reference: Tensor, waveform: Tensor) -> dict[str, Tensor]:
         heard = bench.hear(waveform)
         found = bench.explain(heard)
         return compare(heard.evidence, bench.classifier(found.relevant), bench.classifier(found.residual)) | {
             "prediction_kept": fidelity_to_input(clean.evidence.probabilities, heard.evidence.probabilities),
-            "rank_correlation": rank_correlation(found.ranking.float(), reference),
+            "rank_correlation": rank_correlation(found.importance.float(), reference),
         }
 
     for kind, snr_db in itertools.product(("white", "mixture"), SNRS_DB):
@@ -187,11 +187,11 @@ def resized(waveform: Tensor, samples: int, hop: int) -> tuple[Tensor, Tensor]:
 def stability(bench: Bench, batch: ClipBatch) -> Iterator[Finding]:
     """`prediction_kept`, `rank_correlation` of maps, and `max_change` of the map in [0, 1], under every shift."""
     frontend, still = bench.classifier.frontend, bench.hear(batch.waveform)
-    rate, original = frontend.sample_rate, bench.saliency(still)
+    rate, original = frontend.sample_rate, bench.importance(still)
     for samples in (max(1, round(milliseconds * rate / 1000)) for milliseconds in SHIFTS_MS):
         before = original.roll(round(samples / frontend.hop), dims=1)
         moved = bench.hear(batch.waveform.roll(samples, dims=1))
-        after = bench.saliency(moved)
+        after = bench.importance(moved)
         columns = {
             "prediction_kept": fidelity_to_input(still.evidence.probabilities, moved.evidence.probabilities),
             "rank_correlation": rank_correlation(after, before),

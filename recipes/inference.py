@@ -138,7 +138,7 @@ class SoundInterpreter:
             waveform=found.sound,
             relevant=found.relevant,
             residual=found.residual,
-            mask=found.saliency,
+            mask=found.mask,
             rate=self.rate,
             relevant_probability=float(found.relevant_probabilities.mean(axis=0)[found.prediction]),
             residual_probability=float(found.residual_probabilities.mean(axis=0)[found.prediction]),

@@ -67,7 +67,8 @@ def check_interpreter(make: Callable[..., Interpreter], classifier: nn.Module) -
         return [f"It is of type {type(interpreter).__name__}, not an interpreters.base.Interpreter."]
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     findings = []
-    for verb, check in {"interpret": _explains, "sweep": _sweeps, "loss": _learns}.items():
+    checks = (("interpret", _explains), ("interpret", _answers_targets), ("sweep", _sweeps), ("loss", _learns))
+    for verb, check in checks:
         try:
             findings += check(interpreter, classifier)
         except _Stop as finding:
@@ -87,10 +88,10 @@ def _explains(interpreter: Interpreter, classifier: nn.Module) -> Iterator[str]:
         sound = _sound(classifier, 3, seconds)
         together, alone = (_interpret(interpreter, classifier, one) for one in (sound, sound[:1]))
         yield from _parts(together, sound, classifier, f"noise of {seconds} s")
-        if together.saliency[:1].shape != alone.saliency.shape:
-            yield "Its saliency has another shape for one clip than for three."
-        elif (together.saliency[:1] - alone.saliency).abs().mean() > TOLERANCE:
-            yield f"Its saliency of a clip of {seconds} s depends on the rest of the batch."
+        if together.mask[:1].shape != alone.mask.shape:
+            yield "Its mask has another shape for one clip than for three."
+        elif (together.mask[:1] - alone.mask).abs().mean() > TOLERANCE:
+            yield f"Its mask of a clip of {seconds} s depends on the rest of the batch."
     silence = _sound(classifier, 1, 1.0, level=0)
     yield from _parts(_interpret(interpreter, classifier, silence), silence, classifier, "silence")
 
@@ -105,10 +106,10 @@ def _parts(found: Interpretation, sound: Spectrogram, classifier: nn.Module, whe
             yield f"Its {name} part has {part.num_samples} samples and the input {sound.num_samples} on {where}."
         elif not part.log_magnitude.isfinite().all():
             yield f"Its {name} part is not finite on {where}."
-    if found.saliency.shape != shape:
-        yield f"Its saliency is {_shape(found.saliency)} on {where}, not [B, T, F] = {list(shape)}."
-    elif not (found.saliency >= 0).all() or not (found.saliency <= 1).all():
-        yield f"Its saliency leaves [0, 1] on {where}."
+    if found.mask.shape != shape:
+        yield f"Its mask is {_shape(found.mask)} on {where}, not [B, T, F] = {list(shape)}."
+    elif not (found.mask >= 0).all() or not (found.mask <= 1).all():
+        yield f"Its mask leaves [0, 1] on {where}."
     if not torch.equal(found.target, classifier(sound).prediction):
         yield f"Its target is not the predicted class on {where}."
 
@@ -120,6 +121,37 @@ def _interpret(interpreter: Interpreter, classifier: nn.Module, sound: Spectrogr
     if not isinstance(found, Interpretation):
         raise _Stop(f"It returns {type(found).__name__}, not interpreters.base.Interpretation.")
     return found
+
+
+@torch.no_grad()
+def _answers_targets(interpreter: Interpreter, classifier: nn.Module) -> Iterator[str]:
+    """What is wrong with how it treats the class it is asked about."""
+    interpreter.eval()
+    sound = _sound(classifier, 2, 1.0)
+    evidence = classifier(sound)
+    predicted, classes = evidence.prediction, evidence.logits.shape[1]
+    by_default = interpreter.interpret(classifier, sound, evidence)
+    of_predicted = interpreter.interpret(classifier, sound, evidence, predicted)
+    if (by_default.mask - of_predicted.mask).abs().mean() > TOLERANCE:
+        yield "Its mask for the predicted class differs from its mask without a target."
+    if not _refuses(interpreter, classifier, sound, torch.full_like(predicted, classes)):
+        yield f"It does not refuse target={classes}, which is no class, with a UsageError."
+    other = (predicted + 1) % classes
+    if interpreter.answers_any_class:
+        settings = [interpreter.interpret(classifier, sound, evidence, other)]
+        settings += interpreter.sweep(classifier, sound, evidence, other)
+        if not all(torch.equal(setting.target, other) for setting in settings):
+            yield "It says it answers for any class, and its target is not the class that it was asked about."
+    elif not _refuses(interpreter, classifier, sound, other):
+        yield "It does not say that it answers for any class, and does not refuse one that is not predicted."
+
+
+def _refuses(interpreter: Interpreter, classifier: nn.Module, sound: Spectrogram, target: Tensor) -> bool:
+    try:
+        interpreter.interpret(classifier, sound, classifier(sound), target)
+    except UsageError:
+        return True
+    return False
 
 
 @torch.no_grad()
@@ -179,7 +211,7 @@ def _describe(classifier: nn.Module) -> Iterator[str]:
         "map_channels": tuple(one.shape[1] for one in features.maps if one.ndim == 4),
         "provides": {"gradient"}
         | ({"maps"} if features.maps else set())
-        | ({"saliency"} if features.saliency is not None else set()),
+        | ({"native_map"} if features.native_map is not None else set()),
     }
     for name, value in truth.items():
         if getattr(info, name) != value:
@@ -239,13 +271,13 @@ def _shapes(evidence: Evidence, clips: int) -> Iterator[str]:
             yield f"One of its maps is {_shape(one)} for {clips} clips, not [B, C, h, w]."
     if any(fine[axis] < coarse[axis] for fine, coarse in pairwise(sizes) for axis in (0, 1)):
         yield f"Its maps do not go from fine to coarse: {sizes}."
-    saliency = features.saliency
-    if saliency is None:
+    native_map = features.native_map
+    if native_map is None:
         return
-    if saliency.ndim != 4 or len(saliency) != clips or saliency.shape[1] != 1:
-        yield f"Its saliency is {_shape(saliency)} for {clips} clips, not [B, 1, h, w]."
-    elif saliency.min() < 0:
-        yield "Its saliency has negative values."
+    if native_map.ndim != 4 or len(native_map) != clips or native_map.shape[1] != 1:
+        yield f"Its native map is {_shape(native_map)} for {clips} clips, not [B, 1, h, w]."
+    elif native_map.min() < 0:
+        yield "Its native map has negative values."
 
 
 @torch.no_grad()
@@ -294,13 +326,13 @@ def _sound(classifier: nn.Module, clips: int, seconds: float, level: float = 0.1
 
 def _names(evidence: Evidence) -> list[str]:
     names = ["logits", "embeddings"] + [f"maps[{index}]" for index in range(len(evidence.features.maps))]
-    return names + ["saliencies"] * (evidence.features.saliency is not None)
+    return names + ["native maps"] * (evidence.features.native_map is not None)
 
 
 def _tensors(evidence: Evidence) -> list[Tensor]:
     features = evidence.features
     found = [evidence.logits, features.embedding, *features.maps]
-    return found + [features.saliency] * (features.saliency is not None)
+    return found + [features.native_map] * (features.native_map is not None)
 
 
 def _shape(tensor: Tensor) -> list[int]:

@@ -23,7 +23,7 @@ from tools.processes import commands, finish, start, wait
 from tools.runner import check_out, positive, report_result, tool_parser
 
 CLIP_SECONDS = 1.0
-RECIPES = {"modulation": ("--quantile=[0.5,0.7,0.9]",), "saliency": ()}
+RECIPES = {"modulation": ("--quantile=[0.5,0.7,0.9]",), "gradient": ()}
 SETTLED = 0.1
 """The share of the clips after which a run has allocated what it works with."""
 

@@ -38,7 +38,7 @@ ATTRIBUTES = {
     "recipes.scoring.Cost": "recipes.scoring.batch.Cost",
 }
 # file of hparams/ before: file now
-FILES: dict[str, str] = {}
+FILES = {"saliency.yaml": "gradient.yaml"}
 
 _TAG = re.compile(r"(!(?:new|name|apply|applyref|module):)([A-Za-z_][\w.]*)")
 

@@ -39,7 +39,7 @@ def explain_file(subject: Subject, interpreter: Interpreter, path: Path, run: Pa
         "file": path.name,
         "seconds": len(found.sound) / rate,
         "top": _top(found.probabilities.mean(axis=0), names),
-        "kept": float(found.saliency.mean()),
+        "kept": float(found.mask.mean()),
         "windows": [
             {
                 "start_seconds": round(window * found.window_seconds, 3),
@@ -156,8 +156,8 @@ def _mixture(
         [
             Panel(clips[0].label, parts[0], seconds),
             Panel(clips[1].label, parts[1], seconds),
-            Panel("mixture", found.log_magnitude, seconds, found.saliency),
-            Panel("interpretation", found.log_magnitude * found.saliency, seconds),
+            Panel("mixture", found.log_magnitude, seconds, found.mask),
+            Panel("interpretation", found.log_magnitude * found.mask, seconds),
         ],
         rate,
     )
@@ -204,9 +204,9 @@ def _card(
         names[found.prediction],
         label,
         {names[k]: tuple(float(part[k]) for part in parts) for k in told},
-        scores or {"kept": float(found.saliency.mean())},
+        scores or {"kept": float(found.mask.mean())},
         bitmap(found.log_magnitude, max(float(found.log_magnitude.max()), 1e-3), "magma"),
-        bitmap(found.saliency, 1.0, "gray"),
+        bitmap(found.mask, 1.0, "gray"),
         len(found.sound) / rate,
         rate / 2000,
         sounds,

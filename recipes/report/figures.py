@@ -20,12 +20,12 @@ MAX_COLUMNS = 4000
 
 @dataclass(frozen=True)
 class Panel:
-    """One spectrogram to draw: title, [T, F] log1p magnitude, length in seconds, and saliency [T, F] to outline."""
+    """One spectrogram to draw: title, [T, F] log1p magnitude, length in seconds, and mask [T, F] to outline."""
 
     title: str
     log_magnitude: np.ndarray
     seconds: float
-    saliency: np.ndarray | None = None
+    mask: np.ndarray | None = None
 
 
 @styled
@@ -44,8 +44,8 @@ def spectrogram_figure(panels: Sequence[Panel], sample_rate: int) -> Figure:
             vmin=0,
             vmax=top,
         )
-        if panel.saliency is not None and panel.saliency.min() < 0.5 <= panel.saliency.max():
-            outline = axes.contour(panel.saliency.T, [0.5], extent=extent, colors="cyan", linewidths=0.6)
+        if panel.mask is not None and panel.mask.min() < 0.5 <= panel.mask.max():
+            outline = axes.contour(panel.mask.T, [0.5], extent=extent, colors="cyan", linewidths=0.6)
             outline.set_rasterized(True)  # a speckled mask has too many edges for a vector file
         axes.set(title=panel.title, xlabel="time [s]")
     figure.axes[0].set_ylabel("frequency [kHz]")
@@ -56,12 +56,12 @@ def spectrogram_figure(panels: Sequence[Panel], sample_rate: int) -> Figure:
 def explanation_figure(explanation: Explanation, sample_rate: int) -> Figure:
     """Input with the mask's outline, relevant part and residual."""
     seconds = len(explanation.sound) / sample_rate
-    magnitude, saliency = explanation.log_magnitude, explanation.saliency
+    magnitude, mask = explanation.log_magnitude, explanation.mask
     return spectrogram_figure(
         [
-            Panel("input, relevant part outlined", magnitude, seconds, saliency),
-            Panel("relevant", magnitude * saliency, seconds),
-            Panel("residual", magnitude * (1 - saliency), seconds),
+            Panel("input, relevant part outlined", magnitude, seconds, mask),
+            Panel("relevant", magnitude * mask, seconds),
+            Panel("residual", magnitude * (1 - mask), seconds),
         ],
         sample_rate,
     )

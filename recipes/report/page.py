@@ -34,7 +34,7 @@ class Card:
     """One explained clip. `label` is None where the true class is unknown.
 
     probabilities: class name -> probability on (input, relevant, residual). scores: by name, NaN where undefined.
-    picture, mask: WebP images of the spectrogram and of its saliency over `seconds` and 0 .. `top_khz`.
+    picture, mask: WebP images of the spectrogram and of its mask over `seconds` and 0 .. `top_khz`.
     """
 
     title: str

@@ -73,14 +73,14 @@ def score_batch(
         cost.seconds, cost.clips = cost.seconds + _now(label) - started, cost.clips + len(label)
     for interpretation in itertools.chain([first], sweep):
         relevant, residual = classifier(interpretation.relevant), classifier(interpretation.residual)
-        scores = compare(evidence, relevant, residual) | describe_saliency(interpretation)
+        scores = compare(evidence, relevant, residual) | describe_mask(interpretation)
         scores["split_db"] = split_error(classifier, spectrogram, interpretation)
         if logit_scale != 1:
             cosines = [Evidence(one.logits / logit_scale, one.features) for one in (evidence, residual)]
             scores["fa_raw_cosine"] = faithfulness(*(one.probabilities for one in cosines))
         if truth is not None:
             relevant_sound = classifier.frontend.synthesize(interpretation.relevant)
-            scores |= truth.scores(interpretation.saliency, relevant_sound, interpretation.ranking)
+            scores |= truth.scores(interpretation.mask, relevant_sound, interpretation.importance)
         yield {name: column.cpu() for name, column in (whole | scores).items()}
 
 
@@ -124,7 +124,7 @@ def _level(difference: Tensor, whole: Tensor) -> Tensor:
     return 10 * ratio.clamp(min=10 ** (SPLIT_FLOOR_DB / 10)).log10()
 
 
-def describe_saliency(interpretation: Interpretation) -> dict[str, Tensor]:
-    """Sparseness, complexity and kept fraction of the saliency, each [B]; NaN where undefined."""
-    saliency = interpretation.saliency
-    return {"sps": sparseness(saliency), "comp": complexity(saliency), "kept": kept_fraction(saliency)}
+def describe_mask(interpretation: Interpretation) -> dict[str, Tensor]:
+    """Sparseness, complexity and kept fraction of the mask, each [B]; NaN where undefined."""
+    mask = interpretation.mask
+    return {"sps": sparseness(mask), "comp": complexity(mask), "kept": kept_fraction(mask)}

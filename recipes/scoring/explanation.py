@@ -17,7 +17,7 @@ from recipes.data.audio import fit_length, peak_normalize
 class Explanation:
     """One sound explained, in windows of the classifier's clip length.
 
-    sound, relevant, residual: float32 [N] at the classifier's rate. log_magnitude, saliency: [T, F], the frames of
+    sound, relevant, residual: float32 [N] at the classifier's rate. log_magnitude, mask: [T, F], the frames of
     all windows. probabilities: [W, K] posterior of every window; relevant_probabilities, residual_probabilities
     likewise. window_seconds: length of a window; a sound no longer than one window is one window.
     """
@@ -26,7 +26,7 @@ class Explanation:
     relevant: np.ndarray
     residual: np.ndarray
     log_magnitude: np.ndarray
-    saliency: np.ndarray
+    mask: np.ndarray
     probabilities: np.ndarray
     relevant_probabilities: np.ndarray
     residual_probabilities: np.ndarray
@@ -82,7 +82,7 @@ def explain(
             "relevant": frontend.synthesize(found.relevant),
             "residual": frontend.synthesize(found.residual),
             "log_magnitude": window.spectrogram.log_magnitude[:, :frames],
-            "saliency": found.saliency[:, :frames],
+            "mask": found.mask[:, :frames],
             "probabilities": window.evidence.probabilities,
             "relevant_probabilities": classifier(found.relevant).probabilities,
             "residual_probabilities": classifier(found.residual).probabilities,

@@ -16,13 +16,13 @@ SI_SDR_LIMIT_DB = 60.0
 def proxies(frontend: FrontEnd, found: Explanation) -> dict[str, float]:
     """Two numbers for the relevant sound of an explanation of one window.
 
-    si_sdr: `si_sdr` of the relevant sound to the input restricted to the saliency, in dB, at most `SI_SDR_LIMIT_DB`.
+    si_sdr: `si_sdr` of the relevant sound to the input restricted to the mask, in dB, at most `SI_SDR_LIMIT_DB`.
     Methods whose relevant part *is* the masked input reach the limit by construction; below it, the sound holds
     something that the mask does not explain. log_kurtosis_ratio: `log_kurtosis_ratio` of input and relevant sound.
     Both NaN where undefined.
     """
     heard, relevant = (frontend.analyze(torch.from_numpy(wave)[None]) for wave in (found.sound, found.relevant))
-    restricted = frontend.synthesize(heard.masked(torch.from_numpy(found.saliency)[None]))[0].numpy()
+    restricted = frontend.synthesize(heard.masked(torch.from_numpy(found.mask)[None]))[0].numpy()
     powers = [one.magnitude[0].double().square().numpy() for one in (heard, relevant)]
     return {"si_sdr": si_sdr(found.relevant, restricted), "log_kurtosis_ratio": log_kurtosis_ratio(*powers)}
 

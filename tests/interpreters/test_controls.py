@@ -22,17 +22,17 @@ def evidence(clips: int) -> Evidence:
 
 
 def mask(interpreter: Interpreter, log_magnitude: torch.Tensor) -> torch.Tensor:
-    return interpreter.interpret(None, sound(log_magnitude), evidence(len(log_magnitude))).saliency
+    return interpreter.interpret(None, sound(log_magnitude), evidence(len(log_magnitude))).mask
 
 
 class Reference(Interpreter):
     """A soft mask whose values are the same numbers in another order for every clip."""
 
-    def interpret(self, classifier, spectrogram, evidence):
+    def interpret(self, classifier, spectrogram, evidence, target=None):
         clips, frames, bins = spectrogram.log_magnitude.shape
         values = torch.linspace(0, 1, frames * bins).square()
         rolled = torch.stack([values.roll(7 * clip + 3) for clip in range(clips)])
-        return masked(spectrogram, rolled.view(clips, frames, bins), evidence)
+        return masked(spectrogram, rolled.view(clips, frames, bins), self.asked_class(evidence, target))
 
 
 def test_the_loudest_bins_by_hand():
@@ -78,8 +78,8 @@ def test_matched_values_go_to_the_loudest_bins_by_hand():
     energy = torch.tensor([[[5.0, 1.0, 3.0, 2.0]]])
 
     class Given(Interpreter):
-        def interpret(self, classifier, spectrogram, evidence):
-            return masked(spectrogram, torch.tensor([[[0.0, 0.9, 0.25, 0.5]]]), evidence)
+        def interpret(self, classifier, spectrogram, evidence, target=None):
+            return masked(spectrogram, torch.tensor([[[0.0, 0.9, 0.25, 0.5]]]), evidence.prediction)
 
     assert mask(Reordered(INFO, Given(INFO)), energy).tolist() == [[[pytest.approx(0.9), 0.0, 0.5, 0.25]]]
 

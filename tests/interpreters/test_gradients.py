@@ -47,14 +47,14 @@ class Broken(Linear):
 def maps_of(method: str, network: nn.Module, log_magnitude: torch.Tensor, info=INFO, **options) -> torch.Tensor:
     spectrogram = sound(log_magnitude)
     with torch.no_grad():
-        return Gradient(info, method, **options).saliency(network, spectrogram, network(spectrogram))
+        return Gradient(info, method, **options).importance(network, spectrogram, network(spectrogram))
 
 
 def weights_of_prediction(network: Linear, log_magnitude: torch.Tensor) -> torch.Tensor:
     return network.weight[network(sound(log_magnitude)).prediction]
 
 
-@pytest.mark.parametrize("method", ["saliency", "smoothgrad"])
+@pytest.mark.parametrize("method", ["gradient", "smoothgrad"])
 def test_the_gradient_of_a_linear_network_is_its_weight(method):
     network, x = Linear(), torch.rand(3, *SHAPE) + 5  # so loud that noise makes nothing negative
     expected = weights_of_prediction(network, x).abs()
@@ -109,7 +109,7 @@ def test_integrated_gradients_sum_to_what_the_sound_adds_to_silence(cnn14):
     added = (evidence.logits - silence.logits)[0, evidence.prediction[0]].item()
     interpreter = Gradient(cnn14.describe(), "integrated_gradients", samples=50, chunk=25)
     assert abs(added) > 0.1
-    assert interpreter.saliency(cnn14, spectrogram, evidence).sum().item() == pytest.approx(added, rel=0.01)
+    assert interpreter.importance(cnn14, spectrogram, evidence).sum().item() == pytest.approx(added, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,13 @@ def test_a_clip_has_one_map_in_any_batch_at_any_length_and_leaves_no_trace(metho
     with torch.no_grad():
         evidence = classifier(spectrogram)
         answer = interpreter.interpret(classifier, spectrogram, evidence)
-        together = interpreter.saliency(classifier, spectrogram, evidence)
-        alone = interpreter.saliency(classifier, spectrogram[1:], classifier(spectrogram[1:]))
+        together = interpreter.importance(classifier, spectrogram, evidence)
+        alone = interpreter.importance(classifier, spectrogram[1:], classifier(spectrogram[1:]))
         assert not torch.is_grad_enabled()
     assert together.shape == spectrogram.log_magnitude.shape and together.dtype == torch.float32
     assert together.isfinite().all() and together.std() > 0
     torch.testing.assert_close(alone[0], together[1], rtol=1e-3, atol=1e-4 * together[1].abs().max().item())
-    assert answer.saliency.unique().tolist() == [0, 1]
+    assert answer.mask.unique().tolist() == [0, 1]
     assert torch.equal(torch.get_rng_state(), drawn[0])
     assert (np.random.get_state()[1] == drawn[1]).all()  # noqa: NPY002
     assert not together.requires_grad and not spectrogram.log_magnitude.requires_grad
@@ -188,7 +188,7 @@ def test_a_guided_gradient_passes_relus_only_where_it_is_positive():
     x = torch.tensor([[[0.4, 0.6, 0.9]]])
     # gradients behind the first ReLU are 1, 1, -1; the mean slope of the map is 1, and the map is 0, 0.1, -0.4
     torch.testing.assert_close(maps_of("guided_grad_cam", Guided(), x), torch.tensor([[[0.0, 0.1, 0.0]]]))
-    torch.testing.assert_close(maps_of("saliency", Guided(), x), torch.tensor([[[0.0, 1.0, 1.0]]]))
+    torch.testing.assert_close(maps_of("gradient", Guided(), x), torch.tensor([[[0.0, 1.0, 1.0]]]))
 
 
 def test_positions_on_the_mel_axis():
@@ -222,13 +222,13 @@ def test_what_a_method_cannot_do_is_told(vit):
     vit.freeze()
     spectrogram = vit.frontend.analyze(torch.randn(1, 4000))
     with pytest.raises(UsageError, match="needs a classifier with ReLUs, and this one has none: use grad_cam"):
-        Gradient(vit.describe(), "guided_grad_cam").saliency(vit, spectrogram, vit(spectrogram))
+        Gradient(vit.describe(), "guided_grad_cam").importance(vit, spectrogram, vit(spectrogram))
 
 
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        ({"method": "magic"}, "method='magic' must be one of saliency, input_x_gradient"),
+        ({"method": "magic"}, "method='magic' must be one of gradient, input_x_gradient"),
         ({"output": "loss"}, "output='loss' must be one of logit, probability"),
         ({"samples": 0}, "samples=0 and chunk=4 must be 1 or more"),
         ({"noise": -1.0}, "noise=-1.0 must be 0 or more"),

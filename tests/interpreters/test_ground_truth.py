@@ -51,11 +51,11 @@ def test_a_case_by_hand():
 
 def test_average_precision_and_iou_are_scikit_learns():
     ideal, audible = planes()
-    saliency = (torch.rand(3, 20, 30) * 10).round() / 10  # with many equal values
-    found = average_precision(saliency, ideal, audible)
-    overlap = intersection_over_union((saliency > 0.5).float(), ideal, audible)
+    importance = (torch.rand(3, 20, 30) * 10).round() / 10  # with many equal values
+    found = average_precision(importance, ideal, audible)
+    overlap = intersection_over_union((importance > 0.5).float(), ideal, audible)
     for k in range(3):
-        heard, right, mask = saliency[k][audible[k]], ideal[k][audible[k]], saliency[k][audible[k]] > 0.5
+        heard, right, mask = importance[k][audible[k]], ideal[k][audible[k]], importance[k][audible[k]] > 0.5
         assert found[k].item() == pytest.approx(average_precision_score(right.numpy(), heard.numpy()))
         assert overlap[k].item() == pytest.approx(jaccard_score(right.numpy(), mask.numpy()))
 
@@ -92,15 +92,15 @@ def test_a_random_map_is_near_the_share_of_ideal_bins(score):
 @pytest.mark.parametrize("score", MASK_SCORES)
 def test_silent_bins_do_not_count_and_clips_do_not_meet(score):
     ideal, audible = planes()
-    saliency = torch.rand(ideal.shape)
-    other = torch.where(audible, saliency, torch.rand(ideal.shape))
-    found = score(saliency, ideal, audible)
+    importance = torch.rand(ideal.shape)
+    other = torch.where(audible, importance, torch.rand(ideal.shape))
+    found = score(importance, ideal, audible)
     torch.testing.assert_close(score(other, ideal ^ ~audible, audible), found)
-    alone = [score(saliency[k : k + 1], ideal[k : k + 1], audible[k : k + 1]) for k in range(3)]
+    alone = [score(importance[k : k + 1], ideal[k : k + 1], audible[k : k + 1]) for k in range(3)]
     torch.testing.assert_close(torch.cat(alone), found)
 
 
-def test_an_empty_saliency():
+def test_an_empty_map():
     ideal, audible = planes(1)
     empty = torch.zeros(ideal.shape)
     assert intersection_over_union(empty, ideal, audible).item() == 0
@@ -146,13 +146,14 @@ def test_scores_of_disjoint_sounds_from_perfect_to_inverted():
     frontend, found = FrontEnd(), truth(*tones())
     mixture = frontend.analyze(first + second)
     perfect, inverted = found.ideal.float(), (~found.ideal).float()
-    right, wrong = (found.scores(mask, frontend.synthesize(mixture.masked(mask))) for mask in (perfect, inverted))
+    right, wrong = (found.scores(mask, frontend.synthesize(mixture.masked(mask)), mask) for mask in (perfect, inverted))
     assert all(right[name].item() == 1 for name in ("iou", "ap", "pointing", "inside"))
     assert all(wrong[name].item() == 0 for name in ("iou", "pointing", "inside"))
     # equal levels: the mixture is at 0 dB
     assert right["si_sdri"].item() > 20
     assert wrong["si_sdri"].item() < -20
-    whole = found.scores(torch.ones_like(perfect), first + second)
+    everything = torch.ones_like(perfect)
+    whole = found.scores(everything, first + second, everything)
     assert whole["si_sdri"].item() == pytest.approx(0, abs=1e-4)
 
 
@@ -161,7 +162,7 @@ def test_a_map_is_told_from_the_mask_that_was_cut_from_it():
     found, generator = truth(*tones()), torch.Generator().manual_seed(0)
     mask = (torch.rand(found.ideal.shape, generator=generator) >= 0.5).float()
     right, wrong = (mask * (1 + found.ideal.float() * sign) for sign in (1, -0.5))
-    scores = [found.scores(mask, found.source, ranking) for ranking in (mask, right, wrong)]
+    scores = [found.scores(mask, found.source, importance) for importance in (mask, right, wrong)]
     assert len({one["iou"].item() for one in scores}) == 1
     assert [one["pointing"].item() for one in scores[1:]] == [1, 0]
     assert 0 < scores[0]["pointing"].item() < 1
@@ -204,7 +205,7 @@ def test_a_prediction_that_names_neither_sound_has_no_truth():
     first, second = tones()
     found = truth(first, second, labels=(0, 1), prediction=2)
     assert found.known.tolist() == [False]
-    scores = found.scores(found.ideal.float(), first)
+    scores = found.scores(found.ideal.float(), first, found.ideal.float())
     assert all(math.isnan(value.item()) for value in scores.values())
 
 
@@ -212,11 +213,12 @@ def test_identical_sounds_and_silence_are_told():
     first, _ = tones()
     same = truth(first, first)
     assert same.ideal.all()
-    scores = same.scores(torch.ones(same.ideal.shape), first)
+    everything = torch.ones(same.ideal.shape)
+    scores = same.scores(everything, first, everything)
     assert [round(scores[name].item(), 6) for name in ("iou", "ap", "pointing", "inside")] == [1, 1, 1, 1]
     assert scores["si_sdri"].item() == 0
     silent = truth(torch.zeros(1, RATE), torch.zeros(1, RATE))
-    assert all(math.isnan(one.item()) for one in silent.scores(torch.ones(same.ideal.shape), first).values())
+    assert all(math.isnan(one.item()) for one in silent.scores(everything, first, everything).values())
 
 
 def test_a_bin_more_than_40_db_below_the_loudest_is_silent():

@@ -119,7 +119,7 @@ class Known(MapInterpreter):
         super().__init__(info, quantile=None)
         self.kind = kind
 
-    def saliency(self, classifier, spectrogram, evidence):
+    def importance(self, classifier, spectrogram, evidence, target=None):
         bands = (classifier.bands > 0).float()
         right = bands[evidence.prediction][:, None, :].expand_as(spectrogram.log_magnitude)
         others = bands.sum(dim=0) - right

@@ -75,13 +75,13 @@ def test_relevance_and_mask_by_hand():
     assert interpreter.relevance(h, torch.tensor([0])).tolist() == [[0, 0]]
     x = sound(torch.rand(1, 2, 5))
     # both components are kept: everything that the dictionary explains
-    assert interpreter.interpret(None, x, evidence(1, 1)).saliency.tolist() == [[[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]]]
+    assert interpreter.interpret(None, x, evidence(1, 1)).mask.tolist() == [[[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]]]
     # only the first one
     answer = interpreter.interpret(None, x, evidence(1, 2))
-    assert answer.saliency.tolist() == [[[1, 1, 0, 0, 0], [1, 1, 0, 0, 0]]]
-    assert torch.equal(answer.residual.log_magnitude, x.log_magnitude * (1 - answer.saliency))
+    assert answer.mask.tolist() == [[[1, 1, 0, 0, 0], [1, 1, 0, 0, 0]]]
+    assert torch.equal(answer.residual.log_magnitude, x.log_magnitude * (1 - answer.mask))
     # none
-    assert interpreter.interpret(None, x, evidence(1, 0)).saliency.sum() == 0
+    assert interpreter.interpret(None, x, evidence(1, 0)).mask.sum() == 0
 
 
 def test_the_mask_is_the_share_of_components_that_share_a_bin():
@@ -89,7 +89,7 @@ def test_the_mask_is_the_share_of_components_that_share_a_bin():
     interpreter.dictionary.fill_(0.5)
     with torch.no_grad():
         interpreter.theta.weight.copy_(torch.tensor([[0.0, 0], [1, -1], [0, 0]]))
-    mask = interpreter.interpret(None, sound(torch.rand(1, 1, 5)), evidence(1, 1)).saliency
+    mask = interpreter.interpret(None, sound(torch.rand(1, 1, 5)), evidence(1, 1)).mask
     torch.testing.assert_close(mask, torch.full((1, 1, 5), 0.25))
 
 
@@ -140,9 +140,9 @@ def test_it_learns_from_any_classifier_at_any_length(name, seconds, request):
     with torch.no_grad():
         together = interpreter.interpret(classifier, spectrogram, found)
         alone = interpreter.interpret(classifier, spectrogram[1:], classifier(spectrogram[1:]))
-    assert together.saliency.shape == spectrogram.log_magnitude.shape
-    assert together.saliency.min() >= 0 and together.saliency.max() <= 1
-    torch.testing.assert_close(alone.saliency[0], together.saliency[1], rtol=1e-3, atol=1e-4)
+    assert together.mask.shape == spectrogram.log_magnitude.shape
+    assert together.mask.min() >= 0 and together.mask.max() <= 1
+    torch.testing.assert_close(alone.mask[0], together.mask[1], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -175,9 +175,9 @@ def test_any_clip_length_with_any_classifier(name, seconds):
         with torch.no_grad():
             evidence = classifier(sound)
             answer = interpreter.interpret(classifier, sound, evidence)
-        assert answer.saliency.shape == sound.log_magnitude.shape
-        assert answer.saliency.dtype == torch.float32
-        assert answer.saliency.min() >= 0 and answer.saliency.max() <= 1
+        assert answer.mask.shape == sound.log_magnitude.shape
+        assert answer.mask.dtype == torch.float32
+        assert answer.mask.min() >= 0 and answer.mask.max() <= 1
         whole = answer.relevant.log_magnitude + answer.residual.log_magnitude
         torch.testing.assert_close(whole, sound.log_magnitude)
         assert torch.equal(answer.target, evidence.prediction)
@@ -323,8 +323,8 @@ def test_the_mask_finds_the_only_band_that_the_classifier_hears():
         evidence = classifier(sound)
         answer = interpreter.interpret(classifier, sound, evidence)
         kept, rest = classifier(answer.relevant), classifier(answer.residual)
-    inside = answer.saliency[:, :, classifier.band].mean().item()
-    outside = torch.cat((answer.saliency[:, :, :34], answer.saliency[:, :, 66:]), dim=2).mean().item()
+    inside = answer.mask[:, :, classifier.band].mean().item()
+    outside = torch.cat((answer.mask[:, :, :34], answer.mask[:, :, 66:]), dim=2).mean().item()
     assert evidence.prediction.tolist() == [0] * 4
     assert inside > 0.9 and outside < 0.15
     assert kept.prediction.tolist() == [0] * 4 and rest.prediction.tolist() == [1] * 4

@@ -231,9 +231,9 @@ def test_lengths(classifier, info, seconds, clips):
     spectrogram, evidence = looked_at(classifier, waveform)
     with torch.no_grad():
         result = interpreter(info).interpret(classifier, spectrogram, evidence)
-    assert result.saliency.shape == result.relevant.log_magnitude.shape == spectrogram.log_magnitude.shape
-    assert result.saliency.min() >= 0
-    assert result.saliency.max() <= 1
+    assert result.mask.shape == result.relevant.log_magnitude.shape == spectrogram.log_magnitude.shape
+    assert result.mask.min() >= 0
+    assert result.mask.max() <= 1
     assert torch.equal(result.target, evidence.prediction)
     synthesize = classifier.frontend.synthesize
     parts = synthesize(result.relevant) + synthesize(result.residual)
@@ -244,18 +244,18 @@ def test_lengths(classifier, info, seconds, clips):
 def test_silence_has_no_share_and_no_nan(classifier, info):
     spectrogram, evidence = looked_at(classifier, torch.zeros(1, RATE))
     model = interpreter(info, freeze_codec=False, reconstruction=1.0)
-    assert not model.interpret(classifier, spectrogram, evidence).saliency.any()
+    assert not model.interpret(classifier, spectrogram, evidence).mask.any()
     terms = model.loss(classifier, spectrogram, evidence)
     sum(term.sum() for term in terms.values()).backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-def test_saliency_is_the_relevant_share(classifier, info):
+def test_mask_is_the_relevant_share(classifier, info):
     spectrogram, evidence = looked_at(classifier, sound(1))
     model = interpreter(info)
     model.mask_network = ConstantMask(0.25)
-    saliency = model.interpret(classifier, spectrogram, evidence).saliency
-    torch.testing.assert_close(saliency, torch.full_like(saliency, 0.25), rtol=0, atol=1e-3)
+    mask = model.interpret(classifier, spectrogram, evidence).mask
+    torch.testing.assert_close(mask, torch.full_like(mask, 0.25), rtol=0, atol=1e-3)
 
 
 class ConstantMask(nn.Module):
@@ -416,4 +416,4 @@ def test_the_recipe_shrinks_by_scalars(classifier, info):
     assert sum(p.numel() for p in model.mask_network.parameters()) < 200_000
     spectrogram, evidence = looked_at(classifier, sound(1))
     with torch.no_grad():
-        assert model.interpret(classifier, spectrogram, evidence).saliency.isfinite().all()
+        assert model.interpret(classifier, spectrogram, evidence).mask.isfinite().all()

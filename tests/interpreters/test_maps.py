@@ -8,7 +8,7 @@ from models.classifier import ClassifierInfo, Evidence, Features
 from models.errors import UsageError
 from models.frontend import Spectrogram
 
-WITH_SALIENCY = ClassifierInfo(3, 16000, 1024, (4,), frozenset({"gradient", "maps", "saliency"}))
+WITH_NATIVE_MAP = ClassifierInfo(3, 16000, 1024, (4,), frozenset({"gradient", "maps", "native_map"}))
 WITHOUT = ClassifierInfo(3, 16000, 1024, (4,), frozenset({"gradient", "maps"}))
 
 
@@ -17,31 +17,31 @@ def sound(clips: int, frames: int, bins: int) -> Spectrogram:
     return Spectrogram(log_magnitude, torch.ones_like(log_magnitude, dtype=torch.complex64), 100)
 
 
-def evidence(saliency: torch.Tensor, prediction: int = 1) -> Evidence:
-    logits = torch.eye(3)[[prediction] * len(saliency)]
-    return Evidence(logits, Features(logits, (), saliency))
+def evidence(native_map: torch.Tensor, prediction: int = 1) -> Evidence:
+    logits = torch.eye(3)[[prediction] * len(native_map)]
+    return Evidence(logits, Features(logits, (), native_map))
 
 
-def masks(interpreter: QuantileMap, saliency: torch.Tensor, frames: int, bins: int) -> list[torch.Tensor]:
-    spectrogram = sound(len(saliency), frames, bins)
-    return [one.saliency for one in interpreter.sweep(None, spectrogram, evidence(saliency))]
+def masks(interpreter: QuantileMap, native_map: torch.Tensor, frames: int, bins: int) -> list[torch.Tensor]:
+    spectrogram = sound(len(native_map), frames, bins)
+    return [one.mask for one in interpreter.sweep(None, spectrogram, evidence(native_map))]
 
 
 def test_a_mask_by_hand():
-    saliency = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    native_map = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
     spectrogram = sound(1, 2, 2)
     # The median of 1 to 4 is 2.5.
-    answer = QuantileMap(WITH_SALIENCY, 0.5).interpret(None, spectrogram, evidence(saliency, prediction=2))
-    assert answer.saliency.tolist() == [[[0, 0], [1, 1]]] and answer.target.tolist() == [2]
-    assert torch.equal(answer.relevant.log_magnitude, spectrogram.log_magnitude * answer.saliency)
-    assert torch.equal(answer.residual.log_magnitude, spectrogram.log_magnitude * (1 - answer.saliency))
+    answer = QuantileMap(WITH_NATIVE_MAP, 0.5).interpret(None, spectrogram, evidence(native_map, prediction=2))
+    assert answer.mask.tolist() == [[[0, 0], [1, 1]]] and answer.target.tolist() == [2]
+    assert torch.equal(answer.relevant.log_magnitude, spectrogram.log_magnitude * answer.mask)
+    assert torch.equal(answer.residual.log_magnitude, spectrogram.log_magnitude * (1 - answer.mask))
     assert answer.relevant.stft is answer.residual.stft is spectrogram.stft
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.1, 0.5, 0.9, 0.99, 1.0])
 def test_about_1_minus_q_is_kept_of_every_clip(quantile):
-    saliency = torch.rand(3, 1, 7, 7) * torch.tensor([1.0, 10.0, 1e-3]).view(3, 1, 1, 1)
-    (mask,) = masks(QuantileMap(WITH_SALIENCY, quantile), saliency, 431, 513)
+    native_map = torch.rand(3, 1, 7, 7) * torch.tensor([1.0, 10.0, 1e-3]).view(3, 1, 1, 1)
+    (mask,) = masks(QuantileMap(WITH_NATIVE_MAP, quantile), native_map, 431, 513)
     assert mask.shape == (3, 431, 513) and mask.dtype == torch.float32
     assert set(mask.unique().tolist()) <= {0.0, 1.0}
     # Edges of the resized map are flat, so a few thousand bins of the 221103 tie.
@@ -51,24 +51,26 @@ def test_about_1_minus_q_is_kept_of_every_clip(quantile):
 
 def test_a_constant_map_is_kept_whole():
     for value in (0.0, 0.37, 5e6):
-        for mask in masks(QuantileMap(WITH_SALIENCY, [0.0, 0.5, 0.9, 1.0]), torch.full((2, 1, 3, 3), value), 10, 12):
+        for mask in masks(QuantileMap(WITH_NATIVE_MAP, [0.0, 0.5, 0.9, 1.0]), torch.full((2, 1, 3, 3), value), 10, 12):
             assert mask.min() == 1
 
 
 def test_bins_that_tie_with_the_threshold_are_kept():
-    saliency = torch.tensor([[[[0.0, 1.0, 1.0, 1.0, 2.0]]]])
-    kept = [int(one.sum()) for one in masks(QuantileMap(WITH_SALIENCY, [0.0, 0.25, 0.5, 0.75, 1.0]), saliency, 1, 5)]
+    native_map = torch.tensor([[[[0.0, 1.0, 1.0, 1.0, 2.0]]]])
+    kept = [
+        int(one.sum()) for one in masks(QuantileMap(WITH_NATIVE_MAP, [0.0, 0.25, 0.5, 0.75, 1.0]), native_map, 1, 5)
+    ]
     assert kept == [5, 4, 4, 4, 1]
 
 
 def test_a_sweep_is_the_single_runs_to_the_bit():
     quantiles = [0.95, 0.5, 0.9, 0.0]
-    saliency, spectrogram = torch.rand(2, 1, 7, 7), sound(2, 87, 513)
-    swept = list(QuantileMap(WITH_SALIENCY, quantiles).sweep(None, spectrogram, evidence(saliency)))
+    native_map, spectrogram = torch.rand(2, 1, 7, 7), sound(2, 87, 513)
+    swept = list(QuantileMap(WITH_NATIVE_MAP, quantiles).sweep(None, spectrogram, evidence(native_map)))
     assert len(swept) == 4
     for quantile, one in zip(quantiles, swept, strict=True):
-        alone = QuantileMap(WITH_SALIENCY, quantile).interpret(None, spectrogram, evidence(saliency))
-        assert torch.equal(one.saliency, alone.saliency)
+        alone = QuantileMap(WITH_NATIVE_MAP, quantile).interpret(None, spectrogram, evidence(native_map))
+        assert torch.equal(one.mask, alone.mask)
         assert torch.equal(one.relevant.log_magnitude, alone.relevant.log_magnitude)
         assert torch.equal(one.residual.log_magnitude, alone.residual.log_magnitude)
         assert torch.equal(one.importance, swept[0].importance)
@@ -76,11 +78,11 @@ def test_a_sweep_is_the_single_runs_to_the_bit():
 
 
 def test_a_clip_has_the_same_mask_alone_and_in_a_batch():
-    saliency = torch.rand(3, 1, 7, 7)
-    interpreter = QuantileMap(WITH_SALIENCY)
-    together = masks(interpreter, saliency, 87, 513)[0]
+    native_map = torch.rand(3, 1, 7, 7)
+    interpreter = QuantileMap(WITH_NATIVE_MAP)
+    together = masks(interpreter, native_map, 87, 513)[0]
     for clip in range(3):
-        assert torch.equal(masks(interpreter, saliency[clip : clip + 1], 87, 513)[0][0], together[clip])
+        assert torch.equal(masks(interpreter, native_map[clip : clip + 1], 87, 513)[0][0], together[clip])
 
 
 @pytest.mark.parametrize(
@@ -94,12 +96,12 @@ def test_a_clip_has_the_same_mask_alone_and_in_a_batch():
     ],
 )
 def test_the_paper_s_quantile_is_the_headline_where_it_is_asked_for(given, quantiles, headline):
-    interpreter = QuantileMap(WITH_SALIENCY, given)
+    interpreter = QuantileMap(WITH_NATIVE_MAP, given)
     assert (interpreter.quantiles, interpreter.headline) == (quantiles, headline)
-    saliency, spectrogram = torch.rand(1, 1, 7, 7), sound(1, 20, 30)
-    answer = interpreter.interpret(None, spectrogram, evidence(saliency))
-    swept = list(interpreter.sweep(None, spectrogram, evidence(saliency)))
-    assert torch.equal(answer.saliency, swept[quantiles.index(headline)].saliency)
+    native_map, spectrogram = torch.rand(1, 1, 7, 7), sound(1, 20, 30)
+    answer = interpreter.interpret(None, spectrogram, evidence(native_map))
+    swept = list(interpreter.sweep(None, spectrogram, evidence(native_map)))
+    assert torch.equal(answer.mask, swept[quantiles.index(headline)].mask)
 
 
 def test_a_map_grows_bilinearly_to_the_plane():
@@ -117,12 +119,12 @@ def test_thresholds_by_hand():
 @pytest.mark.parametrize("quantile", [-0.1, 1.1, [], [0.5, 2], float("nan"), "0.9", [0.5, "x"], [0.5, None]])
 def test_quantiles_outside_0_to_1_are_told(quantile):
     with pytest.raises(UsageError, match=r"quantile=.* must be a number in \[0, 1\] or a list of them"):
-        QuantileMap(WITH_SALIENCY, quantile)
+        QuantileMap(WITH_NATIVE_MAP, quantile)
 
 
 def test_a_classifier_without_a_map_is_told(cnn14):
     sentence = (
-        "QuantileMap needs saliency of a classifier, and this one has no saliency: choose another classifier or "
+        "QuantileMap needs native_map of a classifier, and this one has no native_map: choose another classifier or "
         "interpreter"
     )
     for info in (WITHOUT, cnn14.describe()):
@@ -137,12 +139,12 @@ def test_real_maps_at_any_length(name, seconds, request):
     spectrogram = classifier.frontend.analyze(torch.randn(1, round(16000 * seconds)))
     interpreter = QuantileMap(classifier.describe(), [0.5, 0.9])
     found = list(interpreter.sweep(classifier, spectrogram, classifier(spectrogram)))
-    assert [one.saliency.shape for one in found] == [spectrogram.log_magnitude.shape] * 2
-    assert [one.saliency.mean().item() for one in found] == [pytest.approx(0.5, abs=0.02), pytest.approx(0.1, abs=0.02)]
+    assert [one.mask.shape for one in found] == [spectrogram.log_magnitude.shape] * 2
+    assert [one.mask.mean().item() for one in found] == [pytest.approx(0.5, abs=0.02), pytest.approx(0.1, abs=0.02)]
 
 
 def test_it_has_no_loss():
-    interpreter = QuantileMap(WITH_SALIENCY)
+    interpreter = QuantileMap(WITH_NATIVE_MAP)
     assert not interpreter.trainable and not list(interpreter.parameters())
     with pytest.raises(TypeError, match="QuantileMap is not trainable and has no loss"):
         interpreter.loss(None, sound(1, 2, 2), evidence(torch.rand(1, 1, 2, 2)))
@@ -163,13 +165,13 @@ def test_a_soft_mask_by_hand():
 
 
 def test_without_a_quantile_there_is_one_soft_mask_and_no_sweep():
-    saliency, spectrogram = torch.rand(2, 1, 3, 4), sound(2, 3, 4)
-    interpreter = QuantileMap(WITH_SALIENCY, None)
+    native_map, spectrogram = torch.rand(2, 1, 3, 4), sound(2, 3, 4)
+    interpreter = QuantileMap(WITH_NATIVE_MAP, None)
     assert interpreter.quantiles == ()
-    (answer,) = interpreter.sweep(None, spectrogram, evidence(saliency))
-    torch.testing.assert_close(answer.saliency, soft_mask(saliency.squeeze(1)))
-    assert torch.equal(interpreter.interpret(None, spectrogram, evidence(saliency)).saliency, answer.saliency)
-    assert answer.saliency.amin(dim=(1, 2)).tolist() == [0, 0] and answer.saliency.amax(dim=(1, 2)).tolist() == [1, 1]
+    (answer,) = interpreter.sweep(None, spectrogram, evidence(native_map))
+    torch.testing.assert_close(answer.mask, soft_mask(native_map.squeeze(1)))
+    assert torch.equal(interpreter.interpret(None, spectrogram, evidence(native_map)).mask, answer.mask)
+    assert answer.mask.amin(dim=(1, 2)).tolist() == [0, 0] and answer.mask.amax(dim=(1, 2)).tolist() == [1, 1]
 
 
 def test_a_clips_seed_comes_from_its_content():

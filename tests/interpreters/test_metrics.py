@@ -121,21 +121,21 @@ def test_accuracy_takes_class_indices_alone(label):
 
 def test_sparseness_is_the_gini_index():
     # Sorted 0 0 1 3: sum of (2 rank - n - 1) x value = 1 + 9 over n sum = 16. One bin of n: 1 - 1 / n.
-    saliency = torch.tensor([[[3.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 5.0]], [[0.7, 0.7], [0.7, 0.7]]])
-    assert sparseness(saliency).tolist() == approximately(10 / 16, 3 / 4, 0)
+    mask = torch.tensor([[[3.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 5.0]], [[0.7, 0.7], [0.7, 0.7]]])
+    assert sparseness(mask).tolist() == approximately(10 / 16, 3 / 4, 0)
 
 
 def test_complexity_is_the_entropy_in_nats():
-    saliency = torch.tensor([[[0.5, 0.0], [0.0, 0.5]], [[0.0, 0.0], [0.0, 5.0]], [[0.7, 0.7], [0.7, 0.7]]])
-    assert complexity(saliency).tolist() == approximately(math.log(2), 0, math.log(4))
+    mask = torch.tensor([[[0.5, 0.0], [0.0, 0.5]], [[0.0, 0.0], [0.0, 5.0]], [[0.7, 0.7], [0.7, 0.7]]])
+    assert complexity(mask).tolist() == approximately(math.log(2), 0, math.log(4))
 
 
 @pytest.mark.parametrize("score", [sparseness, complexity])
 def test_shape_scores_depend_on_neither_scale_sign_nor_order(score):
-    saliency = torch.rand(2, 6, 5)
-    expected = score(saliency).tolist()
-    shuffled = saliency.flatten(1)[:, torch.randperm(30)].view(2, 5, 6)
-    for changed in (1000 * saliency, -saliency, shuffled, saliency.double()):
+    mask = torch.rand(2, 6, 5)
+    expected = score(mask).tolist()
+    shuffled = mask.flatten(1)[:, torch.randperm(30)].view(2, 5, 6)
+    for changed in (1000 * mask, -mask, shuffled, mask.double()):
         assert score(changed).tolist() == pytest.approx(expected, rel=1e-6)
 
 

@@ -37,7 +37,7 @@ def ask(interpreter: Perturbation, network: Additive, log_magnitude: torch.Tenso
     with torch.no_grad():
         evidence = network(spectrogram)
         network.batches.clear()
-        return interpreter.saliency(network, spectrogram, evidence)
+        return interpreter.importance(network, spectrogram, evidence)
 
 
 def parts(interpreter: Perturbation, network: Additive, log_magnitude: torch.Tensor) -> torch.Tensor:
@@ -102,9 +102,9 @@ def test_a_clip_has_one_map_in_any_batch(method, name, request):
     spectrogram = classifier.frontend.analyze(torch.randn(2, 8000))
     before = torch.get_rng_state()
     with torch.no_grad():
-        together = interpreter.saliency(classifier, spectrogram, classifier(spectrogram))
-        alone = interpreter.saliency(classifier, spectrogram[1:], classifier(spectrogram[1:]))
-        mask = interpreter.interpret(classifier, spectrogram, classifier(spectrogram)).saliency
+        together = interpreter.importance(classifier, spectrogram, classifier(spectrogram))
+        alone = interpreter.importance(classifier, spectrogram[1:], classifier(spectrogram[1:]))
+        mask = interpreter.interpret(classifier, spectrogram, classifier(spectrogram)).mask
     torch.testing.assert_close(alone[0], together[1], rtol=1e-3, atol=1e-3 * together.abs().max().item())
     assert together.isfinite().all() and together[0].unique().numel() > 1
     # whole patches are kept
@@ -120,8 +120,8 @@ def test_the_draws_follow_the_seed():
 
 
 def test_mistakes_are_told():
-    with pytest.raises(UsageError, match="method='saliency' must be one of occlusion, kernel_shap, lime"):
-        Perturbation(INFO, "saliency")
+    with pytest.raises(UsageError, match="method='gradient' must be one of occlusion, kernel_shap, lime"):
+        Perturbation(INFO, "gradient")
     with pytest.raises(UsageError, match=r"segment_seconds=0 must be above 0 and bands=4 at least 2"):
         Perturbation(INFO, segment_seconds=0)
     with pytest.raises(UsageError, match="bands=1 at least 2"):

@@ -221,7 +221,7 @@ def test_loss_falls_on_a_toy_whose_mask_follows_the_class():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
-    mask = interpreter.interpret(None, sound(levels), given).saliency
+    mask = interpreter.interpret(None, sound(levels), given).mask
     assert mask[0, :, :20].mean() > 0.6 > 0.4 > mask[0, :, 28:].mean()
 
 
@@ -246,7 +246,7 @@ def test_clips_of_any_length_are_split_in_two(name):
             heard = classifier.frontend.analyze(torch.randn(1, samples) / 10)
             found = classifier(heard)
             answer = interpreter.interpret(classifier, heard, found)
-        mask = answer.saliency
+        mask = answer.mask
         assert mask.shape == heard.log_magnitude.shape and 0 <= mask.min() < mask.max() <= 1
         both = answer.relevant.log_magnitude + answer.residual.log_magnitude
         torch.testing.assert_close(both, heard.log_magnitude)
@@ -258,15 +258,15 @@ def test_the_mask_of_a_clip_depends_on_its_class():
     interpreter = piq().eval()
     nn.init.normal_(interpreter.codebook.embedding.weight)
     maps, heard = torch.randn(1, 4, 3, 3), sound(torch.rand(1, 20, 20))
-    masks = [interpreter.interpret(None, heard, evidence(maps, [target])).saliency for target in (0, 1)]
+    masks = [interpreter.interpret(None, heard, evidence(maps, [target])).mask for target in (0, 1)]
     assert not torch.allclose(*masks, atol=1e-3)
 
 
 def test_threshold_makes_the_mask_binary():
     heard, given = sound(torch.rand(1, 20, 20)), evidence(torch.randn(1, 4, 3, 3), [0])
-    soft = piq().eval().interpret(None, heard, given).saliency
+    soft = piq().eval().interpret(None, heard, given).mask
     level = soft.median().item()
-    binary = piq(threshold=level).eval().interpret(None, heard, given).saliency
+    binary = piq(threshold=level).eval().interpret(None, heard, given).mask
     assert torch.equal(binary, (soft > level).float()) and 0 < binary.mean() < 1
 
 

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import nn
 
-from interpreters.sanity import layers, randomize, rank_correlation, ranks, salience_order, settle, ssim, unit_range
+from interpreters.sanity import importance_order, layers, randomize, rank_correlation, ranks, settle, ssim, unit_range
 
 
 def test_rank_correlation_is_scipys_also_with_equal_values():
@@ -58,15 +58,15 @@ def test_unit_range():
     assert unit_range(maps).tolist() == [[[0, 0.25], [0.5, 1]], [[0, 0], [0, 0]]]
 
 
-def test_salience_order_by_hand_and_ties_at_random():
+def test_importance_order_by_hand_and_ties_at_random():
     maps = torch.tensor([[[0.1, 0.9], [0.5, 0.3]]])
-    assert salience_order(maps).tolist() == [[[0.75, 0], [0.25, 0.5]]]
+    assert importance_order(maps).tolist() == [[[0.75, 0], [0.25, 0.5]]]
     flat = torch.zeros(2, 10, 10)
-    order = salience_order(flat, seed=1)
+    order = importance_order(flat, seed=1)
     assert sorted(order[0].flatten().tolist()) == pytest.approx([k / 100 for k in range(100)])
     assert torch.equal(order[0], order[1])
-    assert torch.equal(order, salience_order(flat, seed=1))
-    assert not torch.equal(order, salience_order(flat, seed=2))
+    assert torch.equal(order, importance_order(flat, seed=1))
+    assert not torch.equal(order, importance_order(flat, seed=2))
     assert (order[0].flatten().diff() > 0).float().mean() < 0.7  # not the order of time
 
 

@@ -80,7 +80,7 @@ def test_features_of_focalnet():
     features = network(torch.randn(2, 3, 224, 224))
     assert features.embedding.shape == (2, network.embedding_size) == (2, 192)
     assert shapes(features.maps) == [(48, 28, 28), (96, 14, 14), (192, 7, 7), (192, 7, 7)]
-    assert features.saliency.shape == (2, 1, 7, 7) and features.saliency.min() >= 0
+    assert features.native_map.shape == (2, 1, 7, 7) and features.native_map.min() >= 0
     torch.testing.assert_close(features.embedding, features.maps[-1].mean(dim=(2, 3)))
     assert network.provenance == "from scratch"
 
@@ -91,8 +91,8 @@ def test_features_of_vit():
     features = network(image)
     tokens = network.model(image).last_hidden_state
     assert shapes(features.maps) == [(48, 14, 14)] * 4 and network.embedding_size == 48
-    assert features.saliency.shape == (2, 1, 14, 14) and features.saliency.min() >= 0
-    assert features.saliency.sum() <= 2  # the class token attends to itself as well
+    assert features.native_map.shape == (2, 1, 14, 14) and features.native_map.min() >= 0
+    assert features.native_map.sum() <= 2  # the class token attends to itself as well
     torch.testing.assert_close(features.embedding, tokens.mean(dim=1))
 
 
@@ -109,7 +109,7 @@ def test_features_of_cnn14():
     features = network(torch.randn(2, 431, 80))
     assert features.embedding.shape == (2, network.embedding_size) == (2, 128)
     assert shapes(features.maps) == [(16, 53, 10), (32, 26, 5), (64, 13, 2), (128, 13, 2)]
-    assert features.saliency is None
+    assert features.native_map is None
     last = features.maps[-1].mean(dim=3)  # maximum over time plus mean over time, as PANNs pools
     torch.testing.assert_close(features.embedding, last.amax(dim=2) + last.mean(dim=2))
 

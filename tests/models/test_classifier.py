@@ -41,7 +41,7 @@ def test_a_head_with_a_block_is_normalisation_a_layer_and_cosines():
 
 def test_the_three_networks_describe_themselves(focalnet, vit, cnn14):
     common = {"num_classes": 5, "sample_rate": 16000, "n_fft": 1024, "logit_scale": 30.0, "provenance": "from scratch"}
-    everything, maps = frozenset({"gradient", "maps", "saliency"}), frozenset({"gradient", "maps"})
+    everything, maps = frozenset({"gradient", "maps", "native_map"}), frozenset({"gradient", "maps"})
     assert focalnet.describe() == ClassifierInfo(map_channels=(48, 96, 192, 192), provides=everything, **common)
     assert vit.describe() == ClassifierInfo(map_channels=(48,) * 4, provides=everything, **common)
     assert cnn14.describe() == ClassifierInfo(map_channels=(16, 32, 64, 128), provides=maps, mel_top=8000.0, **common)
@@ -70,7 +70,7 @@ def test_our_networks_conform(classifier):
 
 
 class Conforming(nn.Module):
-    """The smallest classifier that may stand in: two maps, a saliency, three classes; no AudioClassifier."""
+    """The smallest classifier that may stand in: two maps, a native map, three classes; no AudioClassifier."""
 
     def __init__(self):
         super().__init__()
@@ -88,7 +88,7 @@ class Conforming(nn.Module):
         return self.eval().requires_grad_(False)
 
     def describe(self):
-        return ClassifierInfo(3, 8000, 256, (4, 4), frozenset({"gradient", "maps", "saliency"}))
+        return ClassifierInfo(3, 8000, 256, (4, 4), frozenset({"gradient", "maps", "native_map"}))
 
 
 def broken_forward(change):
@@ -192,13 +192,13 @@ BROKEN = {
         lambda: broken_features(maps=lambda one: one.maps[::-1]),
         "Its maps do not go from fine to coarse: [(4, 2), (8, 4)].",
     ),
-    "saliency of channels": (
-        lambda: broken_features(saliency=lambda one: one.maps[0]),
-        "Its saliency is [3, 4, 8, 4] for 3 clips, not [B, 1, h, w].",
+    "native map of channels": (
+        lambda: broken_features(native_map=lambda one: one.maps[0]),
+        "Its native map is [3, 4, 8, 4] for 3 clips, not [B, 1, h, w].",
     ),
-    "negative saliency": (
-        lambda: broken_features(saliency=lambda one: one.saliency - 10),
-        "Its saliency has negative values.",
+    "negative native map": (
+        lambda: broken_features(native_map=lambda one: one.native_map - 10),
+        "Its native map has negative values.",
     ),
     "one clip length": (
         lambda: broken_forward(only_one_second),
@@ -235,9 +235,9 @@ BROKEN = {
         lambda: describing(num_classes=4),
         "`describe()` says num_classes is 4, and it is 3.",
     ),
-    "promises saliency": (
-        lambda: broken_features(saliency=lambda one: None),
-        "`describe()` says provides is ['gradient', 'maps', 'saliency'], and it is ['gradient', 'maps'].",
+    "promises a native map": (
+        lambda: broken_features(native_map=lambda one: None),
+        "`describe()` says provides is ['gradient', 'maps', 'native_map'], and it is ['gradient', 'maps'].",
     ),
     "other channels": (
         lambda: describing(map_channels=(4, 8)),

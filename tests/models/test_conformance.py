@@ -16,8 +16,8 @@ from tests.conformance import check_interpreter
 class Even(Interpreter):
     """Half of everything."""
 
-    def interpret(self, classifier, spectrogram, evidence):
-        return masked(spectrogram, torch.full_like(spectrogram.log_magnitude, 0.5), evidence)
+    def interpret(self, classifier, spectrogram, evidence, target=None):
+        return masked(spectrogram, torch.full_like(spectrogram.log_magnitude, 0.5), self.asked_class(evidence, target))
 
 
 class Learned(Even):
@@ -38,8 +38,8 @@ def changed(base=Even, **methods):
 def explaining(change):
     """An interpreter whose interpretation goes through `change`."""
 
-    def interpret(self, classifier, spectrogram, evidence):
-        return change(Even.interpret(self, classifier, spectrogram, evidence))
+    def interpret(self, classifier, spectrogram, evidence, target=None):
+        return change(Even.interpret(self, classifier, spectrogram, evidence, target))
 
     return changed(interpret=interpret)
 
@@ -48,19 +48,33 @@ def losing(terms):
     return changed(Learned, loss=lambda self, classifier, spectrogram, evidence, clean=None: terms(self, spectrogram))
 
 
-def unfreeze(self, classifier, spectrogram, evidence):
+def unfreeze(self, classifier, spectrogram, evidence, target=None):
     classifier.train()
-    return Even.interpret(self, classifier, spectrogram, evidence)
+    return Even.interpret(self, classifier, spectrogram, evidence, target)
 
 
-def meddle(self, classifier, spectrogram, evidence):
+def meddle(self, classifier, spectrogram, evidence, target=None):
     next(classifier.parameters()).add_(1)
+    return Even.interpret(self, classifier, spectrogram, evidence, target)
+
+
+def over_the_batch(self, classifier, spectrogram, evidence, target=None):
+    level = spectrogram.log_magnitude.mean().clamp(max=1)
+    return masked(spectrogram, torch.ones_like(spectrogram.log_magnitude) * level, self.asked_class(evidence, target))
+
+
+def predicted_only(self, classifier, spectrogram, evidence, target=None):
     return Even.interpret(self, classifier, spectrogram, evidence)
 
 
-def over_the_batch(self, classifier, spectrogram, evidence):
-    level = spectrogram.log_magnitude.mean().clamp(max=1)
-    return masked(spectrogram, torch.ones_like(spectrogram.log_magnitude) * level, evidence)
+def unchecked(self, classifier, spectrogram, evidence, target=None):
+    target = evidence.prediction if target is None else target
+    return masked(spectrogram, torch.full_like(spectrogram.log_magnitude, 0.5), target)
+
+
+def another_by_default(self, classifier, spectrogram, evidence, target=None):
+    level = 0.5 if target is None else 0.6
+    return masked(spectrogram, torch.full_like(spectrogram.log_magnitude, level), evidence.prediction)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +88,7 @@ def test_sound_interpreters_conform(make, focalnet):
 CASES = {
     "needs": (
         QuantileMap,
-        "It cannot be made with `info`: QuantileMap needs saliency of a classifier, and this one has no",
+        "It cannot be made with `info`: QuantileMap needs native_map of a classifier, and this one has no",
     ),
     "no info": (changed(__init__=lambda self: None), "It cannot be made with `info`: "),
     "no interpreter": (
@@ -82,21 +96,21 @@ CASES = {
         "It is of type Identity, not an interpreters.base.Interpreter.",
     ),
     "raises": (explaining(lambda found: 1 / 0), "Its `interpret` raises ZeroDivisionError: division by zero"),
-    "returns": (explaining(lambda found: found.saliency), "It returns Tensor, not interpreters.base.Interpretation."),
+    "returns": (explaining(lambda found: found.mask), "It returns Tensor, not interpreters.base.Interpretation."),
     "shape": (
-        explaining(lambda found: replace(found, saliency=found.saliency[:, ::2])),
-        "Its saliency is [3, 44, 513] on noise of 1.0 s, not [B, T, F] = [3, 87, 513].",
+        explaining(lambda found: replace(found, mask=found.mask[:, ::2])),
+        "Its mask is [3, 44, 513] on noise of 1.0 s, not [B, T, F] = [3, 87, 513].",
     ),
     "range": (
-        explaining(lambda found: replace(found, saliency=3 * found.saliency)),
-        "Its saliency leaves [0, 1] on noise of 1.0 s.",
+        explaining(lambda found: replace(found, mask=3 * found.mask)),
+        "Its mask leaves [0, 1] on noise of 1.0 s.",
     ),
     "not a number": (
-        explaining(lambda found: replace(found, saliency=found.saliency / 0 * 0)),
-        "Its saliency leaves [0, 1] on noise of 1.0 s.",
+        explaining(lambda found: replace(found, mask=found.mask / 0 * 0)),
+        "Its mask leaves [0, 1] on noise of 1.0 s.",
     ),
     "part": (
-        explaining(lambda found: replace(found, relevant=found.saliency)),
+        explaining(lambda found: replace(found, relevant=found.mask)),
         "Its relevant part is not a Spectrogram of the input's shape [3, 87, 513] on noise of 1.0 s.",
     ),
     "length": (
@@ -107,7 +121,27 @@ CASES = {
         explaining(lambda found: replace(found, target=found.target + 1)),
         "Its target is not the predicted class on noise of 1.0 s.",
     ),
-    "batch": (changed(interpret=over_the_batch), "Its saliency of a clip of 1.0 s depends on the rest of the batch."),
+    "ignores the target": (
+        changed(answers_any_class=True, interpret=predicted_only),
+        "It says it answers for any class, and its target is not the class that it was asked about.",
+    ),
+    "explains what it cannot": (
+        changed(interpret=unchecked),
+        "It does not say that it answers for any class, and does not refuse one that is not predicted.",
+    ),
+    "no such class": (
+        changed(interpret=unchecked),
+        "It does not refuse target=5, which is no class, with a UsageError.",
+    ),
+    "old signature": (
+        changed(interpret=lambda self, classifier, spectrogram, evidence: None),
+        "It cannot be made with `info`: Changed.interpret must take (classifier, spectrogram, evidence, target=None)",
+    ),
+    "default": (
+        changed(interpret=another_by_default),
+        "Its mask for the predicted class differs from its mask without",
+    ),
+    "batch": (changed(interpret=over_the_batch), "Its mask of a clip of 1.0 s depends on the rest of the batch."),
     "sweep": (changed(quantiles=(0.5, 0.9)), "Its sweep yields 1 interpretations for 2 quantiles."),
     "headline": (changed(quantiles=(0.5,)), "It has quantiles and no `headline` among them."),
     "mode": (changed(interpret=unfreeze), "It does not leave the classifier frozen and in evaluation mode."),

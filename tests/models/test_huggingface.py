@@ -110,7 +110,7 @@ def test_they_conform(folder):
     assert check_classifier(HuggingFaceClassifier(FrontEnd(), str(folder))) == []
     offers = HuggingFaceClassifier(FrontEnd(), str(folder), num_classes=7).describe()
     assert offers.num_classes == 7 and offers.provenance == str(folder)
-    assert ("saliency" in offers.provides) == (folder.name == "ast")
+    assert ("native_map" in offers.provides) == (folder.name == "ast")
     assert offers.map_channels == (32,) * 4
 
 
@@ -123,9 +123,9 @@ def test_another_rate_hears_the_same_sound(ast_folder):
     first, second = (c.adapter(c.frontend.analyze(sound)) for c, sound in ((high, tone), (low, same)))
     loud = second > second.max() - 1
     assert loud.any() and (first[:, : second.shape[1]] - second)[loud].abs().max() < 0.05
-    saliency = high(high.frontend.analyze(tone)).features.saliency
-    assert saliency.shape[3] == 1025
-    assert saliency[..., 373:].abs().max() == 0 and saliency[..., :370].min() > 0
+    native_map = high(high.frontend.analyze(tone)).features.native_map
+    assert native_map.shape[3] == 1025
+    assert native_map[..., 373:].abs().max() == 0 and native_map[..., :370].min() > 0
 
 
 def test_a_ridge_in_mel_is_a_ridge_at_its_frequency(ast_folder):
@@ -149,8 +149,8 @@ def test_maps_lie_along_time_and_leave_padding_out(ast_folder):
     first, second = map(classifier.backbone.model.base_model.embeddings, padded)
     moved = classifier.backbone._as_map(second - first, 198).abs().amax(dim=(0, 1, 3))
     assert moved.shape == (19,) and moved[:15].max() < 1e-5 and moved[16:].min() > 1e-3
-    saliency = classifier(classifier.frontend.analyze(sound)).features.saliency
-    assert saliency.shape == (1, 1, 19, 513) and saliency.min() >= 0 and saliency[:, :, :, 0].sum() < 1
+    native_map = classifier(classifier.frontend.analyze(sound)).features.native_map
+    assert native_map.shape == (1, 1, 19, 513) and native_map.min() >= 0 and native_map[:, :, :, 0].sum() < 1
 
 
 @pytest.mark.parametrize("which", ["lmac", "map"])
@@ -158,21 +158,21 @@ def test_interpreters_explain_them(folder, which):
     classifier = HuggingFaceClassifier(FrontEnd(), str(folder)).freeze()
     offers = classifier.describe()
     if which == "map" and folder.name == "wav2vec2":
-        with pytest.raises(UsageError, match="needs saliency of a classifier, and this one has no saliency"):
+        with pytest.raises(UsageError, match="needs native_map of a classifier, and this one has no native_map"):
             QuantileMap(offers)
         return
     spectrogram = classifier.frontend.analyze(noise(1.0))
     evidence = classifier(spectrogram)
     if which == "map":
         found = QuantileMap(offers, 0.9).interpret(classifier, spectrogram, evidence)
-        assert found.saliency.mean() == pytest.approx(0.1, abs=0.02)
+        assert found.mask.mean() == pytest.approx(0.1, abs=0.02)
         return
     interpreter = LMAC(info=offers, decoder=functools.partial(LightDecoder, width=16))
     sum(interpreter.loss(classifier, spectrogram, evidence).values()).mean().backward()
     gradients = [parameter.grad for parameter in interpreter.parameters() if parameter.requires_grad]
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
     assert sum(gradient.abs().sum() for gradient in gradients) > 0
-    assert interpreter.interpret(classifier, spectrogram, evidence).saliency.shape == (2, 87, 513)
+    assert interpreter.interpret(classifier, spectrogram, evidence).mask.shape == (2, 87, 513)
 
 
 def test_a_bundle_holds_the_whole_network_and_no_path(folder, tmp_path):

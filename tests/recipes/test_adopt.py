@@ -51,7 +51,7 @@ def test_a_classifier_from_hugging_face_is_adopted_with_its_own_classes(tmp_path
     assert capsys.readouterr().out == f"bundle: {tmp_path / 'run/classifier'}\n"
     subject = load_subject(tmp_path / "run/classifier", "cpu")
     assert (subject.info.class_names, subject.info.clip_seconds) == (labels, 1.28)
-    assert subject.offers.provides == {"maps", "saliency", "gradient"}
+    assert subject.offers.provides == {"maps", "native_map", "gradient"}
     spectrogram = subject.classifier.frontend.analyze(torch.randn(1, 16000))
     published = HuggingFaceClassifier(FrontEnd(), str(tmp_path / "published")).freeze()
     torch.testing.assert_close(subject.classifier(spectrogram).logits, published(spectrogram).logits)

@@ -18,7 +18,7 @@ from recipes.interpretation import InterpreterBrain
 from recipes.runs.folder import run_folder
 from recipes.runs.subject import find_reference
 
-L2I_RECIPE, MATCHED, SALIENCY = (HPARAMS / f"{name}.yaml" for name in ("l2i", "control_matched", "saliency"))
+L2I_RECIPE, MATCHED, GRADIENT = (HPARAMS / f"{name}.yaml" for name in ("l2i", "control_matched", "gradient"))
 SHORT = ("--report_clips=0", "--epochs=2", "--batch_size=10", "--precision=fp32", "--components=8", "--debug",
          "--debug_batches=2", "--debug_persistently")  # fmt: skip
 
@@ -114,7 +114,7 @@ def test_a_matched_controls_bundle_holds_its_reference(l2i, interpret, cnn14, bu
 
 def test_a_quantile_map_may_be_a_reference_too(interpret, cnn14, tmp_path):
     changes = ("--debug", "--debug_batches=1", "--report_clips=0")
-    reference = interpret(SALIENCY, tmp_path, cnn14, "--quantile=0.75", *changes)
+    reference = interpret(GRADIENT, tmp_path, cnn14, "--quantile=0.75", *changes)
     run = interpret(MATCHED, tmp_path, cnn14, f"--reference={reference}", *changes)
     assert metrics(run)["kept"] == pytest.approx(metrics(reference)["kept"], abs=1e-6)
     assert metrics(reference)["kept"] == pytest.approx(0.25, abs=0.05)
@@ -145,4 +145,4 @@ def test_in_cross_validation_a_fold_has_its_own_reference(arguments, cnn14, tmp_
         UsageError, match=r"1234/fold1/interpreter to match: run `python interpret\.py hparams/lmac\.yaml`"
     ):
         find_reference(recipe.values, run_folder(recipe.values, 0))
-    assert find_reference(load_recipe(arguments(SALIENCY, tmp_path, cnn14)).values, tmp_path) is None
+    assert find_reference(load_recipe(arguments(GRADIENT, tmp_path, cnn14)).values, tmp_path) is None

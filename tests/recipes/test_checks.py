@@ -38,22 +38,22 @@ class Bands(nn.Module):
     def forward(self, spectrogram):
         energy = spectrogram.log_magnitude
         bands = torch.stack([energy[..., LOW].mean(dim=(1, 2)), energy[..., HIGH].mean(dim=(1, 2))], dim=1)
-        return Evidence(20 * self.head(bands), Features(bands, saliency=self.stem(energy).abs().unsqueeze(1)))
+        return Evidence(20 * self.head(bands), Features(bands, native_map=self.stem(energy).abs().unsqueeze(1)))
 
 
 class Explainer(Interpreter):
     """perfect: energy of the predicted class's band. inverted: all else. random: a draw. learned: the first layer."""
 
     def __init__(self, kind: str):
-        super().__init__(ClassifierInfo(2, RATE, 1024, (), frozenset({"gradient", "saliency"})))
+        super().__init__(ClassifierInfo(2, RATE, 1024, (), frozenset({"gradient", "native_map"})))
         self.kind = kind
 
-    def saliency(self, classifier, spectrogram, evidence):
+    def importance(self, classifier, spectrogram, evidence, target=None):
         energy = spectrogram.log_magnitude / spectrogram.log_magnitude.amax(dim=(1, 2), keepdim=True)
         inside = torch.zeros(2, 513)
         inside[0, LOW], inside[1, HIGH] = 1, 1
         chosen = inside[evidence.prediction][:, None, :].expand_as(energy)
-        learned = evidence.features.saliency[:, 0].repeat_interleave(65, dim=2)[..., :513]
+        learned = evidence.features.native_map[:, 0].repeat_interleave(65, dim=2)[..., :513]
         return {
             "perfect": energy * chosen,
             "inverted": energy * (1 - chosen),
@@ -62,8 +62,9 @@ class Explainer(Interpreter):
             "learned": learned,
         }[self.kind]
 
-    def interpret(self, classifier, spectrogram, evidence):
-        return masked(spectrogram, self.saliency(classifier, spectrogram, evidence).clamp(0, 1), evidence)
+    def interpret(self, classifier, spectrogram, evidence, target=None):
+        importance = self.importance(classifier, spectrogram, evidence, target)
+        return masked(spectrogram, importance.clamp(0, 1), evidence.prediction)
 
 
 @pytest.fixture(scope="module")
@@ -149,17 +150,17 @@ class Deep(nn.Module):
 
     def forward(self, spectrogram):
         maps = self.body(spectrogram.log_magnitude.unsqueeze(1))
-        return Evidence(self.head(maps.mean(dim=(2, 3))), Features(maps.mean(dim=(2, 3)), saliency=maps[:, :1]))
+        return Evidence(self.head(maps.mean(dim=(2, 3))), Features(maps.mean(dim=(2, 3)), native_map=maps[:, :1]))
 
 
 def test_the_signal_does_not_fade_while_a_deep_network_is_forgotten(clips, monkeypatch):
     spreads = []
 
-    def saliency(self, classifier, spectrogram, evidence):
-        spreads.append(evidence.features.saliency.std().item())
+    def importance(self, classifier, spectrogram, evidence, target=None):
+        spreads.append(evidence.features.native_map.std().item())
         return spectrogram.log_magnitude
 
-    monkeypatch.setattr(Explainer, "saliency", saliency)
+    monkeypatch.setattr(Explainer, "importance", importance)
     b = bench("energy", steps=6, network=Deep())
     settle([layer for _, layer in layers(b.classifier)], lambda: b.hear(clips.waveform))
     list(randomization(b, clips))
@@ -235,7 +236,7 @@ def test_a_constant_map_never_moves_and_a_drawn_one_is_drawn_alike(clips):
 def test_a_map_that_moves_with_the_clip_is_stable(clips):
     b = bench("energy")
     found = rows(stability(b, clips))
-    still, moved = (b.saliency(b.hear(one)) for one in (clips.waveform, clips.waveform.roll(160, dims=1)))
+    still, moved = (b.importance(b.hear(one)) for one in (clips.waveform, clips.waveform.roll(160, dims=1)))
     similar = found["shift in ms", 10.0]["rank_correlation"]
     # 160 samples are 0.86 of a frame, so that the next frame is the nearest
     assert similar == pytest.approx(rank_correlation(moved, still.roll(1, dims=1)).tolist())
@@ -245,7 +246,9 @@ def test_a_map_that_moves_with_the_clip_is_stable(clips):
 
 def test_a_map_that_stays_where_it_is_is_not(clips, monkeypatch):
     place = torch.rand(1, RATE // 185 + 1, 513).cumsum(dim=1)
-    monkeypatch.setattr(Explainer, "saliency", lambda self, classifier, heard, evidence: place.expand(2, -1, -1))
+    monkeypatch.setattr(
+        Explainer, "importance", lambda self, classifier, heard, evidence, target=None: place.expand(2, -1, -1)
+    )
     found = rows(stability(bench("energy"), clips))
     assert found["shift in ms", 10.0]["rank_correlation"][0] < 0.99 < found["shift in ms", 1.0]["rank_correlation"][0]
 

@@ -367,7 +367,7 @@ def test_relevant_and_residual_log_magnitudes_sum_to_the_input(kind, lmac, bundl
         found = interpreter.interpret(subject.classifier, spectrogram, subject.classifier(spectrogram))
     total = found.relevant.log_magnitude + found.residual.log_magnitude
     assert torch.allclose(total, spectrogram.log_magnitude, atol=1e-6)
-    assert 0 < found.saliency.mean() < 1
+    assert 0 < found.mask.mean() < 1
 
 
 def test_a_trained_interpreter_explains_a_file(lmac, interpret, cnn14, sound_file):
@@ -425,7 +425,7 @@ def test_a_classifier_of_other_classes_is_refused(interpret, focalnet, relabel, 
 
 def test_a_classifier_without_what_is_needed_is_refused(interpret, cnn14, tmp_path):
     told = refusal(interpret, MODULATION, tmp_path, cnn14)
-    assert "QuantileMap needs saliency of a classifier, and this one has no saliency" in told
+    assert "QuantileMap needs native_map of a classifier, and this one has no native_map" in told
 
 
 # cross-validation

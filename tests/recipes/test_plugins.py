@@ -30,8 +30,9 @@ class Equaliser(Interpreter):
         super().__init__(info)
         self.gains = torch.nn.Parameter(torch.zeros(info.n_fft // 2 + 1))
 
-    def interpret(self, classifier, spectrogram, evidence):
-        return masked(spectrogram, self.gains.sigmoid().expand_as(spectrogram.log_magnitude), evidence)
+    def interpret(self, classifier, spectrogram, evidence, target=None):
+        target = self.asked_class(evidence, target)
+        return masked(spectrogram, self.gains.sigmoid().expand_as(spectrogram.log_magnitude), target)
 
     def loss(self, classifier, spectrogram, evidence, clean=None):
         heard = classifier(self.interpret(classifier, spectrogram, evidence).relevant)
@@ -156,7 +157,7 @@ def test_conformance_is_a_command(examples, classified, bundle, arguments, tmp_p
     modulation = (HPARAMS / "modulation.yaml", tmp_path, f"--classifier={bundle('cnn14')}")
     code, told = run(*modulation)
     assert code == 1
-    assert told.startswith("It cannot be made with `info`: QuantileMap needs saliency of a classifier")
+    assert told.startswith("It cannot be made with `info`: QuantileMap needs native_map of a classifier")
 
 
 def test_the_command_finds_a_module_on_the_path(bundle, corpus, tmp_path):

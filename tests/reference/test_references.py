@@ -34,7 +34,7 @@ def test_the_modulation_map_is_the_norm_of_equation_2(focalnet):
     block.projection_in.bias.normal_()  # gates and context of a fresh network are too small to tell levels apart
     seen = []
     hook = block.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    saliency = network(torch.randn(2, 3, 128, 128)).saliency
+    native_map = network(torch.randn(2, 3, 128, 128)).native_map
     hook.remove()
 
     projected = torch.einsum("bhwc,dc->bdhw", seen[0], block.projection_in.weight)
@@ -47,8 +47,8 @@ def test_the_modulation_map_is_the_norm_of_equation_2(focalnet):
     modulator = torch.einsum("bchw,dc->bdhw", gathered, mix.weight[:, :, 0, 0]) + mix.bias[:, None, None]
 
     assert block.focal_layers[0][0].weight.shape[-1] == 3 and block.focal_layers[1][0].weight.shape[-1] == 5
-    assert saliency.shape == (2, 1, 4, 4) and saliency.std() > 0.01 * saliency.mean()
-    torch.testing.assert_close(saliency[:, 0], modulator.square().sum(dim=1).sqrt())
+    assert native_map.shape == (2, 1, 4, 4) and native_map.std() > 0.01 * native_map.mean()
+    torch.testing.assert_close(native_map[:, 0], modulator.square().sum(dim=1).sqrt())
 
 
 @torch.no_grad()
@@ -57,12 +57,12 @@ def test_the_attention_map_is_transformers_own(vit):
     for layer in network.model.layers:
         layer.attention.q_proj.weight.mul_(20)  # attention of a fresh network is uniform
     image = torch.randn(2, 3, 224, 224)
-    saliency = network(image).saliency
+    native_map = network(image).native_map
     network.model.set_attn_implementation("eager")
     attention = network.model(image, output_attentions=True).attentions[-1]
     expected = attention.mean(dim=1)[:, 0, 1:].view(2, 1, 14, 14)
     assert attention.shape == (2, 3, 197, 197) and expected.std() > 0.1 * expected.mean()
-    torch.testing.assert_close(saliency, expected)
+    torch.testing.assert_close(native_map, expected)
 
 
 def test_mel_bands_are_speechbrains():
@@ -86,11 +86,11 @@ def test_the_additive_margin_loss_is_speechbrains(margin, scale):
     [lambda noise: noise, lambda noise: (noise > 0.9) + 1e-3, lambda noise: noise - 0.5, lambda noise: noise**8],
 )
 def test_sparseness_and_complexity_are_quantus(shape):
-    saliency = shape(torch.rand(3, 9, 7))
-    values = saliency.abs().double().numpy()
+    mask = shape(torch.rand(3, 9, 7))
+    values = mask.abs().double().numpy()
     for ours, theirs in ((sparseness, quantus.Sparseness), (complexity, quantus.Complexity)):
         expected = theirs(disable_warnings=True).evaluate_batch(x_batch=values, a_batch=values.copy())
-        np.testing.assert_allclose(ours(saliency).numpy(), expected, rtol=1e-4)
+        np.testing.assert_allclose(ours(mask).numpy(), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-4)])

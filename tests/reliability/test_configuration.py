@@ -81,7 +81,7 @@ def test_one_problem_is_one_sentence(tiny, refused, name, change, told):
         ("lmac_td", "--alpha=-1", "alpha=-1 must be a number in [0, 1]"),
         ("lmac_td", "--chunk=0", "chunk=0 must be a whole number of 1 or more"),
         ("occlusion", "--bands=1", "bands=1 at least 2"),
-        ("saliency", "--method=none", "method='none' must be one of"),
+        ("gradient", "--method=none", "method='none' must be one of"),
     ],
 )
 def test_a_methods_own_settings_are_checked(refused, trained, recipe, change, told):
@@ -126,7 +126,7 @@ def test_a_classifier_without_what_the_interpreter_needs_is_refused(refused, dat
     folder = save_bundle(tmp_path / "cnn14", network, CNN14, read_info(trained / "classifier", "classifier"))
     line = (str(ROOT / "hparams/modulation.yaml"), f"--data_folder={data}", "--device=cpu", f"--classifier={folder}")
     told = refused(Command("interpret.py", line, "modulation"))
-    assert "QuantileMap needs saliency of a classifier, and this one has no saliency" in told
+    assert "QuantileMap needs native_map of a classifier, and this one has no native_map" in told
 
 
 def test_a_bundle_of_other_classes_is_refused_before_anything_is_decoded(tiny, refused, data, tmp_path):

@@ -15,7 +15,7 @@ from interpreters.lmac_td import LMACTD
 from interpreters.maps import QuantileMap, quantile_thresholds, soft_mask
 from interpreters.perturbation import Perturbation
 from interpreters.piq import PIQ
-from interpreters.sanity import rank_correlation, salience_order, ssim, unit_range
+from interpreters.sanity import importance_order, rank_correlation, ssim, unit_range
 from interpreters.separator import Codec, MaskNetwork
 from recipes.data.clips import ClipBatch
 from recipes.data.contamination import Mixture
@@ -107,7 +107,7 @@ def test_every_sound_is_heard_again(explainer):
         found = explain(classifier, interpreter, SOUNDS[name].numpy(), 1.0)
         for part in (found.relevant, found.residual, found.log_magnitude, found.relevant_probabilities):
             assert torch.from_numpy(part).isfinite().all(), name
-        assert 0 <= found.saliency.min() <= found.saliency.max() <= 1
+        assert 0 <= found.mask.min() <= found.mask.max() <= 1
         assert not any(value in (float("inf"), -float("inf")) for value in proxies(classifier.frontend, found).values())
 
 
@@ -184,7 +184,7 @@ def test_every_score_of_a_constant_map(level):
     assert unit_range(maps).eq(0).all()
     assert rank_correlation(maps, maps).isnan().all()
     assert ssim(maps, maps).tolist() == pytest.approx([1, 1], abs=1e-5)
-    order = salience_order(maps)
+    order = importance_order(maps)
     assert torch.equal(order.flatten(1).sort().values, torch.arange(600).expand(2, -1) / 600)
     ideal = torch.zeros(2, 20, 30, dtype=torch.bool)
     ideal[:, :5] = True

@@ -55,7 +55,7 @@ READ_BY_RECIPES = {
     "interpreters": {"interpreter"},
     "common": {"augmentation"},
 }
-OFFERS = frozenset({"maps", "saliency", "gradient"})
+OFFERS = frozenset({"maps", "native_map", "gradient"})
 
 
 def name(path: Path) -> str:

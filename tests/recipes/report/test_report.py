@@ -168,9 +168,9 @@ def test_a_cpu_is_told_with_its_threads():
 # pictures
 
 
-def panel(title: str = "one", saliency: bool = False) -> Panel:
+def panel(title: str = "one", mask: bool = False) -> Panel:
     values = np.random.default_rng(0).random((20, 33)).astype(np.float32)
-    return Panel(title, values, 1.0, values if saliency else None)
+    return Panel(title, values, 1.0, values if mask else None)
 
 
 def test_panels_share_one_colour_scale_and_tell_seconds_and_kilohertz():
@@ -184,7 +184,7 @@ def test_panels_share_one_colour_scale_and_tell_seconds_and_kilohertz():
 
 def test_a_mask_is_outlined_only_where_it_has_an_edge():
     full = Panel("all", panel().log_magnitude, 1.0, np.ones((20, 33)))
-    figure = spectrogram_figure([panel(saliency=True), full, panel()], 16000)
+    figure = spectrogram_figure([panel(mask=True), full, panel()], 16000)
     assert [len(axes.collections) for axes in figure.axes] == [1, 0, 0]
 
 

@@ -67,7 +67,7 @@ def test_windows_lie_side_by_side_without_their_padding(bundle):
     sound = np.random.default_rng(0).standard_normal(16000 + 1600)
     found = explain(subject.classifier, QuantileMap(subject.offers, 0.5), sound, 1.0)
     frames = frontend.num_frames(16000) + frontend.num_frames(1600)
-    assert found.log_magnitude.shape == found.saliency.shape == (frames, 513)
+    assert found.log_magnitude.shape == found.mask.shape == (frames, 513)
     assert len(found.sound) == len(found.relevant) == len(found.residual) == 17600
     assert np.abs(found.sound).max() == pytest.approx(1)
     assert found.probabilities.shape == (2, 10)

@@ -10,7 +10,7 @@ from torch import nn
 from interpreters.base import Interpretation, Interpreter, masked
 from models.classifier import ClassifierInfo, Evidence, Features
 from models.frontend import FrontEnd, Spectrogram
-from recipes.scoring.batch import compare, describe_saliency, score_batch, split_error
+from recipes.scoring.batch import compare, describe_mask, score_batch, split_error
 
 BINS = 4
 
@@ -41,12 +41,12 @@ class Masks(Interpreter):
         super().__init__(ClassifierInfo(2, 16000, 1024, (), frozenset({"gradient"})))
         self.masks = masks
 
-    def interpret(self, classifier, given, evidence) -> Interpretation:
+    def interpret(self, classifier, given, evidence, target=None) -> Interpretation:
         return next(self.sweep(classifier, given, evidence))
 
-    def sweep(self, classifier, given, evidence):
+    def sweep(self, classifier, given, evidence, target=None):
         for mask in self.masks:
-            yield masked(given, torch.tensor(mask).expand_as(given.log_magnitude), evidence)
+            yield masked(given, torch.tensor(mask).expand_as(given.log_magnitude), evidence.prediction)
 
 
 def probability(first: float, second: float) -> float:
@@ -109,7 +109,7 @@ def test_a_batch_scores_as_its_clips_do():
         )
 
 
-def test_an_empty_saliency_has_no_sparseness():
+def test_an_empty_mask_has_no_sparseness():
     (found,) = score_batch(TwoBins(), Masks([0.0] * BINS), spectrogram([[3.0, 1.0, 0.0, 2.0]]), torch.tensor([0]))
     assert math.isnan(found["sps"].item())
     assert math.isnan(found["comp"].item())
@@ -124,11 +124,11 @@ def test_relevant_and_residual_are_not_interchangeable():
     assert all(right[name].item() != swapped[name].item() for name in ("fid_i", "fa", "ai", "ad", "ag"))
 
 
-def test_saliency_is_described_over_the_whole_plane():
-    saliency = torch.zeros(1, 2, 5)
-    saliency[0, 0, 0] = 1
+def test_a_mask_is_described_over_the_whole_plane():
+    mask = torch.zeros(1, 2, 5)
+    mask[0, 0, 0] = 1
     given = spectrogram([[1.0] * 5])
-    found = describe_saliency(Interpretation(given, given, saliency, torch.tensor([0])))
+    found = describe_mask(Interpretation(given, given, mask, torch.tensor([0]), importance=mask))
     assert found["sps"].item() == pytest.approx(0.9)
     assert found["comp"].item() == pytest.approx(0)
     assert found["kept"].item() == pytest.approx(0.1)
