@@ -143,7 +143,7 @@ def test_the_split_error_is_that_of_the_domain_that_is_split():
     classifier = SimpleNamespace(frontend=frontend)
 
     def error(relevant: Spectrogram, residual: Spectrogram) -> list[float]:
-        parts = Interpretation(relevant, residual, whole.log_magnitude, torch.zeros(3, dtype=torch.long))
+        parts = Interpretation(relevant, residual, mask, torch.zeros(3, dtype=torch.long), importance=mask)
         return split_error(classifier, whole, parts).tolist()
 
     mask = torch.rand_like(whole.log_magnitude)
