@@ -9,9 +9,8 @@ def main(arguments: list[str]) -> None:
     # imported only now: torch and SpeechBrain take seconds, and a mistake above is told at once
     from recipes.classification import train_classifier
 
-    recipe.build()  # what cannot be built is refused before the data is prepared
     train_classifier(recipe)
 
 
 if __name__ == "__main__":
-    entry(main)
+    entry(lambda arguments: train_classifier(load_recipe(arguments)))

@@ -99,7 +99,21 @@ def save_bundle(folder: str | Path, network: nn.Module, model_yaml: str, info: B
 def read_info(folder: str | Path, kind: str) -> BundleInfo:
     """The facts of a bundle, after checking that its files are whole.
 
-    Raises UsageError when the folder is no bundle of that kind or a file's SHA-256 is not the recorded one.
+    Raises UsageError as `read_facts`, and when a file's SHA-256 is not the recorded one.
+    """
+    folder, info = Path(folder), read_facts(folder, kind)
+    for name in FILES:
+        if (folder / name).resolve().parent != folder.resolve():
+            raise UsageError(f"{folder / name} is a link out of the bundle's folder: put the file itself there")
+        if not (folder / name).is_file() or _sha256(folder / name) != info.sha256.get(name):
+            raise UsageError(f"{folder / name} is missing or altered: its SHA-256 is not the one in bundle.json")
+    return info
+
+
+def read_facts(folder: str | Path, kind: str) -> BundleInfo:
+    """The facts of a bundle as its bundle.json tells them; whoever loads it has them checked by `read_info`.
+
+    Raises UsageError when the folder is no bundle of that kind.
     """
     folder = Path(folder)
     try:
@@ -112,11 +126,6 @@ def read_info(folder: str | Path, kind: str) -> BundleInfo:
         raise UsageError(f"{folder / 'bundle.json'} is damaged: {error}") from error
     if info.kind != kind:
         raise UsageError(f"{folder} is a bundle of kind {info.kind!r}; a {kind!r} is needed here")
-    for name in FILES:
-        if (folder / name).resolve().parent != folder.resolve():
-            raise UsageError(f"{folder / name} is a link out of the bundle's folder: put the file itself there")
-        if not (folder / name).is_file() or _sha256(folder / name) != info.sha256.get(name):
-            raise UsageError(f"{folder / name} is missing or altered: its SHA-256 is not the one in bundle.json")
     return info
 
 

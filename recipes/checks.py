@@ -23,7 +23,7 @@ import copy
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,13 +42,14 @@ from recipes.config.recipe import Recipe, entry, load_recipe
 from recipes.data.clips import ClipBatch, ClipDataset, ClipStore, collate
 from recipes.data.contamination import Contamination
 from recipes.data.corpus import indices
-from recipes.interpretation import device_of, facts_of
 from recipes.report.figures import encode, lines_figure
-from recipes.runs.facts import score_table, write_metrics
+from recipes.runs.facts import RunFacts, score_table, write_metrics
 from recipes.runs.folder import run_folder, splits_of
+from recipes.runs.run import InterpreterRun, device_of
 from recipes.runs.subject import (
     check_interpreter_unseen,
     check_unseen,
+    interpreter_block,
     interpreter_factory,
     load_subject,
     open_data,
@@ -57,6 +58,7 @@ from recipes.runs.subject import (
 from recipes.scoring.batch import compare
 from recipes.scoring.table import ClipTable
 from recipes.system.files import write_atomically
+from recipes.training.brain import multiply_in_float32
 
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 LENGTHS_S = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -229,6 +231,7 @@ def summarize(check: str, tables: dict[tuple, ClipTable]) -> dict[str, Tensor]:
 @torch.no_grad()
 def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> Path:
     """Make one of `CHECKS` and return the JSON it wrote. Raises UsageError for what cannot be checked."""
+    multiply_in_float32()
     values, folder, device, started = recipe.values, run_folder(recipe.values), device_of(recipe), time.monotonic()
     if values["contamination"] != "clean" or values["folds"] is not None:
         raise UsageError("checks are made on clean clips of one split: leave out --contamination and --folds")
@@ -238,8 +241,8 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
     store = open_data(values, subject)
     (split,) = splits_of(values, store.corpus)
     check_unseen(subject.info, store, split, subject.bundle.path)
-    settings = recipe.build()
-    factory = interpreter_factory(recipe, settings, subject, folder)
+    objects = recipe.build()
+    factory = interpreter_factory(recipe, objects, subject, folder)
     command = f"python interpret.py {recipe.path}"
     interpreter = untrained_or_loaded(factory, folder, subject, command, recipe.trust).to(device)
     tested = indices(store.corpus, split.test)
@@ -248,9 +251,9 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
     chosen = [tested[round(place)] for place in np.linspace(0, len(tested) - 1, min(clips, len(tested)))]
     dataset = ClipDataset(store, chosen)
     first = collate([dataset[place] for place in range(min(SETTLING_CLIPS, len(chosen)))]).to(device)
-    bench = Bench(subject.classifier, interpreter, store, tuple(tested), settings["seed"], steps, first.waveform)
+    bench = Bench(subject.classifier, interpreter, store, tuple(tested), values["seed"], steps, first.waveform)
     tables: dict[tuple, ClipTable] = {}
-    for batch in DataLoader(dataset, settings["eval_batch_size"], collate_fn=collate):
+    for batch in DataLoader(dataset, values["eval_batch_size"], collate_fn=collate):
         for one in CHECKS[check](bench, batch.to(device)):
             tables.setdefault((one.axis, one.value, one.layer), ClipTable()).add(batch.index, **one.columns)
     scores = list(one.columns)
@@ -258,8 +261,10 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
         {"axis": axis, "value": value} | ({"layer": layer} if layer else {}) | table.averages(scores)
         for (axis, value, layer), table in tables.items()
     ]
-    facts = facts_of(recipe, store, split, subject, interpreter)
-    facts.data |= {"clips": len(chosen), "steps": steps}
+    model_yaml = interpreter_block(recipe, folder)
+    run = InterpreterRun(recipe, folder, store, split, objects, subject, interpreter, model_yaml)
+    facts = RunFacts.of_interpreter(run, training={})
+    facts = replace(facts, data=facts.data | {"clips": len(chosen), "steps": steps})
     path = folder / "checks" / f"{check}.json"
     summary = ClipTable()
     summary.add(torch.tensor(chosen), **summarize(check, tables))

@@ -1,87 +1,24 @@
 """Training and testing a classifier: what `train.py` does."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import speechbrain as sb
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from interpreters.metrics import accuracy
 from models.bundle import BundleInfo, check_trusted, save_bundle
-from models.classifier import ClassifierInfo, Evidence
+from models.classifier import ClassifierInfo
 from models.errors import UsageError
-from models.frontend import FrontEnd
-from recipes.config.recipe import Recipe
-from recipes.data.augmentation import TrainingClips
-from recipes.data.clips import ClipStore, fold_set
-from recipes.data.corpus import Corpus, FoldSplit, check_trainable
+from recipes.config.recipe import Recipe, Settings
+from recipes.data.clips import ClipStore
+from recipes.data.corpus import Corpus, check_trainable
 from recipes.runs.facts import RunFacts, summarize_folds, write_confusion, write_manifest, write_metrics
-from recipes.runs.folder import open_run, open_store, run_folder, splits_of
-from recipes.scoring.table import ClipTable
+from recipes.runs.folder import open_store, run_folder, splits_of
+from recipes.runs.identity import open_run
+from recipes.runs.run import Run
 from recipes.system.parallel import join, on_main
-from recipes.training.brain import RecipeBrain, Selection
+from recipes.training.brain import multiply_in_float32
+from recipes.training.classifier_brain import ClassifierBrain
 from recipes.training.probe import fit_head
-
-
-def additive_margin_loss(logits: Tensor, target: Tensor, margin: float, scale: float) -> Tensor:
-    """Additive-margin softmax loss (Wang et al., IEEE SPL 2018), mean over clips.
-
-    logits [B, K]: scale times cosine. target [B, K]: class weights summing to 1; the margin is taken off each cosine
-    in proportion to its weight. With scale 1 and margin 0 this is cross-entropy.
-    """
-    return F.cross_entropy(logits.float() - scale * margin * target, target)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A classifier's evidence beside the targets [B, K] it is trained towards."""
-
-    evidence: Evidence
-    target: Tensor
-
-
-class ClassifierBrain(RecipeBrain):
-    """Trains an `AudioClassifier` with augmentation and the additive-margin loss."""
-
-    selection = Selection("acc", larger_is_better=True)
-
-    def prepare(self, frontend: FrontEnd, augmentation, margin: float, info: ClassifierInfo) -> None:
-        """What the objective needs beside the classifier in `modules`."""
-        self.frontend, self.augmentation = frontend, augmentation
-        self.margin, self.scale, self.num_classes = margin, info.logit_scale, info.num_classes
-
-    def on_stage_start(self, stage, epoch=None):
-        super().on_stage_start(stage, epoch)
-        self.table = ClipTable()
-
-    def compute_forward(self, batch, stage):
-        batch = batch.to(self.device)
-        clips = TrainingClips(batch.waveform, F.one_hot(batch.label, self.num_classes).float())
-        if stage == sb.Stage.TRAIN:
-            with torch.autocast(self.device_type, enabled=False):
-                clips = self.augmentation(clips)
-        return Answer(self.modules.classifier(self.frontend.analyze(clips.waveform)), clips.target)
-
-    def gather_stage(self):
-        self.table = self.table.gathered()
-
-    def compute_objectives(self, predictions, batch, stage):
-        if stage != sb.Stage.TRAIN:
-            probabilities = predictions.evidence.probabilities.cpu()
-            top = probabilities.max(dim=1)
-            self.table.add(
-                batch.index,
-                label=batch.label,
-                prediction=top.indices,
-                probability=top.values,
-                acc=accuracy(probabilities, batch.label.cpu()),
-            )
-        return additive_margin_loss(predictions.evidence.logits, predictions.target, self.margin, self.scale)
-
-    def stage_scores(self, stage):
-        return {"acc": self.table.mean("acc")}
 
 
 def train_classifier(recipe: Recipe) -> Path:
@@ -89,78 +26,73 @@ def train_classifier(recipe: Recipe) -> Path:
 
     With `folds: all`, once for every fold as test, and a summary with mean and spread over the folds.
     """
-
-    def check_classes(corpus: Corpus) -> None:
-        found, asked = len(corpus.class_names), recipe.values["num_classes"]
-        if found != asked:
-            told = f"{recipe.values['data_folder']} has {found} classes, not {asked}: pass --num_classes={found}"
-            raise UsageError(told)
-        if not recipe.run_opts.test_only:
-            for split in splits_of(recipe.values, corpus):
-                check_trainable(corpus, split)
-
     join(recipe.run_opts)
-    store = open_store(recipe.values, recipe.values["clip_seconds"], check=check_classes)
+    multiply_in_float32()
+    objects = recipe.build()  # what cannot be built is refused before the data is prepared
+    store = _open_data(recipe, objects)
     splits = splits_of(recipe.values, store.corpus)
     if len(splits) == 1:
-        return _train_split(recipe, store, splits[0], run_folder(recipe.values))
-    runs = [_train_split(recipe, store, split, run_folder(recipe.values, k)) for k, split in enumerate(splits)]
-    return on_main(summarize_folds, runs, run_folder(recipe.values))
+        return _train(Run(recipe, run_folder(recipe.values), store, splits[0], objects))
+    folders = []
+    for number, split in enumerate(splits):
+        if number > 0:
+            objects = recipe.build()
+        folders.append(_train(Run(recipe, run_folder(recipe.values, number), store, split, objects)))
+    return on_main(summarize_folds, folders, run_folder(recipe.values))
 
 
-def _train_split(recipe: Recipe, store: ClipStore, split: FoldSplit, folder: Path) -> Path:
-    logs = open_run(recipe, folder)
-    on_main(write_manifest, folder / "manifest.csv", store, split)
-    settings = recipe.build()
-    classifier = settings["model"]["classifier"]
-    described = classifier.describe()
-    if classifier.frontend.sample_rate != store.sample_rate:
+def _open_data(recipe: Recipe, objects: Settings) -> ClipStore:
+    """The recipe's data, decoded. Raises UsageError where it does not fit the classifier."""
+    values, frontend = recipe.values, objects["model"]["classifier"].frontend
+
+    def check_classes(corpus: Corpus) -> None:
+        count = len(corpus.class_names)
+        if count != values["num_classes"]:
+            raise UsageError(
+                f"{values['data_folder']} has {count} classes, not {values['num_classes']}: pass --num_classes={count}"
+            )
+        if not recipe.run_opts.test_only:
+            for split in splits_of(values, corpus):
+                check_trainable(corpus, split)
+
+    store = open_store(values, values["clip_seconds"], check=check_classes)
+    if frontend.sample_rate != store.sample_rate:
         raise UsageError(
-            f"the front end works at {classifier.frontend.sample_rate} Hz and the clips are cached at "
-            f"{store.sample_rate} Hz: set sample_rate={store.sample_rate} in the classifier's YAML"
+            f"the front end works at {frontend.sample_rate} Hz and the clips are cached at {store.sample_rate} Hz: "
+            f"set sample_rate={store.sample_rate} in the classifier's YAML"
         )
-    block = recipe.block("model", described.settings)
-    check_trusted(block, recipe.path, recipe.trust)
+    return store
+
+
+def _train(run: Run) -> Path:
+    classifier = run.objects["model"]["classifier"]
+    described = classifier.describe()
+    model_yaml = run.recipe.block("model", described.settings)
+    check_trusted(model_yaml, run.recipe.path, run.recipe.trust)
+    open_run(run)
+    on_main(write_manifest, run.folder / "manifest.csv", run.store, run.split)
     on_main(print, f"weights: {described.provenance}")
-    batch_size, epochs = settings["batch_size"], settings["epochs"]
-    train_set = fold_set(store, split.train, batch_size, training=True)
-    steps = len(train_set) // batch_size // settings["grad_accumulation_factor"]
-    brain = ClassifierBrain(
-        {"classifier": classifier},
-        settings,
-        recipe.run_opts,
-        folder,
-        logs,
-        settings["optimizer"],
-        settings["schedule"](steps_per_epoch=max(1, steps)),
-    )
-    facts = RunFacts.of(recipe, store, split, brain.device, weights=described.provenance)
-    if settings["probe_penalty"] is not None:
-        fit_head(classifier, train_set, batch_size, settings["probe_penalty"])
-    brain.prepare(classifier.frontend, settings["augmentation"]["augmentation"], settings["margin"], described)
-    brain.train(epochs, train_set, fold_set(store, split.valid, batch_size), batch_size)
-    test_set = fold_set(store, split.test, batch_size)
-    brain.score(test_set, batch_size, chosen=True)
+    brain = ClassifierBrain(run, classifier)
+    if run.values["probe_penalty"] is not None:
+        fit_head(classifier, run.dataset("train"), run.values["batch_size"], run.values["probe_penalty"])
+    brain.train()
+    brain.score(run.values["batch_size"], chosen=True)
+    on_main(_leave_results, run, brain, described, model_yaml)
+    return run.folder
 
-    facts.training.update(brain.training_facts(), epochs=epochs, parameters=_count(classifier))
 
-    def leave_results() -> None:
-        metrics = brain.stage_scores(sb.Stage.TEST)
-        brain.table.write(folder / "clips.csv", store.corpus)
-        write_confusion(folder, brain.table, store.corpus.class_names)
-        info = BundleInfo(
-            "classifier",
-            store.corpus.class_names,
-            store.sample_rate,
-            recipe.values["clip_seconds"],
-            facts.source() | {"test_acc": metrics["acc"]},
-        )
-        save_bundle(folder / "classifier", classifier, block, info)
-        write_metrics(folder / "metrics.json", facts, metrics, seconds=brain.stopwatch.seconds)
-        print(f"test accuracy {metrics['acc']:.3f} on folds {list(split.test)}; run in {folder}")
-
-    on_main(leave_results)
-    return folder
+def _leave_results(run: Run, brain: ClassifierBrain, described: ClassifierInfo, model_yaml: str) -> None:
+    classifier, corpus = run.objects["model"]["classifier"], run.store.corpus
+    training = brain.training_facts() | {"epochs": run.values["epochs"], "parameters": _count(classifier)}
+    facts = RunFacts.of(run, described.provenance, training)
+    metrics = brain.stage_scores(sb.Stage.TEST)
+    brain.table.write(run.folder / "clips.csv", corpus)
+    write_confusion(run.folder, brain.table, corpus.class_names)
+    source = facts.source() | {"test_acc": metrics["acc"]}
+    info = BundleInfo("classifier", corpus.class_names, run.store.sample_rate, run.values["clip_seconds"], source)
+    save_bundle(run.folder / "classifier", classifier, model_yaml, info)
+    write_metrics(run.folder / "metrics.json", facts, metrics, seconds=brain.stopwatch.seconds)
+    print(f"test accuracy {metrics['acc']:.3f} on folds {list(run.folds('test'))}; run in {run.folder}")
 
 
 def _count(module: torch.nn.Module) -> int:

@@ -16,12 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from interpreters.base import Interpreter
 from models.classifier import AudioClassifier
-from recipes.classification import additive_margin_loss
 from recipes.config.recipe import Recipe, load_recipe
 from recipes.data.clips import fold_set, loader_options, prepare
 from recipes.scoring.batch import score_batch
 from recipes.synthetic import make_corpus
 from recipes.training.brain import auto_precision
+from recipes.training.classifier_brain import additive_margin_loss
 from tools.runner import ROOT
 
 HPARAMS = ROOT / "hparams"
@@ -125,18 +125,19 @@ def networks_of(recipe: Recipe, device: str) -> tuple[AudioClassifier, Interpret
 
 def train_classifier(name: str, bench: Bench) -> Measured:
     """A training step: front end, classifier, loss, gradient, optimiser."""
-    settings = recipe_of(name).build()
-    classifier = settings["model"]["classifier"].to(bench.device).train()
-    optimizer = settings["optimizer"](classifier.parameters())
-    batch = settings["batch_size"]
-    precision = bench.precision_of(settings["precision"], classifier)
+    recipe = recipe_of(name)
+    objects, values = recipe.build(), recipe.values
+    classifier = objects["model"]["classifier"].to(bench.device).train()
+    optimizer = objects["optimizer"](classifier.parameters())
+    batch = values["batch_size"]
+    precision = bench.precision_of(values["precision"], classifier)
     waveform, scale = bench.noise(batch), classifier.describe().logit_scale
     target = torch.nn.functional.one_hot(torch.arange(batch) % 50, 50).float().to(bench.device)
 
     def step() -> None:
         with bench.autocast(precision):
             logits = classifier(classifier.frontend.analyze(waveform)).logits
-            loss = additive_margin_loss(logits, target, settings["margin"], scale)
+            loss = additive_margin_loss(logits, target, values["margin"], scale)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -148,11 +149,11 @@ def train_classifier(name: str, bench: Bench) -> Measured:
 def train_interpreter(name: str, bench: Bench) -> Measured:
     """A training step: evidence, masks, the two passes of the loss, gradient, optimiser."""
     recipe = recipe_of(name)
-    settings = recipe.build()
+    objects, values = recipe.build(), recipe.values
     classifier, interpreter = networks_of(recipe, bench.device)
-    optimizer = settings["optimizer"](interpreter.train().parameters())
-    waveform = bench.noise(settings["batch_size"])
-    precision = bench.precision_of(settings["precision"], classifier, interpreter)
+    optimizer = objects["optimizer"](interpreter.train().parameters())
+    waveform = bench.noise(values["batch_size"])
+    precision = bench.precision_of(values["precision"], classifier, interpreter)
 
     def step() -> None:
         with bench.autocast(precision):

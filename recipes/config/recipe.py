@@ -84,7 +84,7 @@ class Recipe:
         return RunOptions(**self.options, overridden_args=set(self.options))
 
     def build(self) -> Settings:
-        """Seed every generator with the recipe's seed and build its objects afresh.
+        """Seed every generator with the recipe's seed and build its objects afresh: no plain values are among them.
 
         Raises UsageError for a class that does not exist, or for arguments that it refuses.
         """
@@ -99,7 +99,8 @@ class Recipe:
         except (TypeError, ValueError, ImportError, YAMLError) as error:
             detail = ": ".join(" ".join(str(part).split()) for part in error.args)
             raise UsageError(f"{self.path} cannot be built: {detail or type(error).__name__}") from error
-        return Settings(built)
+        written = plain(read_tree(self.text, self.path))
+        return Settings({key: value for key, value in built.items() if _builds(key, written.get(key))})
 
     def block(self, key: str, settings: Mapping = MappingProxyType({})) -> str:
         """The resolved YAML below one top-level key, as a document for a bundle, with no path to weights left.
@@ -134,12 +135,17 @@ def load_recipe(
     values = dict(plain(tree)) if tree is not None else _written_values(draft)
     problems += [f"{path}: {problem}" for problem in _wrong_values(values, line)]
     known = block_settings(values)
-    known |= {key: value for key, value in values.items() if key not in OBJECTS and not isinstance(value, Tagged)}
+    known |= {key: value for key, value in values.items() if not _builds(key, value)}
     faulty = {key for key in known if value_problems({key: known[key]})}
     possible = [partial(check, Settings(known)) for check, keys in checks.items() if not faulty.intersection(keys)]
     check_all(*possible, told=problems)
     known |= {name: name in line.switches for name in SWITCHES}
     return Recipe(path, write_tree(tree), Settings(known), line.options)
+
+
+def _builds(key: str, value: object) -> bool:
+    """Whether a top-level key of a recipe holds objects to build, rather than a plain value."""
+    return key in OBJECTS or isinstance(value, Tagged)
 
 
 @dataclass

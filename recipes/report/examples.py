@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from interpreters.base import Interpreter
 from recipes.data.audio import load_mono, peak_normalize, write_wav
 from recipes.data.clips import ClipDataset, ClipStore, collate
-from recipes.data.contamination import Contamination
 from recipes.report.figures import Panel, bitmap, encode, explanation_figure, spectrogram_figure, tradeoff_figure
 from recipes.report.page import Card, Confusion, Page, Rival, Sound, finite, render_confusion, render_page
-from recipes.runs.facts import RunFacts
+from recipes.runs.facts import Result, RunFacts
+from recipes.runs.run import InterpreterRun
 from recipes.runs.subject import Subject
 from recipes.scoring.explanation import Explanation, explain
 from recipes.scoring.quality import proxies
@@ -59,22 +59,13 @@ def explain_file(subject: Subject, interpreter: Interpreter, path: Path, run: Pa
     return folder
 
 
-def write_examples(
-    folder: Path,
-    subject: Subject,
-    interpreter: Interpreter,
-    store: ClipStore,
-    noise: Contamination,
-    table: ClipTable,
-    count: int,
-    facts: RunFacts,
-    metrics: dict,
-    sweep: list[dict] | None,
-) -> None:
-    """media/, report.html and the plots of a run: `count` test clips evenly spaced, the two-sound mixture.
+def write_examples(run: InterpreterRun, result: Result) -> None:
+    """media/, report.html and the plots of a run: test clips evenly spaced (`report_clips`), the two-sound mixture.
 
     media/explanations.json tells what was said about each clip. Plots for papers are PDF and SVG.
     """
+    folder, noise, table, sweep, facts = result.folder, result.noise, result.table, result.sweep, result.facts
+    subject, interpreter, store, count = run.subject, run.interpreter, run.store, run.values["report_clips"]
     rows = np.linspace(0, len(table.index) - 1, min(count, len(table.index))).round().astype(int)
     cards, told = [], {}
     for row in dict.fromkeys(rows.tolist()):
@@ -111,7 +102,7 @@ def write_examples(
         "device": facts.device,
     }
     mixture = _mixture(folder, subject, interpreter, store, table) if count and noise.kind == "clean" else None
-    page = Page(facts.experiment, shown, cards, metrics, plot, _rivals(folder, facts), confusion, mixture)
+    page = Page(facts.experiment, shown, cards, result.metrics, plot, _rivals(folder, facts), confusion, mixture)
     write_atomically(folder / "report.html", render_page(page))
 
 

@@ -7,21 +7,22 @@ import math
 import statistics
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from recipes.config.recipe import Recipe
 from recipes.data.clips import ClipStore
-from recipes.data.corpus import FoldSplit, indices
+from recipes.data.contamination import Contamination
+from recipes.data.corpus import FoldSplit
+from recipes.runs.run import InterpreterRun, Run
 from recipes.scoring.scores import AVERAGED
 from recipes.scoring.table import ClipTable
 from recipes.system.files import csv_of, write_atomically
 from recipes.system.parallel import world_size
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunFacts:
     """Everything in metrics.json but the scores. `interpreter` and `classifier` are None where they do not apply."""
 
@@ -37,28 +38,63 @@ class RunFacts:
     training: dict = field(default_factory=dict)
 
     @classmethod
-    def of(cls, recipe: Recipe, store: ClipStore, split: FoldSplit, device: str, weights: str) -> "RunFacts":
-        data = {
-            "name": store.corpus.name,
-            "content": store.content_hash,
-            **{f"{part}_folds": list(getattr(split, part)) for part in ("train", "valid", "test")},
-            "clips": len(indices(store.corpus, split.test)),
-            "contamination": "clean",
-        }
+    def of(cls, run: Run, weights: str, training: dict) -> "RunFacts":
+        """The facts of a run that trains a classifier.
+
+        weights: where those came from that training began with. training: what is to be told of it.
+        """
+        device = device_name(run.device)
         return cls(
-            recipe.values["experiment"],
-            data,
-            recipe.values["seed"],
-            commit(),
-            recipe.sha256,
-            f"{world_size()} x {device_name(device)}" if world_size() > 1 else device_name(device),
-            torch.__version__,
-            classifier={"recipe": recipe.path.stem, "weights": weights},
+            experiment=run.values["experiment"],
+            data=_data_facts(run),
+            seed=run.values["seed"],
+            commit=commit(),
+            config_sha256=run.recipe.sha256,
+            device=f"{world_size()} x {device}" if world_size() > 1 else device,
+            torch=torch.__version__,
+            classifier={"recipe": run.recipe.path.stem, "weights": weights},
+            training=training,
         )
+
+    @classmethod
+    def of_interpreter(cls, run: InterpreterRun, training: dict) -> "RunFacts":
+        """The facts of a run that explains a classifier. training: what is to be told of the interpreter's."""
+        subject, interpreter = run.subject, run.interpreter
+        about_classifier = {"path": str(subject.bundle.path), "sha256": subject.fingerprint} | subject.info.source
+        about_interpreter = {
+            "recipe": run.recipe.path.stem,
+            "class": type(interpreter).__name__,
+            "parameters": sum(parameter.numel() for parameter in interpreter.parameters()),
+        }
+        facts = cls.of(run, subject.info.source["classifier"]["weights"], training)
+        return replace(facts, classifier=about_classifier, interpreter=about_interpreter)
 
     def source(self) -> dict:
         """The part that a bundle keeps: where it came from."""
         return {key: asdict(self)[key] for key in ("experiment", "seed", "commit", "data", "classifier", "training")}
+
+
+def _data_facts(run: Run) -> dict:
+    facts = {"name": run.store.corpus.name, "content": run.store.content_hash}
+    for part in ("train", "valid", "test"):
+        facts[f"{part}_folds"] = list(run.folds(part))
+    return facts | {"clips": len(run.clips("test")), "contamination": "clean"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What scoring an interpreter on the test clips under one contamination gave.
+
+    folder: where it is written. table: the scores of every clip at the interpreter's headline setting. metrics: their
+    averages. sweep: the averages of every setting, None where there is one setting only.
+    """
+
+    folder: Path
+    noise: Contamination
+    table: ClipTable
+    metrics: dict
+    sweep: list[dict] | None
+    facts: RunFacts
 
 
 def write_metrics(path: Path, facts: RunFacts, metrics: dict, seconds: float, sweep: list[dict] | None = None) -> None:

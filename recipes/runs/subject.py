@@ -16,7 +16,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from interpreters.base import Interpreter
-from models.bundle import STAGED, Bundle, BundleInfo, load_bundle, read_info, save_bundle
+from models.bundle import STAGED, Bundle, BundleInfo, load_bundle, read_facts
 from models.classifier import AudioClassifier, ClassifierInfo
 from models.errors import UsageError
 from recipes.config.recipe import Recipe, Settings
@@ -47,7 +47,10 @@ class Subject:
 
 
 def find_classifier(path: str | Path) -> BundleInfo:
-    """The facts of a classifier bundle. Raises UsageError that says which command makes a missing one."""
+    """The facts of a classifier bundle, its files unread.
+
+    Raises UsageError that says which command makes a missing one.
+    """
     path = Path(path)
     if not (path / "bundle.json").is_file():
         run, folds = path.parent, ""
@@ -58,7 +61,7 @@ def find_classifier(path: str | Path) -> BundleInfo:
             f"no trained classifier at {path}: make one with `python train.py {recipe} "
             f"--data_folder=path/to/ESC-50{folds}`, or pass --classifier=path/to/a/classifier"
         )
-    return read_info(path, "classifier")
+    return read_facts(path, "classifier")
 
 
 def load_subject(path: str | Path, device: str, trust: Collection[str] = ()) -> Subject:
@@ -77,7 +80,7 @@ def load_interpreter(folder: Path, subject: Subject, command: str, trust: Collec
     path = folder / "interpreter"
     if not _has_interpreter(folder):
         raise UsageError(f"no trained interpreter at {path}: train it with `{command} --data_folder=path/to/ESC-50`")
-    if read_info(path, "interpreter").source["classifier_weights_sha256"] != subject.fingerprint:
+    if read_facts(path, "interpreter").source["classifier_weights_sha256"] != subject.fingerprint:
         raise UsageError(f"{path} was trained for another classifier than {subject.bundle.path}: use that, or retrain")
     bundle = load_bundle(path, "interpreter", trust, info=subject.offers)
     bundle.network.requires_grad_(False)
@@ -130,13 +133,13 @@ def _has_interpreter(run: Path) -> bool:
 
 
 def interpreter_factory(
-    recipe: Recipe, settings: Settings, subject: Subject, folder: Path
+    recipe: Recipe, objects: Settings, subject: Subject, folder: Path
 ) -> Callable[..., Interpreter]:
     """What builds the recipe's interpreter from `info`, with the reference of a control already in place.
 
-    Raises UsageError as `find_reference` and `load_interpreter`.
+    objects: what the recipe built. Raises UsageError as `find_reference` and `load_interpreter`.
     """
-    factory, run = settings["interpreter"]["interpreter"], find_reference(recipe.values, folder)
+    factory, run = objects["interpreter"]["interpreter"], find_reference(recipe.values, folder)
     if run is None:
         return factory
     return partial(factory, reference=load_interpreter(run, subject, str(recipe.path), recipe.trust).network)
@@ -151,15 +154,8 @@ def interpreter_block(recipe: Recipe, folder: Path) -> str:
     return recipe.block("interpreter", {"reference": document["interpreter"]})
 
 
-def save_interpreter(folder: Path, interpreter: Interpreter, model_yaml: str, source: dict, subject: Subject) -> None:
-    """Leave the interpreter's bundle in a run's folder, and beside it that of the classifier it explains.
-
-    source: facts for `BundleInfo.source`. The classifier's files are hard links where the disk allows it.
-    """
-    about = subject.info
-    source = source | {"classifier_weights_sha256": subject.fingerprint}
-    info = BundleInfo("interpreter", about.class_names, about.sample_rate, about.clip_seconds, source)
-    save_bundle(folder / "interpreter", interpreter, model_yaml, info)
+def keep_classifier(folder: Path, subject: Subject) -> None:
+    """Leave the classifier's bundle in the folder of a run that explains it: hard links where the disk allows it."""
     kept = folder / "classifier"
     if kept.resolve() == subject.bundle.path.resolve():
         return
@@ -202,6 +198,6 @@ def check_unseen(info: BundleInfo, store: ClipStore, split: FoldSplit, path: Pat
 
 def check_interpreter_unseen(run: Path, store: ClipStore, split: FoldSplit) -> None:
     """`check_unseen` for the interpreter that a run left, where it was trained."""
-    info = read_info(run / "interpreter", "interpreter")
+    info = read_facts(run / "interpreter", "interpreter")
     if info.source["training"]:
         check_unseen(info, store, split, run / "interpreter")

@@ -3,10 +3,10 @@
 import math
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import speechbrain as sb
@@ -16,11 +16,14 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from torch.utils.data import BatchSampler
 
 from models.errors import UsageError
-from recipes.config.recipe import Settings
-from recipes.data.clips import ClipDataset, loader_options
+from recipes.data.clips import loader_options
+from recipes.runs.run import Run
 from recipes.system.interruption import Interrupted, asked, deferred, leave_if_asked
 from recipes.system.parallel import Share, gather, rank, replicate
 from recipes.training.checkpoints import Stopwatch, WholeCheckpointer
+
+if TYPE_CHECKING:
+    from speechbrain.utils.train_logger import TrainLogger
 
 RUN_KEYS = (
     "precision",
@@ -31,9 +34,6 @@ RUN_KEYS = (
 )
 
 BF16_PARAMETERS = 1_000_000
-
-# importing SpeechBrain lets a GPU round float32 products to TF32, 10 bits: fp32 means float32 here
-torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Selection:
         return {"max_key" if self.larger_is_better else "min_key": self.name}
 
 
-def run_options(settings: Settings, device: str, modules: Iterable[torch.nn.Module]) -> dict:
+def run_options(values: Mapping, device: str, modules: Sequence[torch.nn.Module]) -> dict:
     """Those of SpeechBrain's run options that a recipe sets, with `auto` replaced by what suits device and networks."""
-    options = {key: settings[key] for key in RUN_KEYS if key in settings}
+    options = {key: values[key] for key in RUN_KEYS if key in values}
     return {key: auto_precision(device, modules) if value == "auto" else value for key, value in options.items()}
 
 
@@ -72,6 +72,14 @@ def auto_precision(device: str, modules: Iterable[torch.nn.Module]) -> str:
     return "bf16" if large and gains else "fp32"
 
 
+def multiply_in_float32() -> None:
+    """Make fp32 mean float32: SpeechBrain's import lets a GPU round the factors of float32 products to TF32, 10 bits.
+
+    For the start of a command, since it holds for the whole process.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
 def seed_step(seed: int, epoch: int, step: int) -> None:
     """Make every random draw of a training step follow from these three, so that a resumed run repeats it exactly.
 
@@ -85,44 +93,64 @@ def seed_step(seed: int, epoch: int, step: int) -> None:
     torch.manual_seed(mixed)
 
 
+def training_logs(run: Run) -> tuple["TrainLogger", ...]:
+    """train_log.txt always; TensorBoard's files under tensorboard/ where the recipe says `tensorboard: true`."""
+    # not at the top of this file: this import warns that torchvision is missing, which a command silences first
+    from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger
+
+    logs: tuple[TrainLogger, ...] = (FileTrainLogger(str(run.folder / "train_log.txt")),)
+    if run.values.get("tensorboard"):
+        logs += (TensorboardLogger(str(run.folder / "tensorboard")),)
+    return logs
+
+
 class RecipeBrain(sb.Brain):
     """A Brain that resumes exactly and reports the epoch its selection metric chose.
 
-    frozen: networks beside `modules` that run in the same precision.
+    modules: the networks that are trained or scored, by name. frozen: networks beside them that run in the same
+    precision. training: whether the run's optimiser, schedule, logs and checkpoints are wanted.
 
     Subclasses set `selection` and implement `compute_forward`, `compute_objectives`, `gather_stage` and `stage_scores`.
     """
 
     selection: Selection
 
-    def __init__(self, modules, settings, run_opts, folder, logs=(), optimizer=None, schedule=None, frozen=()):
-        self.folder, self.logs, self.schedule = Path(folder), logs, schedule
-        self.seed, self.epoch, self.stopwatch = settings["seed"], 0, Stopwatch()
-        checkpointer = None
-        if optimizer is not None:
-            checkpointer = WholeCheckpointer(self.folder / "save", {"schedule": schedule} | modules)
+    def __init__(
+        self,
+        run: Run,
+        modules: dict[str, torch.nn.Module],
+        frozen: Sequence[torch.nn.Module] = (),
+        training: bool = False,
+    ):
+        self.recipe_run, self.seed, self.epoch = run, run.values["seed"], 0
+        self.stopwatch, self.rates = Stopwatch(), []
+        self.logs, self.schedule, optimizer, checkpointer = (), None, None, None
+        if training:
+            self.logs = training_logs(run)
+            self.schedule = run.objects["schedule"](steps_per_epoch=run.steps_per_epoch)
+            optimizer = run.objects["optimizer"]
+            checkpointer = WholeCheckpointer(run.folder / "save", {"schedule": self.schedule} | modules)
             checkpointer.add_recoverable("stopwatch", self.stopwatch, optional_load=True)
-        device = run_opts.device or sb.utils.distributed.infer_device()
-        options = run_options(settings, device, [*modules.values(), *frozen])
-        super().__init__(modules, optimizer, options, run_opts, checkpointer)
-        self.rates: list[float] = []
+        options = run_options(run.values, run.device, [*modules.values(), *frozen])
+        super().__init__(modules, optimizer, options, run.recipe.run_opts, checkpointer)
 
-    def train(self, epochs: int, train_set: ClipDataset, valid_set: ClipDataset, batch_size: int) -> None:
-        """Fit for that many epochs, continuing from the newest checkpoint of the run's folder if there is one.
+    def train(self) -> None:
+        """Fit for the recipe's epochs, continuing from the newest checkpoint of the run's folder if there is one.
 
         On SIGTERM or Ctrl-C the step in progress is finished, a checkpoint saved and `Interrupted` raised; with
         several processes, whose steps would have to agree, at once and without the checkpoint. Raises UsageError when
         losses are NaN or infinite again and again.
         """
-        counter = EpochCounter(epochs)
+        values = self.recipe_run.values
+        counter = EpochCounter(values["epochs"])
         self.checkpointer.add_recoverable("counter", counter)
         with nullcontext() if self.distributed_launch else deferred():
             self.fit(
                 counter,
-                train_set,
-                valid_set,
-                train_loader_kwargs=loader_options(batch_size, shuffle=True),
-                valid_loader_kwargs=loader_options(batch_size),
+                self.recipe_run.dataset("train"),
+                self.recipe_run.dataset("valid"),
+                train_loader_kwargs=loader_options(values["batch_size"], shuffle=True),
+                valid_loader_kwargs=loader_options(values["batch_size"]),
             )
 
     def check_loss_isfinite(self, loss):
@@ -177,10 +205,10 @@ class RecipeBrain(sb.Brain):
         # shares are made above; SpeechBrain's would repeat clips and depend on the number of processes
         return loader_kwargs if self.distributed_launch else super()._train_loader_specifics(dataset, loader_kwargs)
 
-    def score(self, test_set: ClipDataset, batch_size: int, chosen: bool = False) -> None:
-        """Run the test stage, with the weights as they are or, if `chosen`, those of the selected epoch."""
+    def score(self, batch_size: int, chosen: bool = False) -> None:
+        """Score the run's test clips, with the weights as they are or, if `chosen`, those of the selected epoch."""
         keys = self.selection.keys if chosen else {}
-        self.evaluate(test_set, **keys, test_loader_kwargs=loader_options(batch_size))
+        self.evaluate(self.recipe_run.dataset("test"), **keys, test_loader_kwargs=loader_options(batch_size))
 
     def stage_scores(self, stage: sb.Stage) -> dict[str, float]:
         """Averages of the stage that just ended, among them `selection.name` after validation."""
@@ -230,7 +258,9 @@ class RecipeBrain(sb.Brain):
             return
         chosen = self.checkpointer.recover_if_possible(max_key=max_key, min_key=min_key)
         if chosen is None:
-            raise UsageError(f"{self.folder / 'save'} holds no checkpoint with a validation {self.selection.name}")
+            raise UsageError(
+                f"{self.recipe_run.folder / 'save'} holds no checkpoint with a validation {self.selection.name}"
+            )
         self.chosen = {
             "epoch": chosen.meta["epoch"],
             f"valid_{self.selection.name}": chosen.meta[self.selection.name],

@@ -14,9 +14,9 @@ from interpreters.l2i import L2I
 from models.bundle import load_bundle
 from models.errors import UsageError
 from recipes.config.recipe import load_recipe
-from recipes.interpretation import InterpreterBrain
 from recipes.runs.folder import run_folder
 from recipes.runs.subject import find_reference
+from recipes.training.interpreter_brain import InterpreterBrain
 
 L2I_RECIPE, MATCHED, GRADIENT = (HPARAMS / f"{name}.yaml" for name in ("l2i", "control_matched", "gradient"))
 SHORT = ("--report_clips=0", "--epochs=2", "--batch_size=10", "--precision=fp32", "--components=8", "--debug",

@@ -19,9 +19,9 @@ from models.bundle import load_bundle, read_info, save_bundle
 from models.classifier import AudioClassifier
 from models.errors import UsageError
 from recipes import interpretation
-from recipes.interpretation import InterpreterBrain
 from recipes.runs.subject import find_classifier, find_start, load_interpreter, load_subject
 from recipes.scoring.quality import SI_SDR_LIMIT_DB
+from recipes.training.interpreter_brain import InterpreterBrain
 from tests.helpers import refusal
 
 MODULATION, LMAC = HPARAMS / "modulation.yaml", HPARAMS / "lmac.yaml"

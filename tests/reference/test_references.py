@@ -13,7 +13,7 @@ from interpreters.maps import quantile_thresholds
 from interpreters.metrics import complexity, sparseness
 from models.adapters import MelAdapter
 from models.frontend import FrontEnd
-from recipes.classification import additive_margin_loss
+from recipes.training.classifier_brain import additive_margin_loss
 
 
 def gelu(x: Tensor) -> Tensor:

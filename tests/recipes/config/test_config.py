@@ -216,7 +216,7 @@ def test_extends_refuses_an_unknown_key_and_a_missing_recipe(recipe_file):
 def test_extends_reads_numbers_as_the_base_does(recipe_file):
     recipe_file("seed: 1\npeak_lr: 1e-3\n", "base.yaml")
     recipe = load_recipe([str(recipe_file("extends: base.yaml\npeak_lr: 2e-3\n"))])
-    assert recipe.build()["peak_lr"] == recipe.values["peak_lr"] == 2e-3
+    assert recipe.build()["schedule"].keywords["peak_lr"] == recipe.values["peak_lr"] == 2e-3
 
 
 def test_a_block_stands_alone_and_forgets_every_path_to_weights():

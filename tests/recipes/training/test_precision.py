@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recipes.training.brain import auto_precision
+from recipes.training.brain import auto_precision, multiply_in_float32
 
 AMX = {"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel Xeon"}
 
@@ -25,7 +25,10 @@ def test_a_cpu_takes_bf16_where_it_multiplies_it_faster(monkeypatch, cpu, plain,
     assert auto_precision("cpu", [torch.nn.Linear(999, 999, device="meta")]) == "fp32"
 
 
-def test_fp32_on_a_gpu_is_not_tf32():
+def test_fp32_on_a_gpu_is_not_tf32_once_a_command_has_started(monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    multiply_in_float32()
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
 

@@ -16,13 +16,14 @@ from safetensors.torch import load_file
 
 from models.bundle import load_bundle
 from models.errors import UsageError
-from recipes.classification import ClassifierBrain, additive_margin_loss
 from recipes.config.recipe import load_recipe
 from recipes.data.augmentation import Augmentation
 from recipes.data.corpus import fold_split, indices
-from recipes.runs.folder import open_store, run_folder, splits_of, training_part
+from recipes.runs.folder import open_store, run_folder, splits_of
+from recipes.runs.identity import training_part
 from recipes.synthetic import CATEGORIES
 from recipes.training.brain import Stopwatch, seed_step
+from recipes.training.classifier_brain import ClassifierBrain, additive_margin_loss
 
 WEIGHTS = "classifier/weights.safetensors"
 

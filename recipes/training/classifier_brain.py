@@ -1,0 +1,76 @@
+"""The training of a classifier: augmented clips, the additive-margin loss, the best validation accuracy."""
+
+from dataclasses import dataclass
+
+import speechbrain as sb
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from interpreters.metrics import accuracy
+from models.classifier import AudioClassifier, Evidence
+from recipes.data.augmentation import TrainingClips
+from recipes.runs.run import Run
+from recipes.scoring.table import ClipTable
+from recipes.training.brain import RecipeBrain, Selection
+
+
+def additive_margin_loss(logits: Tensor, target: Tensor, margin: float, scale: float) -> Tensor:
+    """Additive-margin softmax loss (Wang et al., IEEE SPL 2018), mean over clips.
+
+    logits [B, K]: scale times cosine. target [B, K]: class weights summing to 1; the margin is taken off each cosine
+    in proportion to its weight. With scale 1 and margin 0 this is cross-entropy.
+    """
+    return F.cross_entropy(logits.float() - scale * margin * target, target)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A classifier's evidence beside the targets [B, K] it is trained towards."""
+
+    evidence: Evidence
+    target: Tensor
+
+
+class ClassifierBrain(RecipeBrain):
+    """Trains and tests an `AudioClassifier`."""
+
+    selection = Selection("acc", larger_is_better=True)
+
+    def __init__(self, run: Run, classifier: AudioClassifier):
+        described = classifier.describe()
+        self.frontend, self.scale, self.num_classes = classifier.frontend, described.logit_scale, described.num_classes
+        self.augmentation = run.objects["augmentation"]["augmentation"]
+        self.margin = run.values["margin"]
+        super().__init__(run, {"classifier": classifier}, training=True)
+
+    def on_stage_start(self, stage, epoch=None):
+        super().on_stage_start(stage, epoch)
+        self.table = ClipTable()
+
+    def compute_forward(self, batch, stage):
+        batch = batch.to(self.device)
+        clips = TrainingClips(batch.waveform, F.one_hot(batch.label, self.num_classes).float())
+        if stage == sb.Stage.TRAIN:
+            with torch.autocast(self.device_type, enabled=False):
+                clips = self.augmentation(clips)
+        return Answer(self.modules.classifier(self.frontend.analyze(clips.waveform)), clips.target)
+
+    def compute_objectives(self, predictions, batch, stage):
+        if stage != sb.Stage.TRAIN:
+            probabilities = predictions.evidence.probabilities.cpu()
+            top = probabilities.max(dim=1)
+            self.table.add(
+                batch.index,
+                label=batch.label,
+                prediction=top.indices,
+                probability=top.values,
+                acc=accuracy(probabilities, batch.label.cpu()),
+            )
+        return additive_margin_loss(predictions.evidence.logits, predictions.target, self.margin, self.scale)
+
+    def gather_stage(self):
+        self.table = self.table.gathered()
+
+    def stage_scores(self, stage):
+        return {"acc": self.table.mean("acc")}

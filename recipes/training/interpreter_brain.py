@@ -1,0 +1,92 @@
+"""The training and the scoring of an interpreter, whatever its method."""
+
+from collections.abc import Iterator, Mapping
+from statistics import fmean
+
+import speechbrain as sb
+import torch
+from torch.utils.data import DataLoader
+
+from models.frontend import Spectrogram
+from recipes.data.clips import collate
+from recipes.data.contamination import Contamination
+from recipes.runs.run import InterpreterRun
+from recipes.scoring.batch import Cost, score_batch
+from recipes.scoring.table import ClipTable
+from recipes.system.parallel import gather
+from recipes.training.brain import RecipeBrain, Selection
+
+
+class InterpreterBrain(RecipeBrain):
+    """Trains and scores any `Interpreter`. The frozen classifier is never among the Brain's own modules.
+
+    noise: what each stage mixes into its clips. training: as for `RecipeBrain`.
+    """
+
+    selection = Selection("loss", larger_is_better=False)
+
+    def __init__(self, run: InterpreterRun, noise: Mapping[sb.Stage, Contamination], training: bool = False):
+        self.classifier, self.interpreter, self.noise = run.subject.classifier, run.interpreter, noise
+        self.logit_scale = run.subject.offers.logit_scale
+        super().__init__(run, {"interpreter": run.interpreter}, [run.subject.classifier], training)
+
+    def on_stage_start(self, stage, epoch=None):
+        super().on_stage_start(stage, epoch)
+        self.tables: list[ClipTable] = []
+        self.cost = Cost()
+        self.terms: dict[str, list[float]] = {}
+
+    def compute_forward(self, batch, stage):
+        """Per-clip loss terms by name in training and validation; per-clip scores of every setting in testing."""
+        if stage == sb.Stage.TEST:
+            return self._scores(batch)
+        noise, frontend = self.noise[stage], self.classifier.frontend
+        mixed = noise.apply(batch, self.epoch).to(self.device)
+        spectrogram = frontend.analyze(mixed.waveform)
+        with torch.no_grad():
+            evidence = self.classifier(spectrogram)
+        clean = None
+        if noise.kind != "clean":
+            clean = frontend.analyze(batch.waveform.to(self.device))
+        return self.modules.interpreter(self.classifier, spectrogram, evidence, clean=clean)
+
+    def _scores(self, batch) -> list[dict[str, torch.Tensor]]:
+        noise, mixture = self.noise[sb.Stage.TEST], None
+        if noise.kind == "mixture":
+            mixture = noise.mix(batch).to(self.device)
+        mixed = mixture.batch if mixture else noise.apply(batch).to(self.device)
+        spectrogram = self.classifier.frontend.analyze(mixed.waveform)
+        explained = (self.classifier, self.interpreter, spectrogram, mixed.label, self.logit_scale)
+        return list(score_batch(*explained, mixture, self.cost))
+
+    def compute_objectives(self, predictions, batch, stage):
+        if stage == sb.Stage.TEST:
+            self.tables = self.tables or [ClipTable() for _ in predictions]
+            for table, columns in zip(self.tables, predictions, strict=True):
+                table.add(batch.index, **columns)
+            return torch.zeros(())
+        for name, term in predictions.items():
+            self.terms.setdefault(name, []).extend(term.detach().float().tolist())
+        return sum(term.float() for term in predictions.values()).mean()
+
+    def training_spectrograms(self) -> Iterator[Spectrogram]:
+        """Batches of the training clips as they are, in the order of the corpus."""
+        dataset = self.recipe_run.dataset("train")
+        for batch in DataLoader(dataset, self.recipe_run.values["batch_size"], collate_fn=collate):
+            yield self.classifier.frontend.analyze(batch.waveform.to(self.device))
+
+    def gather_stage(self):
+        parts = gather((len(self.tables), self.cost, self.terms))
+        settings = max(count for count, _, _ in parts)
+        tables = self.tables or [ClipTable() for _ in range(settings)]
+        self.tables = [table.gathered() for table in tables]
+        seconds, clips = (sum(getattr(cost, name) for _, cost, _ in parts) for name in ("seconds", "clips"))
+        self.cost = Cost(seconds, clips)
+        gathered: dict[str, list[float]] = {}
+        for _, _, terms in parts:
+            for name, values in terms.items():
+                gathered.setdefault(name, []).extend(values)
+        self.terms = gathered
+
+    def stage_scores(self, stage):
+        return {name: fmean(values) for name, values in self.terms.items()}
