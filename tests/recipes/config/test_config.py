@@ -214,7 +214,8 @@ def test_extends_refuses_an_unknown_key_and_a_missing_recipe(recipe_file):
 
 
 def test_extends_reads_numbers_as_the_base_does(recipe_file):
-    recipe_file("seed: 1\npeak_lr: 1e-3\n", "base.yaml")
+    schedule = "schedule: !name:recipes.training.schedules.WarmupCosine\n  peak_lr: !ref <peak_lr>\n"
+    recipe_file(f"seed: 1\npeak_lr: 1e-3\n{schedule}", "base.yaml")
     recipe = load_recipe([str(recipe_file("extends: base.yaml\npeak_lr: 2e-3\n"))])
     assert recipe.build()["schedule"].keywords["peak_lr"] == recipe.values["peak_lr"] == 2e-3
 
