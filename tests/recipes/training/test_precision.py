@@ -25,9 +25,8 @@ def test_a_cpu_takes_bf16_where_it_multiplies_it_faster(monkeypatch, cpu, plain,
     assert auto_precision("cpu", [torch.nn.Linear(999, 999, device="meta")]) == "fp32"
 
 
-def test_fp32_on_a_gpu_is_not_tf32_once_a_command_has_started(monkeypatch):
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+def test_fp32_on_a_gpu_is_not_tf32_once_a_command_has_started():
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     multiply_in_float32()
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
