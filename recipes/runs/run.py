@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from speechbrain.utils.distributed import infer_device
 
@@ -9,7 +10,9 @@ from interpreters.base import Interpreter
 from recipes.config.recipe import Recipe, Settings
 from recipes.data.clips import ClipDataset, ClipStore, fold_set
 from recipes.data.corpus import FoldSplit, indices
-from recipes.runs.subject import Subject
+
+if TYPE_CHECKING:
+    from recipes.runs.subject import Subject
 
 
 def device_of(recipe: Recipe) -> str:
@@ -71,6 +74,6 @@ class InterpreterRun(Run):
     model_yaml: the recipe's interpreter as the document of its bundle.
     """
 
-    subject: Subject
+    subject: "Subject"
     interpreter: Interpreter
     model_yaml: str
