@@ -13,4 +13,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    entry(lambda arguments: train_classifier(load_recipe(arguments)))
+    entry(main)
