@@ -55,7 +55,7 @@ class SoundReader:
     """The sound of a file in blocks, decoded to its end whatever length its header gives.
 
     Whatever libsndfile reads is read (wav, flac, ogg, mp3, ...); the content decides, not the name. `sample_rate` in Hz
-    is known from the start; `faults` are complete when the blocks are used up.
+    is known from the first block on; `faults` are complete when the blocks are used up.
 
     Raises UsageError, naming the file, when it is missing or is no sound file; and while blocks are read, when it
     cannot be decoded to its end, holds less than its header says, is empty, or holds NaN or infinite samples.
