@@ -19,9 +19,10 @@ from torch import Tensor
 from interpreters.base import Interpreter
 from models.bundle import read_info
 from models.errors import UsageError
-from recipes.data.audio import SAMPLE_RATES, load_mono, resample
+from recipes.data.audio import SAMPLE_RATES, resample
+from recipes.data.sounds import MonoSound, open_sound
 from recipes.runs.subject import Subject, load_interpreter, load_subject
-from recipes.scoring.explanation import classify_windows, explain
+from recipes.scoring.explanation import classify, explain
 
 
 @dataclass(frozen=True)
@@ -103,15 +104,17 @@ class SoundInterpreter:
 
         Raises UsageError when it cannot be read.
         """
-        windows = classify_windows(self.subject.classifier, load_mono(path, self.rate), self.subject.info.clip_seconds)
-        return ClassifiedSound(**self._named(torch.cat([one.evidence.probabilities for one in windows]).cpu().numpy()))
+        sound = open_sound(path, self.rate)
+        return ClassifiedSound(
+            **self._named(classify(self.subject.classifier, sound, self.subject.info.clip_seconds).mean)
+        )
 
     def interpret_file(self, path: str | Path) -> ExplainedSound:
         """Classify and explain one sound file of any length, rate and number of channels.
 
         Raises UsageError when it cannot be read.
         """
-        return self._explained(load_mono(path, self.rate))
+        return self._explained(open_sound(path, self.rate))
 
     def interpret_batch(
         self, waveforms: Tensor | Sequence[np.ndarray], rate: int | None = None
@@ -131,22 +134,21 @@ class SoundInterpreter:
                 )
         return [self._explained(resample(sound, int(rate or self.rate), self.rate)) for sound in sounds]
 
-    def _explained(self, sound: np.ndarray) -> ExplainedSound:
+    def _explained(self, sound: np.ndarray | MonoSound) -> ExplainedSound:
         found = explain(self.subject.classifier, self.interpreter, sound, self.subject.info.clip_seconds)
         return ExplainedSound(
-            **self._named(found.probabilities),
+            **self._named(found.mean(found.probabilities)),
             waveform=found.sound,
             relevant=found.relevant,
             residual=found.residual,
             mask=found.mask,
             rate=self.rate,
-            relevant_probability=float(found.relevant_probabilities.mean(axis=0)[found.prediction]),
-            residual_probability=float(found.residual_probabilities.mean(axis=0)[found.prediction]),
+            relevant_probability=float(found.mean(found.relevant_probabilities)[found.prediction]),
+            residual_probability=float(found.mean(found.residual_probabilities)[found.prediction]),
         )
 
-    def _named(self, probabilities: np.ndarray) -> dict:
-        """The fields of a ClassifiedSound from the posteriors [W, K] of its windows."""
-        shares = probabilities.mean(axis=0)
+    def _named(self, shares: np.ndarray) -> dict:
+        """The fields of a ClassifiedSound from its posterior [K]."""
         best = int(shares.argmax())
         every = {name: float(share) for name, share in zip(self.labels, shares, strict=True)}
         return {"label": self.labels[best], "probability": float(shares[best]), "probabilities": every}

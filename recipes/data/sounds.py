@@ -22,7 +22,7 @@ class SpooledSamples:
     """Float32 samples [N] in a temporary file, read slice by slice; the file goes when nothing refers to it."""
 
     def __init__(self) -> None:
-        self._file: BinaryIO = tempfile.TemporaryFile()
+        self._file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
         self._count = 0
 
     def append(self, block: np.ndarray) -> None:

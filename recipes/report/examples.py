@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from interpreters.base import Interpreter
-from recipes.data.audio import load_mono, peak_normalize, write_wav
+from recipes.data.audio import peak_normalize, write_wav
 from recipes.data.clips import ClipDataset, ClipStore, collate
+from recipes.data.sounds import open_sound
 from recipes.report.figures import Panel, bitmap, encode, explanation_figure, spectrogram_figure, tradeoff_figure
 from recipes.report.page import Card, Confusion, Page, Rival, Sound, finite, render_confusion, render_page
 from recipes.runs.facts import Result, RunFacts
@@ -32,13 +33,13 @@ def explain_file(subject: Subject, interpreter: Interpreter, path: Path, run: Pa
     Raises UsageError when the file cannot be read.
     """
     rate, names = subject.info.sample_rate, subject.info.class_names
-    found = explain(subject.classifier, interpreter, load_mono(path, rate), subject.info.clip_seconds)
+    found = explain(subject.classifier, interpreter, open_sound(path, rate), subject.info.clip_seconds)
     folder = run / "audio" / path.stem
     card = _write(folder, "", path.name, found, subject, kinds=("png", "pdf"))
     summary = {
         "file": path.name,
         "seconds": len(found.sound) / rate,
-        "top": _top(found.probabilities.mean(axis=0), names),
+        "top": _top(found.mean(found.probabilities), names),
         "kept": float(found.mask.mean()),
         "windows": [
             {
@@ -186,8 +187,8 @@ def _card(
     title: str, found: Explanation, names: tuple[str, ...], sounds: list[Sound], label: str | None = None, scores=None
 ) -> Card:
     """The card of an explanation, with the classes that win on input, relevant or residual, and the true one."""
-    parts = [part.mean(axis=0) for part in (found.probabilities, found.relevant_probabilities)]
-    parts.append(found.residual_probabilities.mean(axis=0))
+    posteriors = (found.probabilities, found.relevant_probabilities, found.residual_probabilities)
+    parts = [found.mean(posterior) for posterior in posteriors]
     told = dict.fromkeys([*(int(part.argmax()) for part in parts), *([names.index(label)] if label else [])])
     rate = sounds[0].sample_rate
     return Card(

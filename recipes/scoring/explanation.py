@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from interpreters.base import Interpreter
 from models.classifier import AudioClassifier, Evidence

@@ -130,9 +130,9 @@ def test_probabilities_are_of_the_label_over_all_windows(run, wave):
     found = explain(interpreter.subject.classifier, interpreter.interpreter, wave, 1.0)
     assert found.probabilities.shape == (3, 10)
     label = interpreter.labels.index(heard.label)
-    assert heard.probability == pytest.approx(found.probabilities.mean(axis=0)[label])
-    assert heard.relevant_probability == pytest.approx(found.relevant_probabilities[:, label].mean())
-    assert heard.residual_probability == pytest.approx(found.residual_probabilities[:, label].mean())
+    assert heard.probability == pytest.approx(found.mean(found.probabilities)[label])
+    assert heard.relevant_probability == pytest.approx(found.mean(found.relevant_probabilities)[label])
+    assert heard.residual_probability == pytest.approx(found.mean(found.residual_probabilities)[label])
 
 
 def test_a_batch_may_be_a_tensor_or_sounds_of_any_length_and_rate(run, wave):

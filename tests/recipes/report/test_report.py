@@ -197,7 +197,9 @@ def test_an_explanation_is_drawn_as_input_relevant_and_residual():
     magnitude, mask = panel().log_magnitude, np.zeros((20, 33), dtype=np.float32)
     mask[:10] = 1
     one = np.ones((1, 2)) / 2
-    explanation = Explanation(np.zeros(8000), np.zeros(8000), np.zeros(8000), magnitude, mask, one, one, one, 1.0)
+    explanation = Explanation(
+        *np.zeros((3, 8000)), magnitude, mask, one, one, one, 1.0, np.array([8000]), np.array([0])
+    )
     drawn = [axes.images[0].get_array().T for axes in explanation_figure(explanation, 16000).axes]
     assert np.allclose(drawn[0], magnitude)
     assert np.allclose(drawn[1] + drawn[2], magnitude)

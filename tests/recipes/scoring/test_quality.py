@@ -45,7 +45,8 @@ def explanation(frontend: FrontEnd, mask: torch.Tensor, change: float = 0.0) -> 
     relevant = frontend.synthesize(found.masked(mask)) + change * torch.from_numpy(NOISE[1:]).float()
     one = np.ones((1, 2)) / 2
     magnitude, kept = found.log_magnitude[0].numpy(), mask[0].numpy()
-    return Explanation(wave[0].numpy(), relevant[0].numpy(), wave[0].numpy(), magnitude, kept, one, one, one, 1.0)
+    sounds = wave[0].numpy(), relevant[0].numpy(), wave[0].numpy()
+    return Explanation(*sounds, magnitude, kept, one, one, one, 1.0, np.array([wave.shape[1]]), np.array([0]))
 
 
 def test_a_masked_input_is_itself_and_what_a_network_adds_lowers_the_ratio():
