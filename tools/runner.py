@@ -15,7 +15,8 @@ def tool_parser(name: str, description: str, seeded: bool = False) -> argparse.A
 
     description: the tool's docstring, of which the first line is shown. seeded: also take `--seed`.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m tools.{name}", description=description.splitlines()[0])
+    title = description.splitlines()[0]
+    parser = argparse.ArgumentParser(prog=f"python -m tools.{name}", description=title, allow_abbrev=False)
     parser.add_argument("--out", type=Path, help="the JSON file to write; without it the result is only printed")
     if seeded:
         parser.add_argument("--seed", type=int, default=0, help="of every random draw")

@@ -59,7 +59,8 @@ def left_for_the_recipe(module, arguments: list[str], monkeypatch) -> list[str]:
     def stop(parser, given, namespace=None):
         raise InterruptedError(parse(parser, given, namespace)[1])
 
-    if not hasattr(module, "argparse") or not arguments:
+    has_parser = hasattr(module, "argparse") or hasattr(module, "tool_parser")
+    if not has_parser or not arguments:
         return arguments if arguments and arguments[0].endswith(".yaml") else []
     with monkeypatch.context() as patched, pytest.raises(InterruptedError) as stopped:
         patched.setattr(argparse.ArgumentParser, "parse_known_args", stop)
@@ -165,6 +166,12 @@ def test_every_documented_command_is_one(page, monkeypatch):
         needed = set(re.findall(r"^(\w+): !PLACEHOLDER", text, re.M)) - given
         load_recipe([*words[2:], *(f"--{key}=somewhere" for key in needed)])
     assert page not in OWN[:3:2] or python_commands(page)
+
+
+def test_a_documented_option_that_a_tool_lacks_is_found(monkeypatch):
+    kills = importlib.import_module("tools.kills")
+    assert left_for_the_recipe(kills, ["--kills=50", "--seed=1"], monkeypatch) == []
+    assert left_for_the_recipe(kills, ["--kill=50"], monkeypatch) == ["--kill=50"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
