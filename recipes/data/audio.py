@@ -18,7 +18,7 @@ from scipy.signal import firwin, resample_poly
 from models.errors import UsageError
 from recipes.data.containers import Container, PatchedFile, inspect
 from recipes.data.signals import SILENCE_PEAK, Fault, SignalMeter
-from recipes.system.files import write_atomically
+from recipes.system.files import check_file, write_atomically
 
 INT16_MAX = 32767
 SAMPLE_RATES = range(1000, 384001)
@@ -158,16 +158,6 @@ def read_audio(path: str | Path, seconds: float = math.inf) -> Audio:
             kept.append(block[:, : math.ceil(min(missing, block.shape[1]))])
         count += block.shape[1]
     return Audio(np.ascontiguousarray(np.concatenate(kept, axis=1)), reader.sample_rate, reader.faults)
-
-
-def check_file(path: str | Path) -> Path:
-    """The path as such. Raises UsageError where no file is, and for a name that cannot be printed."""
-    path = Path(path)
-    if not str(path).isprintable():
-        raise UsageError(f"{str(path)!r} has characters that cannot be printed in its name: rename it.")
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist or is not a file: give the path of a sound file.")
-    return path
 
 
 def check_whole(path: Path, log: str) -> None:

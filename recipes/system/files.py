@@ -85,3 +85,13 @@ def name_some(names: list[str], limit: int = 20) -> str:
     """
     shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def check_file(path: str | Path) -> Path:
+    """The path as such. Raises UsageError where no file is, and for a name that cannot be printed."""
+    path = Path(path)
+    if not str(path).isprintable():
+        raise UsageError(f"{str(path)!r} has characters that cannot be printed in its name: rename it.")
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist or is not a file: give the path of a sound file.")
+    return path

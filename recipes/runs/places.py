@@ -1,0 +1,38 @@
+"""Where the files of a run lie, by what its recipe says. Imports nothing that takes time."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def run_folder(values: Mapping, split_index: int | None = None) -> Path:
+    """`<output_folder>/<experiment>/<seed>`, or a `fold<k>` folder inside it during cross-validation."""
+    folder = Path(values["output_folder"]) / values["experiment"] / str(values["seed"])
+    return folder if split_index is None else folder / f"fold{split_index + 1}"
+
+
+def classifier_path(values: Mapping, fold: int | None) -> Path:
+    """The classifier's bundle, or during cross-validation that of `train.py --folds=all` for the same fold."""
+    path = Path(values["classifier"])
+    return path if fold is None else path.parent / f"fold{fold + 1}" / path.name
+
+
+def run_of_fold(values: Mapping, key: str, folder: Path) -> Path | None:
+    """The run that a recipe's key names, or the part of it that is of the same fold as `folder`."""
+    named = values.get(key)
+    return None if named is None else Path(named) / folder.relative_to(run_folder(values))
+
+
+def first_fold(values: Mapping) -> int | None:
+    """The fold that a run begins with: 0 during cross-validation, None for the three lists."""
+    return 0 if values["folds"] == "all" else None
+
+
+def contaminations(values: Mapping) -> list[str]:
+    """The kinds of contamination a recipe scores on, one or a list in the YAML."""
+    kinds = values["contamination"]
+    return kinds if isinstance(kinds, list) else [kinds]
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a folder holds a bundle; its files are not read."""
+    return (path / "bundle.json").is_file()

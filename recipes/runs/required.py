@@ -1,0 +1,124 @@
+"""What a run reads beside its recipe, looked for before anything slow is imported or started."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+
+from models.errors import UsageError
+from recipes.config.rules import check_all
+from recipes.config.yaml_text import Tagged
+from recipes.data.kinds import check_contamination
+from recipes.runs.places import classifier_path, contaminations, first_fold, is_bundle, run_folder, run_of_fold
+from recipes.system.files import check_file
+
+# the classifier's own map that a method shows, with the modules whose classifiers have one
+MAKERS = {"modulation": ("models.focalnet.",), "attention": ("models.vit.", "models.huggingface.")}
+MOST_NAMED = 3
+
+
+def require_classifier(path: Path, values: Mapping) -> None:
+    """Raises UsageError where no classifier's bundle is, naming those that fit, newest first, or what makes one."""
+    if is_bundle(path):
+        return
+    if is_bundle(path / "classifier"):
+        raise UsageError(f"{path} is a run's folder: pass --classifier={path / 'classifier'}")
+    fitting = fitting_classifiers(values)
+    if fitting:
+        listed = ", ".join(str(bundle) for bundle in fitting[:MOST_NAMED])
+        raise UsageError(f"no trained classifier at {path}; there are {listed}: pass --classifier={fitting[0]}")
+    raise UsageError(
+        f"no trained classifier at {path}: make one with `{training_line(path)}`, or pass "
+        "--classifier=path/to/a/classifier"
+    )
+
+
+def training_line(path: Path) -> str:
+    """The command that makes the classifier of a path such as results/cnn14/1234/classifier."""
+    run, folds = path.parent, ""
+    if re.fullmatch(r"fold\d+", run.name):
+        run, folds = run.parent, " --folds=all"
+    return f"python train.py hparams/{run.parent.name or 'focalnet'}.yaml{folds}"
+
+
+def fitting_classifiers(values: Mapping) -> list[Path]:
+    """The classifiers below a recipe's output folder that its method can explain, newest first."""
+    pattern = "*/*/fold1/classifier" if values["folds"] == "all" else "*/*/classifier"
+    found = []
+    for bundle in Path(values["output_folder"]).glob(pattern):
+        if is_bundle(bundle) and not is_bundle(bundle.parent / "interpreter") and _fits(bundle, values):
+            found.append(bundle)
+    newest_first = sorted(found, key=lambda bundle: (bundle / "bundle.json").stat().st_mtime, reverse=True)
+    return [bundle.parents[1] / "classifier" if values["folds"] == "all" else bundle for bundle in newest_first]
+
+
+def _fits(bundle: Path, values: Mapping) -> bool:
+    """Whether a classifier has the map that the recipe's method shows; every other method fits all."""
+    makers = MAKERS.get(wanted_map(values) or "")
+    if makers is None:
+        return True
+    try:
+        text = (bundle / "model.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return any(f"!new:{maker}" in text for maker in makers)
+
+
+def wanted_map(values: Mapping) -> str | None:
+    """Which of a classifier's own maps a recipe shows, such as "attention"; None for another method."""
+    block = values.get("interpreter")
+    method = block.get("interpreter") if isinstance(block, Mapping) else None
+    arguments = method.value if isinstance(method, Tagged) and isinstance(method.value, Mapping) else {}
+    return arguments.get("map")
+
+
+def require_reference(values: Mapping, folder: Path) -> None:
+    """Raises UsageError where the run that a control matches has no interpreter, with the command that makes one."""
+    run = run_of_fold(values, "reference", folder)
+    if run is not None and not is_bundle(run / "interpreter"):
+        made = f"python interpret.py hparams/{Path(values['reference']).parent.name}.yaml"
+        raise UsageError(
+            f"no interpreter at {run / 'interpreter'} to match: run `{made}`, or pass --reference=path/to/a/run"
+        )
+
+
+def require_start(values: Mapping, folder: Path) -> None:
+    """Raises UsageError where the run that training starts from has no interpreter."""
+    run = run_of_fold(values, "start_from", folder)
+    if run is not None and not is_bundle(run / "interpreter"):
+        raise UsageError(
+            f"start_from={run} is no run with a trained interpreter: give a folder such as results/lmac/1234"
+        )
+
+
+def _noise(values: Mapping) -> None:
+    kinds = [*contaminations(values), values.get("train_noise", "clean")]
+    check_all(*(partial(check_contamination, kind, values["snr_db"], values["noise_folder"]) for kind in kinds))
+
+
+def _classifier(values: Mapping) -> None:
+    require_classifier(classifier_path(values, first_fold(values)), values)
+
+
+def _reference(values: Mapping) -> None:
+    require_reference(values, run_folder(values, first_fold(values)))
+
+
+def _start(values: Mapping) -> None:
+    require_start(values, run_folder(values, first_fold(values)))
+
+
+def _audio(values: Mapping) -> None:
+    if values["audio"] is not None:
+        check_file(values["audio"])
+
+
+RUN_KEYS = ("folds", "output_folder", "experiment", "seed")
+REQUIRED: dict[Callable[[Mapping], None], Collection[str]] = {
+    _noise: ("contamination", "snr_db", "noise_folder", "train_noise"),
+    _classifier: ("classifier", "folds", "output_folder"),
+    _reference: ("reference", *RUN_KEYS),
+    _start: ("start_from", *RUN_KEYS),
+    _audio: ("audio",),
+}
+"""What `interpret.py` looks for: each check, with the keys that it reads."""
