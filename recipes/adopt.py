@@ -28,7 +28,7 @@ from models.pretrained import load_speechbrain
 from recipes.config.recipe import Recipe, entry, load_recipe
 from recipes.data.metadata import read_corpus
 from recipes.runs.facts import commit
-from recipes.runs.folder import run_folder
+from recipes.runs.places import run_folder
 
 LABEL = re.compile(r"^'(.*)' => (\d+)$")
 

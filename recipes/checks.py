@@ -44,7 +44,8 @@ from recipes.data.contamination import Contamination
 from recipes.data.corpus import indices
 from recipes.report.figures import encode, lines_figure
 from recipes.runs.facts import RunFacts, score_table, write_metrics
-from recipes.runs.folder import run_folder, splits_of
+from recipes.runs.folder import splits_of
+from recipes.runs.places import run_folder
 from recipes.runs.run import InterpreterRun, device_of
 from recipes.runs.subject import (
     check_interpreter_unseen,

@@ -12,8 +12,9 @@ from recipes.config.recipe import Recipe, Settings
 from recipes.data.clips import ClipStore
 from recipes.data.corpus import Corpus, check_trainable
 from recipes.runs.facts import RunFacts, summarize_folds, write_confusion, write_manifest, write_metrics
-from recipes.runs.folder import open_store, run_folder, splits_of
+from recipes.runs.folder import open_store, splits_of
 from recipes.runs.identity import open_run
+from recipes.runs.places import run_folder
 from recipes.runs.run import Run
 from recipes.system.parallel import join, on_main
 from recipes.training.brain import multiply_in_float32

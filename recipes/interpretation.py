@@ -12,18 +12,19 @@ from models.bundle import check_trusted, save_bundle
 from models.errors import UsageError
 from recipes.config.recipe import Recipe
 from recipes.config.rules import check_all
-from recipes.data.audio import check_file
-from recipes.data.contamination import SNR_DB, Contamination, check_contamination
+from recipes.data.contamination import Contamination
+from recipes.data.kinds import SNR_DB
 from recipes.report.examples import explain_file, write_examples
 from recipes.runs.facts import Result, RunFacts, score_table, summarize_folds, write_manifest, write_metrics
-from recipes.runs.folder import run_folder, splits_of
+from recipes.runs.folder import splits_of
 from recipes.runs.identity import open_run
+from recipes.runs.places import classifier_path, contaminations, first_fold, run_folder
+from recipes.runs.required import REQUIRED
 from recipes.runs.run import InterpreterRun, device_of
 from recipes.runs.subject import (
     Subject,
     check_interpreter_unseen,
     check_unseen,
-    find_classifier,
     find_reference,
     find_start,
     interpreter_block,
@@ -47,10 +48,10 @@ def run_interpreter(recipe: Recipe) -> Path:
     join(recipe.run_opts)
     multiply_in_float32()
     values = recipe.values
-    check_all(*(partial(check, values) for check in FILE_CHECKS))
+    check_all(*(partial(check, values) for check in REQUIRED))
     if values["audio"] is not None:
         return _explain_audio(recipe)
-    fold = 0 if values["folds"] == "all" else None
+    fold = first_fold(values)
     subject = _subject(recipe, fold)
     make_run = _prepare(recipe, subject, fold)  # what does not fit is refused before the data is prepared
     store = open_data(values, subject)
@@ -73,54 +74,11 @@ def _summarize(values: Mapping, folds: int) -> None:
         on_main(summarize_folds, parts, part_folder(run_folder(values), kind, values["snr_db"]))
 
 
-def _check_noise(values: Mapping) -> None:
-    kinds = [*contaminations(values), values.get("train_noise", "clean")]
-    check_all(*(partial(check_contamination, kind, values["snr_db"], values["noise_folder"]) for kind in kinds))
-
-
-def _check_bundles(values: Mapping) -> None:
-    fold = 0 if values["folds"] == "all" else None
-    check_all(
-        partial(find_classifier, classifier_path(values, fold)),
-        partial(find_reference, values, run_folder(values, fold)),
-    )
-
-
-def _check_start(values: Mapping) -> None:
-    find_start(values, run_folder(values, 0 if values["folds"] == "all" else None))
-
-
-def _check_audio(values: Mapping) -> None:
-    if values["audio"] is not None:
-        check_file(values["audio"])
-
-
-FILE_CHECKS = {
-    _check_noise: ("contamination", "snr_db", "noise_folder", "train_noise"),
-    _check_bundles: ("classifier", "reference", "folds", "output_folder", "experiment", "seed"),
-    _check_start: ("start_from", "folds", "output_folder", "experiment", "seed"),
-    _check_audio: ("audio",),
-}
-"""Whether the files are there that a recipe's values name: each check, and the keys that it reads."""
-
-
 def part_folder(folder: Path, kind: str, snr_db: float | None) -> Path:
     """Where the scores under one contamination go: mixture, or mixture_0dB at an SNR other than the published one."""
     if kind == "clean":
         return folder
     return folder / (kind if snr_db in (None, SNR_DB[kind]) else f"{kind}_{snr_db:g}dB")
-
-
-def classifier_path(values: Mapping, fold: int | None) -> Path:
-    """The classifier's bundle, or during cross-validation that of `train.py --folds=all` for the same fold."""
-    path = Path(values["classifier"])
-    return path if fold is None else path.parent / f"fold{fold + 1}" / path.name
-
-
-def contaminations(values: Mapping) -> list[str]:
-    """The kinds of contamination a recipe scores on, one or a list in the YAML."""
-    kinds = values["contamination"]
-    return kinds if isinstance(kinds, list) else [kinds]
 
 
 def _subject(recipe: Recipe, fold: int | None) -> Subject:

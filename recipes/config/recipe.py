@@ -137,8 +137,7 @@ def load_recipe(
     known = block_settings(values)
     known |= {key: value for key, value in values.items() if not _builds(key, value)}
     faulty = {key for key in known if value_problems({key: known[key]})}
-    looked_at = Settings(values | known)
-    possible = [partial(check, looked_at) for check, keys in checks.items() if not faulty.intersection(keys)]
+    possible = [partial(check, Settings(known)) for check, keys in checks.items() if not faulty.intersection(keys)]
     check_all(*possible, told=problems)
     known |= {name: name in line.switches for name in SWITCHES}
     return Recipe(path, write_tree(tree), Settings(known), line.options)

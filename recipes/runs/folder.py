@@ -39,12 +39,6 @@ def splits_of(values: dict, corpus: Corpus) -> tuple[FoldSplit, ...]:
     return (fold_split(corpus, values["train_folds"], values["valid_folds"], values["test_folds"]),)
 
 
-def run_folder(values: dict, split_index: int | None = None) -> Path:
-    """`<output_folder>/<experiment>/<seed>`, or a `fold<k>` folder inside it during cross-validation."""
-    folder = Path(values["output_folder"]) / values["experiment"] / str(values["seed"])
-    return folder if split_index is None else folder / f"fold{split_index + 1}"
-
-
 _runs: dict[Path, IO] = {}
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from models.errors import UsageError
 from recipes.config.rules import check_all
-from recipes.config.yaml_text import Tagged
 from recipes.data.kinds import check_contamination
 from recipes.runs.places import classifier_path, contaminations, first_fold, is_bundle, run_folder, run_of_fold
 from recipes.system.files import check_file
@@ -17,13 +16,16 @@ MAKERS = {"modulation": ("models.focalnet.",), "attention": ("models.vit.", "mod
 MOST_NAMED = 3
 
 
-def require_classifier(path: Path, values: Mapping) -> None:
-    """Raises UsageError where no classifier's bundle is, naming those that fit, newest first, or what makes one."""
+def require_classifier(path: Path, values: Mapping | None = None) -> None:
+    """Raises UsageError where no classifier's bundle is, with the command that makes one.
+
+    values: a recipe's; where the classifiers below its output folder fit it, the newest of them are named instead.
+    """
     if is_bundle(path):
         return
     if is_bundle(path / "classifier"):
         raise UsageError(f"{path} is a run's folder: pass --classifier={path / 'classifier'}")
-    fitting = fitting_classifiers(values)
+    fitting = fitting_classifiers(values) if values is not None else []
     if fitting:
         listed = ", ".join(str(bundle) for bundle in fitting[:MOST_NAMED])
         raise UsageError(f"no trained classifier at {path}; there are {listed}: pass --classifier={fitting[0]}")
@@ -54,7 +56,7 @@ def fitting_classifiers(values: Mapping) -> list[Path]:
 
 def _fits(bundle: Path, values: Mapping) -> bool:
     """Whether a classifier has the map that the recipe's method shows; every other method fits all."""
-    makers = MAKERS.get(wanted_map(values) or "")
+    makers = MAKERS.get(values.get("map"))
     if makers is None:
         return True
     try:
@@ -62,14 +64,6 @@ def _fits(bundle: Path, values: Mapping) -> bool:
     except (OSError, UnicodeDecodeError):
         return False
     return any(f"!new:{maker}" in text for maker in makers)
-
-
-def wanted_map(values: Mapping) -> str | None:
-    """Which of a classifier's own maps a recipe shows, such as "attention"; None for another method."""
-    block = values.get("interpreter")
-    method = block.get("interpreter") if isinstance(block, Mapping) else None
-    arguments = method.value if isinstance(method, Tagged) and isinstance(method.value, Mapping) else {}
-    return arguments.get("map")
 
 
 def require_reference(values: Mapping, folder: Path) -> None:

@@ -5,7 +5,6 @@ copied to.
 """
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping
@@ -22,7 +21,9 @@ from models.errors import UsageError
 from recipes.config.recipe import Recipe, Settings
 from recipes.data.clips import ClipStore
 from recipes.data.corpus import Corpus, FoldSplit
-from recipes.runs.folder import open_store, run_folder
+from recipes.runs.folder import open_store
+from recipes.runs.places import is_bundle, run_of_fold
+from recipes.runs.required import require_classifier, require_reference, require_start
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,8 @@ class Subject:
 
 
 def find_classifier(path: str | Path) -> BundleInfo:
-    """The facts of a classifier bundle, its files unread.
-
-    Raises UsageError that says which command makes a missing one.
-    """
-    path = Path(path)
-    if not (path / "bundle.json").is_file():
-        run, folds = path.parent, ""
-        if re.fullmatch(r"fold\d+", run.name):
-            run, folds = run.parent, " --folds=all"
-        recipe = f"hparams/{run.parent.name or 'focalnet'}.yaml"
-        raise UsageError(
-            f"no trained classifier at {path}: make one with `python train.py {recipe} "
-            f"--data_folder=path/to/ESC-50{folds}`, or pass --classifier=path/to/a/classifier"
-        )
+    """The facts of a classifier bundle. Raises UsageError that says which command makes a missing one."""
+    require_classifier(Path(path))
     return read_facts(path, "classifier")
 
 
@@ -78,7 +67,7 @@ def load_interpreter(folder: Path, subject: Subject, command: str, trust: Collec
     Raises UsageError when there is none, or when it was trained for another classifier.
     """
     path = folder / "interpreter"
-    if not _has_interpreter(folder):
+    if not is_bundle(folder / "interpreter"):
         raise UsageError(f"no trained interpreter at {path}: train it with `{command} --data_folder=path/to/ESC-50`")
     if read_facts(path, "interpreter").source["classifier_weights_sha256"] != subject.fingerprint:
         raise UsageError(f"{path} was trained for another classifier than {subject.bundle.path}: use that, or retrain")
@@ -100,13 +89,8 @@ def find_reference(values: Mapping, folder: Path) -> Path | None:
 
     Raises UsageError that says which command makes a missing one.
     """
-    run = _run_of_fold(values, "reference", folder)
-    if run is not None and not _has_interpreter(run):
-        made = f"python interpret.py hparams/{Path(values['reference']).parent.name}.yaml"
-        raise UsageError(
-            f"no interpreter at {run / 'interpreter'} to match: run `{made}`, or pass --reference=path/to/a/run"
-        )
-    return run
+    require_reference(values, folder)
+    return run_of_fold(values, "reference", folder)
 
 
 def find_start(values: Mapping, folder: Path) -> Path | None:
@@ -114,22 +98,8 @@ def find_start(values: Mapping, folder: Path) -> Path | None:
 
     Raises UsageError where it holds no trained interpreter.
     """
-    run = _run_of_fold(values, "start_from", folder)
-    if run is not None and not _has_interpreter(run):
-        raise UsageError(
-            f"start_from={run} is no run with a trained interpreter: give a folder such as results/lmac/1234"
-        )
-    return run
-
-
-def _run_of_fold(values: Mapping, key: str, folder: Path) -> Path | None:
-    """The run that a recipe's key names, or the part of it that is of the same fold as `folder`."""
-    named = values.get(key)
-    return None if named is None else Path(named) / folder.relative_to(run_folder(values))
-
-
-def _has_interpreter(run: Path) -> bool:
-    return (run / "interpreter" / "bundle.json").is_file()
+    require_start(values, folder)
+    return run_of_fold(values, "start_from", folder)
 
 
 def interpreter_factory(

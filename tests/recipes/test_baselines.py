@@ -14,7 +14,7 @@ from interpreters.l2i import L2I
 from models.bundle import load_bundle
 from models.errors import UsageError
 from recipes.config.recipe import load_recipe
-from recipes.runs.folder import run_folder
+from recipes.runs.places import run_folder
 from recipes.runs.subject import find_reference
 from recipes.training.interpreter_brain import InterpreterBrain
 

@@ -386,11 +386,11 @@ def test_a_missing_classifier_names_the_command_that_trains_it(interpret, tmp_pa
     told = refusal(interpret, MODULATION, tmp_path, "--classifier=results/focalnet/1234/classifier")
     assert told == (
         "no trained classifier at results/focalnet/1234/classifier: make one with `python train.py "
-        "hparams/focalnet.yaml --data_folder=path/to/ESC-50`, or pass --classifier=path/to/a/classifier"
+        "hparams/focalnet.yaml`, or pass --classifier=path/to/a/classifier"
     )
     told = refusal(interpret, MODULATION, tmp_path, "--classifier=results/vit/1234/classifier", "--folds=all")
     assert "no trained classifier at results/vit/1234/fold1/classifier: make one with" in told
-    assert "`python train.py hparams/vit.yaml --data_folder=path/to/ESC-50 --folds=all`" in told
+    assert "`python train.py hparams/vit.yaml --folds=all`" in told
     assert "hparams/focalnet.yaml" in refusal(find_classifier, "nothing")
 
 

@@ -19,8 +19,9 @@ from models.errors import UsageError
 from recipes.config.recipe import load_recipe
 from recipes.data.augmentation import Augmentation
 from recipes.data.corpus import fold_split, indices
-from recipes.runs.folder import open_store, run_folder, splits_of
+from recipes.runs.folder import open_store, splits_of
 from recipes.runs.identity import training_part
+from recipes.runs.places import run_folder
 from recipes.synthetic import CATEGORIES
 from recipes.training.brain import Stopwatch, seed_step
 from recipes.training.classifier_brain import ClassifierBrain, additive_margin_loss
