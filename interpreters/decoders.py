@@ -59,10 +59,12 @@ class LightDecoder(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], log_magnitude: Tensor) -> Tensor:
         """maps [B, C, h, w], fine to coarse, and log1p magnitude [B, T, F] to float32 logits [B, T, F]."""
-        hidden = None
-        for one, project, merge in reversed(list(zip(maps, self.projections, self.merges, strict=True))):
-            skip = project(one.to(project.weight.dtype))
+        hidden: Tensor | None = None
+        for features, project, merge in reversed(list(zip(maps, self.projections, self.merges, strict=True))):
+            skip = project(features.to(self.position.dtype))
             hidden = merge(skip if hidden is None else skip + _resize(hidden, skip.shape[2:]))
+        if hidden is None:
+            raise ValueError("the classifier has no maps to decode")
         hidden = _resize(hidden, (hidden.shape[2], self.bands)) + self.position
         hidden = hidden + self.warp(hidden)
         frames, bins = log_magnitude.shape[1:]

@@ -22,8 +22,15 @@ from models.classifier import AudioClassifier, ClassifierInfo, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
 
-METHODS = ("gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "gradient_shap")
-METHODS += ("grad_cam", "guided_grad_cam")
+METHODS = (
+    "gradient",
+    "input_x_gradient",
+    "integrated_gradients",
+    "smoothgrad",
+    "gradient_shap",
+    "grad_cam",
+    "guided_grad_cam",
+)
 RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 
 

@@ -51,6 +51,8 @@ class L2I(Interpreter):
     answers_any_class = True
     trainable = True
 
+    dictionary: Tensor
+
     def __init__(
         self,
         info: ClassifierInfo,

@@ -97,7 +97,7 @@ class LMAC(Interpreter):
         if self.weights["sparsity"]:
             terms["sparsity"] = mask.mean(dim=(1, 2))
         if self.weights["smoothness"]:
-            steps = sum(mask.diff(dim=dim).abs().sum(dim=(1, 2)) for dim in (1, 2))
+            steps = mask.diff(dim=1).abs().sum(dim=(1, 2)) + mask.diff(dim=2).abs().sum(dim=(1, 2))
             terms["smoothness"] = steps / mask[0].numel()
         if self.weights["guidance"]:
             energy = (spectrogram if clean is None else clean).log_magnitude.float()

@@ -69,10 +69,12 @@ class MapInterpreter(Interpreter):
 
     def __init__(self, info: ClassifierInfo, quantile: float | Sequence[float] | None = 0.9):
         super().__init__(info)
-        several = isinstance(quantile, Sequence)
-        self.quantiles = tuple(quantile) if several else () if quantile is None else (quantile,)
-        given = all(isinstance(q, int | float) and 0 <= q <= 1 for q in self.quantiles)
-        if not given or (several and not self.quantiles):
+        if quantile is None:
+            self.quantiles = ()
+        else:
+            self.quantiles = tuple(quantile) if isinstance(quantile, Sequence) else (quantile,)
+        in_range = all(isinstance(q, int | float) and 0 <= q <= 1 for q in self.quantiles)
+        if not in_range or (quantile is not None and not self.quantiles):
             raise UsageError(
                 f"quantile={quantile!r} must be a number in [0, 1] or a list of them, or null: a soft mask"
             )

@@ -61,7 +61,8 @@ class Perturbation(Attribution):
         return torch.unique(row[:, None] * self.bands + column, return_inverse=True)[1].unsqueeze(0)
 
     def attribute(self, score: ClassScore, log_magnitude: Tensor) -> Tensor:
-        patches = self.patches(*log_magnitude.shape[1:], score.clip.num_samples).to(log_magnitude.device)
+        _, frames, bins = log_magnitude.shape
+        patches = self.patches(frames, bins, score.clip.num_samples).to(log_magnitude.device)
         options = {"feature_mask": patches, "perturbations_per_eval": self.chunk}
         if self.method == "occlusion":
             return FeatureAblation(score).attribute(log_magnitude, **options)

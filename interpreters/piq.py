@@ -5,6 +5,8 @@ layers are those of SpeechBrain's `VectorQuantizedPSI_Audio` and its FocalNet an
 names, so that their weights load. What differs: any class count, any clip length, less memory in training.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from speechbrain.lobes.models.PIQ import ResBlockAudio
@@ -48,7 +50,9 @@ def decode(decoder: nn.Sequential, codes: Tensor) -> Tensor:
     """
     if not decoder.training:
         return torch.cat([decoder(one) for one in codes.split(1)])
-    *_, convolution, relu, norm, last = decoder
+    convolution, relu = decoder[-4], decoder[-3]
+    norm, last = cast(nn.BatchNorm2d, decoder[-2]), cast(nn.ConvTranspose2d, decoder[-1])
+    padding = cast(tuple[int, ...], last.padding)
     fine = [relu(convolution(one)) for one in decoder[:-4](codes).split(1)]
     scale, shift = _batch_norm_affine(norm, fine)
     weight = last.weight * scale[:, None, None, None]
@@ -56,8 +60,8 @@ def decode(decoder: nn.Sequential, codes: Tensor) -> Tensor:
     with torch.autocast(codes.device.type, enabled=False):
         kernel = (last.weight * shift[:, None, None, None]).sum(dim=0, keepdim=True)
         plane = torch.ones_like(fine[0][:, :1], dtype=kernel.dtype)
-        offset = F.conv_transpose2d(plane, kernel, last.bias, last.stride, last.padding)
-    logits = [F.conv_transpose2d(one, weight, None, last.stride, last.padding) for one in fine]
+        offset = F.conv_transpose2d(plane, kernel, last.bias, last.stride, padding)
+    logits = [F.conv_transpose2d(one, weight, None, last.stride, padding) for one in fine]
     return torch.cat(logits) + offset
 
 
@@ -96,10 +100,11 @@ def _batch_norm_affine(norm: nn.BatchNorm2d, clips: list[Tensor]) -> tuple[Tenso
     variance = _over_processes((variances + (means - mean).square()).mean(dim=0))
     processes = distributed.get_world_size() if distributed.is_initialized() else 1
     count = processes * len(clips) * clips[0][0, 0].numel()
+    momentum = cast(float, norm.momentum)
     with torch.no_grad():
-        norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+        cast(Tensor, norm.num_batches_tracked).add_(1)
+        cast(Tensor, norm.running_mean).lerp_(mean, momentum)
+        cast(Tensor, norm.running_var).lerp_(variance * count / (count - 1), momentum)
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     return scale, norm.bias - mean * scale
 
@@ -111,7 +116,7 @@ def _over_processes(mean: Tensor) -> Tensor:
 def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
+        nn.init.zeros_(cast(Tensor, module.bias))
 
 
 class PIQ(Interpreter):
@@ -178,7 +183,7 @@ class PIQ(Interpreter):
         self.up = nn.ConvTranspose2d(channels, channels, 4, 2, padding=1)
         self.decoder = mask_decoder(channels, decoder)
         self.apply(_initialize)
-        self.to(memory_format=torch.channels_last)  # bf16 on CPU is three times faster so
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # bf16 on CPU is three times faster so
 
     def encode(self, evidence: Evidence) -> Tensor:
         """The map adapted and halved, [B, C, h', w'], before quantisation."""

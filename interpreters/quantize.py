@@ -37,6 +37,8 @@ class ClassCodebook(nn.Module):
     Raises UsageError when K is smaller than num_classes, since a class would have no code.
     """
 
+    owner: Tensor
+
     def __init__(self, num_codes: int, dim: int, num_classes: int):
         super().__init__()
         if num_codes < num_classes:

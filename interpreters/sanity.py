@@ -29,8 +29,10 @@ def ranks(maps: Tensor) -> Tensor:
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Spearman's rank correlation [B] of two maps [B, T, F]; equal values share a rank. NaN for a constant map."""
-    centred = (one - one.mean(dim=1, keepdim=True) for one in (ranks(maps).flatten(1) for maps in (first, second)))
-    return F.cosine_similarity(*centred, dim=1, eps=0)
+    first_ranks, second_ranks = ranks(first).flatten(1), ranks(second).flatten(1)
+    first_centred = first_ranks - first_ranks.mean(dim=1, keepdim=True)
+    second_centred = second_ranks - second_ranks.mean(dim=1, keepdim=True)
+    return F.cosine_similarity(first_centred, second_centred, dim=1, eps=0)
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:

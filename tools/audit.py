@@ -36,8 +36,11 @@ class Audit:
 
 def installed() -> dict[str, str]:
     """Version of every installed package, without this project itself."""
-    versions = {canonicalize_name(package.metadata["Name"]): package.version for package in distributions()}
-    versions.pop("earwitness", None)
+    versions: dict[str, str] = {}
+    for package in distributions():
+        name = canonicalize_name(package.metadata["Name"])
+        if name != "earwitness":
+            versions[name] = package.version
     return dict(sorted(versions.items()))
 
 

@@ -161,7 +161,7 @@ def train_interpreter(name: str, bench: Bench) -> Measured:
             with torch.no_grad():
                 evidence = classifier(spectrogram)
             terms = interpreter.loss(classifier, spectrogram, evidence)
-        sum(term.float() for term in terms.values()).mean().backward()
+        torch.stack([term.float() for term in terms.values()]).sum(dim=0).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 

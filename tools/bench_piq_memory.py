@@ -49,7 +49,7 @@ def measure(batch_size: int, steps: int, seconds: float, precision: str, channel
                 evidence = classifier(spectrogram)
             terms = interpreter.loss(classifier, spectrogram, evidence)
         optimizer.zero_grad()
-        sum(terms.values()).mean().backward()
+        torch.stack(list(terms.values())).sum(dim=0).mean().backward()
         optimizer.step()
     step_seconds = (time.monotonic() - started) / steps
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
-import recipes.interpretation
+from interpreters.base import Interpreter
+from models.classifier import AudioClassifier
 from models.errors import UsageError
+from models.frontend import Spectrogram
 from recipes.config.recipe import entry
 from recipes.synthetic import CATEGORIES, make_clip, make_corpus
+from recipes.training import interpreter_brain
 from tools.memory import RATE, GeneratedClip, Memory, write_data_folder
 from tools.processes import commands, finish, start, wait
 from tools.runner import check_out, positive, report_result, tool_parser
@@ -47,9 +51,11 @@ def generated_clips(count: int) -> Iterator[GeneratedClip]:
 
 def watch(log: Path) -> None:
     """From now on, every scored batch of this process appends what memory it holds to a file."""
-    score_batch, clips = recipes.interpretation.score_batch, 0
+    score_batch, clips = interpreter_brain.score_batch, 0
 
-    def score_and_note(classifier, interpreter, spectrogram, label, *rest):
+    def score_and_note(
+        classifier: AudioClassifier, interpreter: Interpreter, spectrogram: Spectrogram, label: Tensor, *rest
+    ) -> Iterator[dict[str, Tensor]]:
         nonlocal clips
         yield from score_batch(classifier, interpreter, spectrogram, label, *rest)
         clips += len(label)
@@ -57,7 +63,7 @@ def watch(log: Path) -> None:
         with log.open("a") as file:
             file.write(f"{clips} {memory.own} {memory.mapped}\n")
 
-    recipes.interpretation.score_batch = score_and_note
+    interpreter_brain.score_batch = score_and_note  # type: ignore[assignment]
 
 
 def read_samples(log: Path) -> list[Sample]:

@@ -72,7 +72,7 @@ def _timed(name: str, data: DataLoader | Dataset, run_stage: Callable[[], object
         torch.cuda.synchronize()
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    clips = len(getattr(data, "dataset", data))
+    clips = len(data.dataset if isinstance(data, DataLoader) else data)  # type: ignore[arg-type]  # all have a length
     stages[name] = Stage(seconds, cpu_seconds, clips, round(peak, 2))
     return result
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from recipes.training import interpreter_brain
 from tools.load import Sample, growth, read_samples, settled, watch
 
 
@@ -13,12 +14,10 @@ def test_growth_is_the_slope_after_the_run_has_settled():
 
 
 def test_every_scored_batch_is_sampled(tmp_path, monkeypatch):
-    import recipes.interpretation
-
-    monkeypatch.setattr(recipes.interpretation, "score_batch", lambda *args: iter(args[3:]))
+    monkeypatch.setattr(interpreter_brain, "score_batch", lambda *args: iter(args[3:]))
     watch(tmp_path / "memory")
     for label in ([0] * 16, [0] * 4):
-        assert list(recipes.interpretation.score_batch(None, None, None, label, "rest")) == [label, "rest"]
+        assert list(interpreter_brain.score_batch(None, None, None, label, "rest")) == [label, "rest"]
     samples = read_samples(tmp_path / "memory")
     assert [sample.clips for sample in samples] == [16, 20]
     assert all(sample.own > 1 for sample in samples)
