@@ -1,6 +1,5 @@
 """Scoring explanations: from a batch of spectrograms to every per-clip number, and no classifier pass more."""
 
-import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from interpreters.metrics import (
 from models.classifier import AudioClassifier, Evidence
 from models.frontend import Spectrogram
 from recipes.data.contamination import Mixture
+from recipes.scoring.explanation import Explanation
 
 SPLIT_FLOOR_DB = -100.0
 
@@ -55,33 +55,53 @@ def score_batch(
     label [B]. logit_scale: `ClassifierInfo.logit_scale`; other than 1 it adds `fa_raw_cosine`, the faithfulness under
     a softmax of raw cosines, which is what the FocalNet paper's Table 1 holds. mixture: the parts of these clips where
     both are labelled; it adds the scores of `interpreters.ground_truth`. cost: adds up the time that explaining takes.
-    Each yielded column is a CPU tensor [B].
+    Each yielded column is a CPU tensor [B]; label and predictions are class indices.
     """
     evidence = classifier(spectrogram)
-    top = evidence.probabilities.max(dim=1)
-    whole = {"label": label, "prediction": top.indices, "probability": top.values}
-    whole["acc"] = accuracy(evidence.probabilities, label)
-    truth = None
-    if mixture is not None:
-        labels = torch.stack((label, mixture.added_label), dim=1)
-        sounds = mixture.clip, mixture.added
-        truth = Truth.of(classifier.frontend, mixture.batch.waveform, *sounds, labels, evidence.prediction)
-    sweep = interpreter.sweep(classifier, spectrogram, evidence)
-    started = _now(label)
-    first = next(sweep)
-    if cost is not None:
-        cost.seconds, cost.clips = cost.seconds + _now(label) - started, cost.clips + len(label)
-    for interpretation in itertools.chain([first], sweep):
+    truth = None if mixture is None else _truth(classifier, evidence, label, mixture)
+    whole = _describe_prediction(evidence, label)
+    for interpretation in _timed(interpreter.sweep(classifier, spectrogram, evidence), label, cost):
         relevant, residual = classifier(interpretation.relevant), classifier(interpretation.residual)
-        scores = compare(evidence, relevant, residual) | describe_mask(interpretation)
+        scores = part_scores(evidence, relevant, residual) | mask_scores(interpretation.mask)
+        scores["relevant_prediction"], scores["residual_prediction"] = relevant.prediction, residual.prediction
         scores["split_db"] = split_error(classifier, spectrogram, interpretation)
         if logit_scale != 1:
-            cosines = [Evidence(one.logits / logit_scale, one.features) for one in (evidence, residual)]
-            scores["fa_raw_cosine"] = faithfulness(*(one.probabilities for one in cosines))
+            cosines = _raw_cosines(evidence, logit_scale), _raw_cosines(residual, logit_scale)
+            scores["fa_raw_cosine"] = faithfulness(cosines[0].probabilities, cosines[1].probabilities)
         if truth is not None:
             relevant_sound = classifier.frontend.synthesize(interpretation.relevant)
             scores |= truth.scores(interpretation.mask, relevant_sound, interpretation.importance)
         yield {name: column.cpu() for name, column in (whole | scores).items()}
+
+
+def _describe_prediction(evidence: Evidence, label: Tensor) -> dict[str, Tensor]:
+    """What the classifier says of the whole input."""
+    probability, prediction = evidence.probabilities.max(dim=1)
+    correct = accuracy(evidence.probabilities, label)
+    return {"label": label, "prediction": prediction, "probability": probability, "acc": correct}
+
+
+def _truth(classifier: AudioClassifier, evidence: Evidence, label: Tensor, mixture: Mixture) -> Truth:
+    """What a right explanation of these mixtures keeps."""
+    labels = torch.stack((label, mixture.added_label), dim=1)
+    waveform = mixture.batch.waveform
+    return Truth.of(classifier.frontend, waveform, mixture.clip, mixture.added, labels, evidence.prediction)
+
+
+def _raw_cosines(evidence: Evidence, logit_scale: float) -> Evidence:
+    """The evidence of a classifier whose logits are cosines times a scale, without the scale."""
+    return Evidence(evidence.logits / logit_scale, evidence.features)
+
+
+def _timed(sweep: Iterator[Interpretation], label: Tensor, cost: Cost | None) -> Iterator[Interpretation]:
+    """The interpretations of a sweep. The time that the first one takes is added to the cost."""
+    started = _now(label)
+    first = next(sweep)
+    if cost is not None:
+        cost.seconds += _now(label) - started
+        cost.clips += len(label)
+    yield first
+    yield from sweep
 
 
 def _now(tensor: Tensor) -> float:
@@ -91,15 +111,19 @@ def _now(tensor: Tensor) -> float:
     return time.perf_counter()
 
 
-def compare(evidence: Evidence, relevant: Evidence, residual: Evidence) -> dict[str, Tensor]:
+def part_scores(evidence: Evidence, relevant: Evidence, residual: Evidence) -> dict[str, Tensor]:
     """FID-I, FA, AI, AD and AG, each [B], from the evidence on the input and on its two parts."""
-    whole, kept, removed = (one.probabilities for one in (evidence, relevant, residual))
+    return probability_scores(evidence.probabilities, relevant.probabilities, residual.probabilities)
+
+
+def probability_scores(p_input: Tensor, p_relevant: Tensor, p_residual: Tensor) -> dict[str, Tensor]:
+    """FID-I, FA, AI, AD and AG, each [B], from probabilities [B, K] on the input and on its two parts."""
     return {
-        "fid_i": fidelity_to_input(whole, kept),
-        "fa": faithfulness(whole, removed),
-        "ai": average_increase(whole, kept),
-        "ad": average_drop(whole, kept),
-        "ag": average_gain(whole, kept),
+        "fid_i": fidelity_to_input(p_input, p_relevant),
+        "fa": faithfulness(p_input, p_residual),
+        "ai": average_increase(p_input, p_relevant),
+        "ad": average_drop(p_input, p_relevant),
+        "ag": average_gain(p_input, p_relevant),
     }
 
 
@@ -108,23 +132,38 @@ def split_error(classifier: AudioClassifier, spectrogram: Spectrogram, parts: In
 
     A mask on log1p magnitudes splits those, a mask on the sound splits that: the smaller error of the two.
     """
-    error = _level(
-        parts.relevant.log_magnitude + parts.residual.log_magnitude - spectrogram.log_magnitude,
-        spectrogram.log_magnitude,
-    )
+    whole = spectrogram.log_magnitude
+    error = _level_db(parts.relevant.log_magnitude + parts.residual.log_magnitude - whole, whole)
     if (error > SPLIT_FLOOR_DB).any():
-        sound, *halves = map(classifier.frontend.synthesize, (spectrogram, parts.relevant, parts.residual))
-        error = torch.minimum(error, _level(sum(halves) - sound, sound))
+        synthesize = classifier.frontend.synthesize
+        sound, relevant, residual = synthesize(spectrogram), synthesize(parts.relevant), synthesize(parts.residual)
+        error = torch.minimum(error, _level_db(relevant + residual - sound, sound))
     return error
 
 
-def _level(difference: Tensor, whole: Tensor) -> Tensor:
-    energies = (one.double().square().flatten(1).sum(dim=1) for one in (difference, whole))
-    ratio = torch.nan_to_num(next(energies) / next(energies))  # silence splits into silence
+def _level_db(difference: Tensor, whole: Tensor) -> Tensor:
+    """[B] energy of a difference in dB of the whole's, not below `SPLIT_FLOOR_DB`; silence splits into silence."""
+    energy = difference.double().square().flatten(1).sum(dim=1)
+    ratio = torch.nan_to_num(energy / whole.double().square().flatten(1).sum(dim=1))
     return 10 * ratio.clamp(min=10 ** (SPLIT_FLOOR_DB / 10)).log10()
 
 
-def describe_mask(interpretation: Interpretation) -> dict[str, Tensor]:
-    """Sparseness, complexity and kept fraction of the mask, each [B]; NaN where undefined."""
-    mask = interpretation.mask
+def mask_scores(mask: Tensor) -> dict[str, Tensor]:
+    """Sparseness, complexity and kept fraction of a mask [B, T, F], each [B]; NaN where undefined."""
     return {"sps": sparseness(mask), "comp": complexity(mask), "kept": kept_fraction(mask)}
+
+
+def explanation_scores(explanation: Explanation) -> dict[str, float]:
+    """FID-I, FA, AI, AD and AG of the predicted class, and what describes the mask, of one sound.
+
+    Probabilities are averaged over the sound's windows before they are compared.
+    """
+    means = []
+    for probabilities in (
+        explanation.probabilities,
+        explanation.relevant_probabilities,
+        explanation.residual_probabilities,
+    ):
+        means.append(torch.from_numpy(explanation.mean(probabilities))[None])
+    scores = probability_scores(*means) | mask_scores(torch.from_numpy(explanation.mask)[None])
+    return {"probability": means[0].max().item()} | {key: score.item() for key, score in scores.items()}

@@ -58,9 +58,9 @@ class ExplainedWindow:
     """One window of a sound, explained. Windows follow each other without a gap or an overlap.
 
     start: its first sample in the sound. sound, relevant, residual: float32 [n] at the level at which the whole sound
-    has an absolute peak of 1. log_magnitude, mask: [t, F], the frames of one analysis of the whole sound whose centres
-    lie in the window. probabilities, relevant_probabilities, residual_probabilities: [K]. target: the class that is
-    explained.
+    has an absolute peak of 1. log_magnitude, mask, importance: [t, F], the frames of one analysis of the whole sound
+    whose centres lie in the window. probabilities, relevant_probabilities, residual_probabilities: [K]. target: the
+    class that is explained.
     """
 
     start: int
@@ -69,6 +69,7 @@ class ExplainedWindow:
     residual: np.ndarray
     log_magnitude: np.ndarray
     mask: np.ndarray
+    importance: np.ndarray
     probabilities: np.ndarray
     relevant_probabilities: np.ndarray
     residual_probabilities: np.ndarray
@@ -80,7 +81,7 @@ class Explanation:
     """One sound explained, in W windows of the classifier's clip length.
 
     sound, relevant, residual: float32 [N] at the classifier's rate; the sound has an absolute peak of 1. log_magnitude,
-    mask: [T, F], the frames of one analysis of the whole sound. probabilities, relevant_probabilities,
+    mask, importance: [T, F], the frames of one analysis of the whole sound. probabilities, relevant_probabilities,
     residual_probabilities: [W, K] posteriors. window_seconds: length of a window. window_samples: [W] samples of the
     sound that each holds. targets: [W] the class that each explains: one and the same wherever the method can be asked.
     """
@@ -90,6 +91,7 @@ class Explanation:
     residual: np.ndarray
     log_magnitude: np.ndarray
     mask: np.ndarray
+    importance: np.ndarray
     probabilities: np.ndarray
     relevant_probabilities: np.ndarray
     residual_probabilities: np.ndarray
@@ -200,6 +202,7 @@ def _explain_window(
         residual=parts.residual[: window.samples],
         log_magnitude=log_magnitude,
         mask=interpretation.mask[0, frames].float().cpu().numpy(),
+        importance=interpretation.importance[0, frames].float().cpu().numpy(),
         probabilities=_posterior(evidence),
         relevant_probabilities=_posterior(classifier(interpretation.relevant)),
         residual_probabilities=_posterior(classifier(interpretation.residual)),
@@ -239,7 +242,7 @@ def explain(
 ) -> Explanation:
     """`explain_windows` of a whole sound as one Explanation, which is held in memory."""
     windows = list(explain_windows(classifier, interpreter, sound, clip_seconds, target))
-    lengthwise = ("sound", "relevant", "residual", "log_magnitude", "mask")
+    lengthwise = ("sound", "relevant", "residual", "log_magnitude", "mask", "importance")
     posteriors = ("probabilities", "relevant_probabilities", "residual_probabilities")
     joined = {name: np.concatenate([getattr(window, name) for window in windows]) for name in lengthwise}
     stacked = {name: np.stack([getattr(window, name) for window in windows]) for name in posteriors}

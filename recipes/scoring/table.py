@@ -13,6 +13,9 @@ from recipes.scoring.scores import AVERAGED
 from recipes.system.files import csv_of, write_atomically
 from recipes.system.parallel import gather
 
+CLASS_COLUMNS = ("label", "prediction", "relevant_prediction", "residual_prediction")
+"""Columns of class indices, which are written by name."""
+
 
 class ClipTable:
     """One row a clip: its position in the corpus and every per-clip value, gathered batch by batch."""
@@ -33,11 +36,17 @@ class ClipTable:
 
     def gathered(self) -> "ClipTable":
         """The rows that all processes hold, in the order of the corpus."""
-        parts, merged = gather(self), ClipTable()
-        rows = sorted((index, number, row) for number, part in enumerate(parts) for row, index in enumerate(part.index))
-        merged.index = [index for index, _, _ in rows]
-        names = next((part.columns for part in parts if part.index), {})
-        merged.columns = {name: [parts[number].columns[name][row] for _, number, row in rows] for name in names}
+        rows = []
+        for process, part in enumerate(gather(self)):
+            for row, index in enumerate(part.index):
+                values = {name: values[row] for name, values in part.columns.items()}
+                rows.append((index, process, values))
+        rows.sort(key=lambda row: row[:2])
+        merged = ClipTable()
+        for index, _, values in rows:
+            merged.index.append(index)
+            for name, value in values.items():
+                merged.columns.setdefault(name, []).append(value)
         return merged
 
     def mean(self, name: str) -> float:
@@ -48,29 +57,36 @@ class ClipTable:
     def quartiles(self, name: str) -> list[float]:
         """Minimum, quartiles and maximum over the clips where the value is defined; empty when it is nowhere."""
         values = self._defined(name)
-        return [round(value, 4) for value in np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist()] if values else []
+        if not values:
+            return []
+        quartiles = np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist()
+        return [round(value, 4) for value in quartiles]
 
     def _defined(self, name: str) -> list[float]:
         return [value for value in self.columns[name] if not math.isnan(value)]
 
     def averages(self, names: Sequence[str] = AVERAGED) -> dict[str, float]:
-        """The mean of every column of `names`, with the number of clips on which one is undefined."""
-        scores = {name: self.mean(name) for name in names if name in self.columns}
-        undefined = {
-            f"{name}_undefined": sum(map(math.isnan, self.columns[name]))
-            for name in scores
-            if any(map(math.isnan, self.columns[name]))
-        }
-        return scores | undefined
+        """The mean of every column of `names`, followed by the numbers of clips on which one is undefined."""
+        means, undefined = {}, {}
+        for name in names:
+            if name not in self.columns:
+                continue
+            means[name] = self.mean(name)
+            missing = len(self.columns[name]) - len(self._defined(name))
+            if missing:
+                undefined[f"{name}_undefined"] = missing
+        return means | undefined
 
     def write(self, path: Path, corpus: Corpus) -> None:
-        """A CSV of the clips: id, label and prediction by name where they are known, then every score."""
-        named = [name for name in ("label", "prediction") if name in self.columns]
-        rest = [name for name in self.columns if name not in named]
-        rows = [
-            {"id": corpus.clips[index].id}
-            | {name: corpus.class_names[int(self.columns[name][row])] for name in named}
-            | {name: float(self.columns[name][row]) for name in rest}
-            for row, index in enumerate(self.index)
-        ]
+        """A CSV of the clips: id, label and predictions by name where they are known, then every score."""
+        named = [name for name in CLASS_COLUMNS if name in self.columns]
+        numbers = [name for name in self.columns if name not in named]
+        rows = []
+        for position, index in enumerate(self.index):
+            row: dict[str, object] = {"id": corpus.clips[index].id}
+            for name in named:
+                row[name] = corpus.class_names[int(self.columns[name][position])]
+            for name in numbers:
+                row[name] = float(self.columns[name][position])
+            rows.append(row)
         write_atomically(path, csv_of(rows))

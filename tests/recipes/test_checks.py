@@ -16,10 +16,11 @@ from interpreters.sanity import layers, rank_correlation, settle
 from models.classifier import ClassifierInfo, Evidence, Features
 from models.errors import UsageError
 from models.frontend import FrontEnd
-from recipes.checks import CHECKS, Bench, curves, main, randomization, resized, robustness, run_check, stability
+from recipes.checks import main, run_check
 from recipes.config.recipe import load_recipe
 from recipes.data.clips import ClipBatch, prepare
 from recipes.data.contamination import Contamination
+from recipes.scoring.sanity_checks import CHECKS, Bench, curves, randomization, resized, robustness, stability
 
 RATE = 16000
 LOW, HIGH = slice(0, 128), slice(128, 513)  # below and above 2 kHz

@@ -198,7 +198,7 @@ def test_an_explanation_is_drawn_as_input_relevant_and_residual():
     mask[:10] = 1
     one = np.ones((1, 2)) / 2
     explanation = Explanation(
-        *np.zeros((3, 8000)), magnitude, mask, one, one, one, 1.0, np.array([8000]), np.array([0])
+        *np.zeros((3, 8000)), magnitude, mask, mask, one, one, one, 1.0, np.array([8000]), np.array([0])
     )
     drawn = [axes.images[0].get_array().T for axes in explanation_figure(explanation, 16000).axes]
     assert np.allclose(drawn[0], magnitude)

@@ -10,7 +10,7 @@ from torch import nn
 from interpreters.base import Interpretation, Interpreter, masked
 from models.classifier import ClassifierInfo, Evidence, Features
 from models.frontend import FrontEnd, Spectrogram
-from recipes.scoring.batch import compare, describe_mask, score_batch, split_error
+from recipes.scoring.batch import mask_scores, part_scores, score_batch, split_error
 
 BINS = 4
 
@@ -75,6 +75,8 @@ def test_every_column_by_hand():
         "sps": [0.5, 0.5],
         "comp": [math.log(2)] * 2,
         "kept": [0.5, 0.5],
+        "relevant_prediction": [0, 0],
+        "residual_prediction": [1, 1],
         "split_db": [-100, -100],
     }
     assert found.keys() == expected.keys()
@@ -120,15 +122,14 @@ def test_an_empty_mask_has_no_sparseness():
 
 def test_relevant_and_residual_are_not_interchangeable():
     whole, kept, removed = (TwoBins()(spectrogram([row])) for row in ([3.0, 1.0], [3.0, 0.0], [0.0, 1.0]))
-    right, swapped = compare(whole, kept, removed), compare(whole, removed, kept)
+    right, swapped = part_scores(whole, kept, removed), part_scores(whole, removed, kept)
     assert all(right[name].item() != swapped[name].item() for name in ("fid_i", "fa", "ai", "ad", "ag"))
 
 
 def test_a_mask_is_described_over_the_whole_plane():
     mask = torch.zeros(1, 2, 5)
     mask[0, 0, 0] = 1
-    given = spectrogram([[1.0] * 5])
-    found = describe_mask(Interpretation(given, given, mask, torch.tensor([0]), importance=mask))
+    found = mask_scores(mask)
     assert found["sps"].item() == pytest.approx(0.9)
     assert found["comp"].item() == pytest.approx(0)
     assert found["kept"].item() == pytest.approx(0.1)
