@@ -273,7 +273,10 @@ def _written_values(draft: Draft) -> dict:
 
 def _wrong_values(values: Mapping, line: _Line) -> list[str]:
     """Values and run options that are out of range, in the recipe and inside its blocks."""
-    inside = {key: value for key, value in block_settings(values).items() if key not in values}
+    inside = {}
+    for key, value in block_settings(values).items():
+        if key not in values and value is not None:  # of null inside a block, the object that is built judges
+            inside[key] = value
     wrong = value_problems(values) + value_problems(inside) + device_problems(line.options, values)
     return ["; ".join(wrong)] if wrong else []
 
