@@ -33,9 +33,20 @@ def masking_terms(
     relevant, residual: the two parts of B clips, with their graph. target: [B], the explained class c.
     w_in, w_out: non-negative; a term of weight 0 is left out and its part never meets the classifier.
     """
-    parts = {"inside": (relevant, w_in), "outside": (residual, -w_out)}
-    return {
-        name: weight * F.cross_entropy(classifier(part).logits.float(), target, reduction="none")
-        for name, (part, weight) in parts.items()
-        if weight
-    }
+    terms = {}
+    if w_in and w_out:
+        of_relevant, of_residual = logits_of_parts(classifier, relevant, residual)
+    else:
+        of_relevant = classifier(relevant).logits.float() if w_in else None
+        of_residual = classifier(residual).logits.float() if w_out else None
+    if w_in:
+        terms["inside"] = w_in * F.cross_entropy(of_relevant, target, reduction="none")
+    if w_out:
+        terms["outside"] = -w_out * F.cross_entropy(of_residual, target, reduction="none")
+    return terms
+
+
+def logits_of_parts(classifier: AudioClassifier, relevant: Spectrogram, residual: Spectrogram) -> tuple[Tensor, Tensor]:
+    """Logits [B, K] of the relevant and of the residual part, float32, by one pass of 2 B clips."""
+    logits = classifier(relevant.followed_by(residual)).logits.float()
+    return logits[: len(relevant)], logits[len(relevant) :]

@@ -66,6 +66,11 @@ class Spectrogram:
         """Some of the batch's clips, as a Spectrogram."""
         return replace(self, log_magnitude=self.log_magnitude[clips], stft=self.stft[clips])
 
+    def followed_by(self, other: "Spectrogram") -> "Spectrogram":
+        """These clips and then those of another batch of the same size [*, T, F] and number of samples."""
+        log_magnitude = torch.cat([self.log_magnitude, other.log_magnitude])
+        return replace(self, log_magnitude=log_magnitude, stft=torch.cat([self.stft, other.stft]))
+
 
 class FrontEnd(nn.Module):
     """Short-time Fourier analysis and synthesis at one sample rate.
@@ -122,4 +127,16 @@ class FrontEnd(nn.Module):
         """The waveform [B, N] of a Spectrogram: its magnitude with the phase of the sound it came from."""
         with torch.autocast(spectrogram.log_magnitude.device.type, enabled=False):
             stft = spectrogram.magnitude.float() * spectrogram.phase  # [B, T, F]
-            return self._istft(torch.view_as_real(stft), sig_length=spectrogram.num_samples)
+            # what SpeechBrain's ISTFT computes, without the copies by which it splits and joins complex numbers
+            istft = self._istft
+            window = istft.window.to(stft.device)
+            return torch.istft(
+                stft.transpose(1, 2),
+                self.n_fft,
+                istft.hop_length,
+                istft.win_length,
+                window,
+                center=istft.center,
+                onesided=istft.onesided,
+                length=spectrogram.num_samples,
+            )

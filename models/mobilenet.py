@@ -9,14 +9,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import torchaudio
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from models.classifier import Features
 from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
 from models.pretrained import read_checkpoint
+from models.resampling import Resampler
 
 # Table 1 at width 0.4: kernel, expanded channels, output channels, squeeze-and-excite, hard-swish, stride
 BLOCKS = (
@@ -60,6 +61,7 @@ class PreemphasisMelAdapter(nn.Module):
     def __init__(self, frontend: FrontEnd):
         super().__init__()
         self.frontend = frontend
+        self.resample = Resampler(frontend.sample_rate, self.sample_rate)
         window = torch.hann_window(self.window_length, periodic=False)
         bands, _ = get_mel_banks(self.num_mels, self.n_fft, self.sample_rate, 0.0, self.mel_top, 100.0, -500.0, 1.0)
         # Kaldi leaves the bin at half the sample rate out
@@ -70,14 +72,41 @@ class PreemphasisMelAdapter(nn.Module):
         """Spectrogram of [B, T, F] to [B, 1, num_mels, 100 frames a second]."""
         waveform = self.frontend.synthesize(spectrogram)
         with torch.autocast(waveform.device.type, enabled=False):
-            waveform = torchaudio.functional.resample(waveform, self.frontend.sample_rate, self.sample_rate)
-            # the reflected borders of the STFT need more samples than half an FFT
+            waveform = self.resample(waveform)
+            # the reflected borders need more samples than half a window
             waveform = F.pad(waveform, (0, max(0, self.n_fft - waveform.shape[1])))
             waveform = waveform[:, 1:] - 0.97 * waveform[:, :-1]
-            stft = torch.stft(waveform, self.n_fft, self.hop, self.window_length, self.window, return_complex=True)
-            power = stft.real.square() + stft.imag.square()  # [B, bins, frames]
-            mel = torch.log(self.matrix @ power + 1e-5)
-            return ((mel + 4.5) / 5).unsqueeze(1)
+            half = self.window_length // 2
+            waveform = F.pad(waveform, (half, half), mode="reflect")
+            frames = waveform.unfold(1, self.window_length, self.hop) * self.window  # [B, frames, window]
+            power = _PowerSpectrum.apply(frames, self.n_fft)  # [B, frames, bins]
+            mel = torch.log(power @ self.matrix.T + 1e-5)
+            return ((mel + 4.5) / 5).transpose(1, 2).unsqueeze(1)
+
+
+class _PowerSpectrum(torch.autograd.Function):
+    """|FFT|^2 of real frames [B, frames, window], zero-padded to n_fft: [B, frames, n_fft / 2 + 1].
+
+    The gradient of sum_k g_k |X_k|^2 by sample n is 2 Re sum_k g_k X_k exp(2 pi i k n / n_fft): one inverse real FFT.
+    Autograd's own way is a complex FFT of twice the size, several copies and the power's two halves.
+    """
+
+    @staticmethod
+    def forward(ctx, frames: Tensor, n_fft: int) -> Tensor:
+        spectrum = torch.fft.rfft(frames, n_fft)
+        ctx.save_for_backward(spectrum)
+        ctx.n_fft, ctx.window = n_fft, frames.shape[-1]
+        return spectrum.real.square() + spectrum.imag.square()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:
+        (spectrum,) = ctx.saved_tensors
+        # the inverse real FFT counts every bin twice, but for the first and the last one
+        weighted = spectrum * slope
+        weighted[..., 0] *= 2
+        weighted[..., -1] *= 2
+        return torch.fft.irfft(weighted, ctx.n_fft, norm="forward")[..., : ctx.window], None
 
 
 class MobileNet(nn.Module):

@@ -37,14 +37,14 @@ def spectrogram(rows: list[list[float]]) -> Spectrogram:
 
 
 class Total(nn.Module):
-    """A classifier of two classes: logits (sum of X, 0). Counts its passes."""
+    """A classifier of two classes: logits (sum of X, 0). Counts the clips that it hears."""
 
     def __init__(self):
         super().__init__()
-        self.passes = 0
+        self.clips = 0
 
     def forward(self, spectrogram: Spectrogram) -> Evidence:
-        self.passes += 1
+        self.clips += len(spectrogram)
         total = spectrogram.log_magnitude.sum(dim=(1, 2))
         return Evidence(torch.stack((total, torch.zeros_like(total)), dim=1), Features(total[:, None]))
 
@@ -110,16 +110,16 @@ def test_smoothness_is_the_steps_along_both_axes_over_the_plane():
 
 
 @pytest.mark.parametrize(
-    "off, passes",
+    "off, clips",
     [((), 2), (("inside",), 1), (("outside",), 1), (("inside", "outside"), 0), (("sparsity",), 2)],
 )
-def test_a_term_of_weight_0_is_absent_and_costs_no_pass(off, passes):
+def test_a_term_of_weight_0_is_absent_and_is_not_heard(off, clips):
     classifier, sound = Total(), spectrogram([[1.0, 3.0]])
     evidence = classifier(sound)
-    classifier.passes = 0
+    classifier.clips = 0
     terms = lmac([[0.0, 0.0]], **dict.fromkeys(off, 0.0)).loss(classifier, sound, evidence)
     assert terms.keys() == {"inside", "outside", "sparsity"} - set(off)
-    assert classifier.passes == passes
+    assert classifier.clips == clips
 
 
 def test_the_gate_opens_clip_by_clip():

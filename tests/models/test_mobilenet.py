@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+import torchaudio
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from models.errors import UsageError
-from models.frontend import FrontEnd
-from models.mobilenet import MobileNet, PreemphasisMelAdapter
+from models.frontend import FrontEnd, Spectrogram
+from models.mobilenet import MobileNet, PreemphasisMelAdapter, _PowerSpectrum
 
 SHARED = Path(os.environ.get("EARWITNESS_SHARED", Path(__file__).parents[2].parent / "shared"))
 PUBLISHED = SHARED / "weights" / "mn04_as_mAP_432.pt"
@@ -176,6 +177,37 @@ def test_any_rate_and_length(rate):
         heard = max(1024, -(-samples * 32000 // rate))  # samples at 32 kHz, at least one FFT
         assert image.shape == (2, 1, 128, (heard - 1) // 320 + 1) and image.isfinite().all()
         assert network(image).embedding.isfinite().all()
+
+
+def plain_image(adapter: PreemphasisMelAdapter, spectrogram: Spectrogram) -> torch.Tensor:
+    """The adapter's image by torchaudio's resampling and torch's STFT, as the network's authors compute it."""
+    waveform = adapter.frontend.synthesize(spectrogram)
+    waveform = torchaudio.functional.resample(waveform, adapter.frontend.sample_rate, 32000)
+    waveform = F.pad(waveform, (0, max(0, 1024 - waveform.shape[1])))
+    waveform = waveform[:, 1:] - 0.97 * waveform[:, :-1]
+    stft = torch.stft(waveform, 1024, 320, 800, adapter.window, return_complex=True)
+    power = stft.real.square() + stft.imag.square()
+    return ((torch.log(adapter.matrix @ power + 1e-5) + 4.5) / 5).unsqueeze(1)
+
+
+@pytest.mark.parametrize("samples", [1, 300, 16000, 30001])
+def test_the_image_and_its_gradient_are_those_of_the_plain_computation(samples):
+    frontend = FrontEnd()
+    adapter = PreemphasisMelAdapter(frontend)
+    spectrogram = frontend.analyze(0.1 * torch.randn(2, samples))
+    mask = torch.rand_like(spectrogram.log_magnitude).requires_grad_()
+    expected = plain_image(adapter, spectrogram.masked(mask))
+    found = adapter(spectrogram.masked(mask))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    direction = torch.randn_like(expected)
+    (expected_slope,) = torch.autograd.grad((expected * direction).sum(), mask)
+    (slope,) = torch.autograd.grad((found * direction).sum(), mask)
+    torch.testing.assert_close(slope, expected_slope, atol=1e-3, rtol=1e-3)
+
+
+def test_the_gradient_of_a_power_spectrum_is_numerically_right():
+    frames = torch.randn(2, 3, 10, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda frames: _PowerSpectrum.apply(frames, 16), frames)
 
 
 def test_silence_is_finite_and_gradients_reach_the_mask():
