@@ -192,6 +192,17 @@ def test_links_lead_somewhere(page):
             assert anchor in map(slug, headings), f"{page.name} links to {link}"
 
 
+def test_the_recipe_of_the_page_on_yaml_is_one(tmp_path):
+    ((_, text),) = blocks(ROOT / "docs/yaml.md", "yaml")
+    (tmp_path / "mine.yaml").write_text(text.replace("extends: ", f"extends: {ROOT / 'hparams'}/"), encoding="utf-8")
+    recipe = load_recipe([str(tmp_path / "mine.yaml"), "--data_folder=somewhere", "--outside=0.5"])
+    settings = recipe.build()
+    assert (settings["experiment"], settings["epochs"]) == ("my_lmac", 20)
+    assert settings["optimizer"].keywords == {"lr": 0.1}
+    interpreter = settings["interpreter"]["interpreter"].keywords
+    assert (interpreter["inside"], interpreter["outside"]) == (2.0, 0.5)
+
+
 def test_the_documented_keys_are_those_of_recipes_and_their_blocks():
     rows = re.findall(r"^\| (`.+?) \|", (ROOT / "docs/yaml.md").read_text(encoding="utf-8"), re.M)
     documented = set(re.findall(r"`(\w+)`", " ".join(rows)))
