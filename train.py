@@ -1,10 +1,15 @@
-"""Train a sound classifier: python train.py hparams/focalnet.yaml --data_folder=path/to/ESC-50"""
+"""Train a sound classifier: python train.py hparams/focalnet.yaml"""
 
+from recipes.config.catalog import answer
 from recipes.config.recipe import load_recipe
 from recipes.system.entry import entry
 
 
 def main(arguments: list[str]) -> None:
+    told = answer(arguments, "train.py")
+    if told is not None:
+        print(told, end="")
+        return
     recipe = load_recipe(arguments, command="train.py")
     # imported only now: torch and SpeechBrain take seconds, and a mistake above is told at once
     from recipes.classification import train_classifier

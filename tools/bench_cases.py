@@ -110,7 +110,7 @@ def flops_of(call: Callable[[], object]) -> float:
 def recipe_of(name: str, *changes: str) -> Recipe:
     """A recipe that downloads nothing."""
     path = HPARAMS / f"{name}.yaml"
-    downloads = "\nweights:" in path.read_text(encoding="utf-8")
+    downloads = "weights: " in path.read_text(encoding="utf-8")
     weights = ["--weights=null"] if downloads else []
     return load_recipe([str(path), "--data_folder=none", *weights, *changes])
 

@@ -21,7 +21,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from ruamel.yaml.tag import Tag
 
 from models.errors import UsageError
-from recipes.config.moved import current_file
+from recipes.config.moved import advice, current_file
 from recipes.config.options import nearest
 from recipes.config.rules import TEXT_KEYS
 from recipes.config.yaml_text import BUILT, plain, read_text, read_tree, tag_of
@@ -34,12 +34,14 @@ MAX_DEPTH = 20
 class Draft:
     """A recipe that is put together, before its references are resolved.
 
-    tree: its keys. written_in: the file that wrote each top-level key last.
+    tree: its keys. written_in: the file that wrote each top-level key last. files: all that it is put together from,
+    in order.
     """
 
     path: Path
     tree: CommentedMap
     written_in: dict[str, Path] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
 
     def expanded(self) -> CommentedMap:
         """The tree with every included block in place, for looking at; references stay as they are written."""
@@ -77,6 +79,8 @@ def compose(path: Path, depth: int = 0) -> Draft:
         found = compose(find_recipe(path.parent / str(base)), depth + 1)
         merge(draft.tree, found.tree)
         draft.written_in.update(found.written_in)
+        draft.files += found.files
+    draft.files.append(path)
     _anchor_includes(written, path.parent)
     expanded = draft.expanded()
     for key in written:
@@ -116,6 +120,13 @@ def full_name(key: str, expanded: CommentedMap) -> str:
     return names[0] if len(names) == 1 else key
 
 
+def full_name_in_block(key: str, block: CommentedMap) -> str:
+    """As `full_name`, for a block's own keys: `width` is `decoder.width` where only the decoder has a width."""
+    whole = CommentedMap()
+    whole["block"] = block
+    return full_name(key, whole).removeprefix("block.")
+
+
 def setting_names(expanded: CommentedMap) -> list[str]:
     """Dotted names of what can be set inside the blocks of a recipe: values, not references to other keys."""
     names = []
@@ -153,6 +164,17 @@ def unknown_part(name: str, expanded: CommentedMap) -> tuple[str, list[str]] | N
         node = node[part]
         reached.append(part)
     return None
+
+
+def referenced(node: object) -> set[str]:
+    """Top-level keys that `!ref` and `!copy` name anywhere below a node."""
+    if isinstance(node, dict):
+        return set().union(*(referenced(part) for part in node.values()))
+    if isinstance(node, list):
+        return set().union(*(referenced(part) for part in node))
+    if tag_of(node) in ("ref", "copy"):
+        return set(re.findall(r"<\s*(\w+)", str(node.value)))
+    return set()
 
 
 def resolve(draft: Draft) -> CommentedMap:
@@ -228,12 +250,13 @@ def _included(node: object, depth: int) -> CommentedMap:
     """The block that a node `!include:file` names, with the keys below it changed."""
     file = Path(tag_of(node).removeprefix("include:"))
     if not file.is_file():
-        raise UsageError(f"the block {file} is not there")
-    block = compose(file, depth + 1).tree
+        raise UsageError(f"the block {file} is not there{advice(file)}")
+    draft = compose(file, depth + 1)
     if isinstance(node, CommentedMap):
-        changes = CommentedMap(node)
-        merge(block, changes)
-    return block
+        expanded = draft.expanded()
+        for key, value in node.items():
+            merge(draft.tree, nested(full_name_in_block(key, expanded), value))
+    return draft.tree
 
 
 def _expanded(node: object, depth: int) -> object:

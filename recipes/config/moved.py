@@ -38,7 +38,30 @@ ATTRIBUTES = {
     "recipes.scoring.Cost": "recipes.scoring.batch.Cost",
 }
 # file of hparams/ before: file now
-FILES = {"saliency.yaml": "gradient.yaml"}
+FILES = {
+    "saliency.yaml": "gradient.yaml",
+    "classifiers/ast.yaml": "classifiers/ast_network.yaml",
+    "classifiers/cnn14.yaml": "classifiers/cnn14_network.yaml",
+    "classifiers/focalnet.yaml": "classifiers/focalnet_network.yaml",
+    "classifiers/mobilenet.yaml": "classifiers/mobilenet_network.yaml",
+    "classifiers/vit.yaml": "classifiers/vit_network.yaml",
+    "interpreters/constant.yaml": "interpreters/constant_method.yaml",
+    "interpreters/gradient.yaml": "interpreters/gradient_method.yaml",
+    "interpreters/l2i.yaml": "interpreters/l2i_method.yaml",
+    "interpreters/lmac.yaml": "interpreters/lmac_method.yaml",
+    "interpreters/lmac_td.yaml": "interpreters/lmac_td_method.yaml",
+    "interpreters/perturbation.yaml": "interpreters/perturbation_method.yaml",
+    "interpreters/piq.yaml": "interpreters/piq_method.yaml",
+    "interpreters/quantile.yaml": "interpreters/quantile_method.yaml",
+    "interpreters/ranked.yaml": "interpreters/ranked_method.yaml",
+    "interpreters/reordered.yaml": "interpreters/reordered_method.yaml",
+}
+# file of hparams/ that is gone: what to write instead
+GONE = {
+    "interpreters/lmac_paper.yaml": (
+        "include interpreters/lmac_method.yaml with `decoder: !name:interpreters.decoders.PaperDecoder` below it"
+    ),
+}
 
 _TAG = re.compile(r"(!(?:new|name|apply|applyref|module):)([A-Za-z_][\w.]*)")
 
@@ -63,9 +86,16 @@ def current_file(path: Path) -> Path:
     if path.exists():
         return path
     for before, now in FILES.items():
-        parts = Path(before).parts
-        if path.parts[-len(parts) :] == parts:
-            moved = Path(*path.parts[: -len(parts)], now)
-            if moved.is_file():
-                return moved
+        depth = len(Path(before).parts)
+        moved = Path(*path.parts[:-depth], now)
+        if path.parts[-depth:] == Path(before).parts and moved.is_file():
+            return moved
     return path
+
+
+def advice(path: Path) -> str:
+    """What to write instead of a file of hparams/ that is gone, as the end of a sentence; "" for another file."""
+    for before, instead in GONE.items():
+        if path.parts[-len(Path(before).parts) :] == Path(before).parts:
+            return f": {instead}"
+    return ""

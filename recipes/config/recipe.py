@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -14,7 +13,18 @@ from ruamel.yaml import YAMLError
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from models.errors import UsageError
-from recipes.config.compose import Draft, compose, find_recipe, full_name, resolve, setting_names, unknown_part
+from recipes.config.compose import (
+    Draft,
+    compose,
+    find_recipe,
+    full_name,
+    full_name_in_block,
+    referenced,
+    resolve,
+    setting_names,
+    unknown_part,
+)
+from recipes.config.moved import advice
 from recipes.config.options import RUN_OPTIONS, Option, device_problems, nearest, read_run_option
 from recipes.config.rules import (
     OBJECTS,
@@ -259,10 +269,18 @@ def _changed(draft: Draft, line: _Line, problems: list[str]) -> CommentedMap | N
     except UsageError as error:
         problems.append(str(error))
         return None
-    for key in (*PATHS, *PATHS_OR_NULL):
-        if isinstance(tree.get(key), str) and tree[key].startswith("~/"):
-            tree[key] = str(Path(tree[key]).expanduser())
+    _spell_out_home(tree)
     return tree
+
+
+def _spell_out_home(node: object) -> None:
+    """Replace the `~` that begins a path, wherever in a recipe it stands."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in (*PATHS, *PATHS_OR_NULL) and isinstance(value, str) and value.startswith("~/"):
+                node[key] = str(Path(value).expanduser())
+            else:
+                _spell_out_home(value)
 
 
 def _written_values(draft: Draft) -> dict:
@@ -295,7 +313,7 @@ def _unset(draft: Draft) -> list[str]:
 def _unused(draft: Draft) -> list[str]:
     """Top-level keys that nothing reads: misspelt ones, in the words of the file that holds them."""
     whole = OBJECTS.intersection(draft.tree)  # else a fragment, whose settings others refer to
-    used = {*(READ_KEYS if whole else RULES), *RUN_OPTIONS, *OBJECTS, *_referenced(draft.tree)}
+    used = {*(READ_KEYS if whole else RULES), *RUN_OPTIONS, *OBJECTS, *referenced(draft.tree)}
     problems = []
     for key in draft.tree:
         if key not in used:
@@ -304,17 +322,6 @@ def _unused(draft: Draft) -> list[str]:
             place = "" if origin == draft.path else f" of {origin}"
             problems.append(f"nothing uses the key {key!r}{place}" + (f"; did you mean {near}?" if near else ""))
     return problems
-
-
-def _referenced(node: object) -> set[str]:
-    """Top-level keys that `!ref` and `!copy` name anywhere below a node."""
-    if isinstance(node, dict):
-        return set().union(*(_referenced(part) for part in node.values()))
-    if isinstance(node, list):
-        return set().union(*(_referenced(part) for part in node))
-    if tag_of(node) in ("ref", "copy"):
-        return set(re.findall(r"<\s*(\w+)", str(node.value)))
-    return set()
 
 
 def _displaced(draft: Draft, before: CommentedMap) -> list[str]:
@@ -337,7 +344,7 @@ def _unknown_in_blocks(draft: Draft) -> list[str]:
             continue
         file = Path(tag_of(node).removeprefix("include:"))
         if not file.is_file():
-            problems.append(f"{key} includes {file}, which is not there")
+            problems.append(f"{key} includes {file}, which is not there{advice(file)}")
         elif isinstance(node, dict):
             problems += _unknown_overrides(node, compose(file).expanded(), file)
     return problems
@@ -346,13 +353,17 @@ def _unknown_in_blocks(draft: Draft) -> list[str]:
 def _unknown_overrides(changes: CommentedMap, block: CommentedMap, file: Path, prefix: str = "") -> list[str]:
     problems = []
     for key, value in changes.items():
-        missing = unknown_part(f"{prefix}{key}", block)
+        name = f"{prefix}{key}" if prefix else full_name_in_block(key, block)
+        missing = unknown_part(name, block)
         if missing is not None:
-            near = nearest(key, [name.rpartition(".")[2] for name in missing[1]])
+            near = nearest(missing[0], [known.rpartition(".")[2] for known in missing[1]])
             hint = f"did you mean --{near}?" if near else f"known keys: {', '.join(missing[1])}"
-            problems.append(f"{file} has no key {prefix + key!r}; {hint}")
+            problems.append(f"{file} has no key {name!r}; {hint}")
         elif isinstance(value, dict) and not tag_of(value):
-            problems += _unknown_overrides(value, block, file, f"{prefix}{key}.")
+            problems += _unknown_overrides(value, block, file, f"{name}.")
+        elif isinstance(block.get(name), dict) and tag_of(value) == "" and value is not None:
+            parts = ", ".join(f"{name}.{part}" for part in block[name])
+            problems.append(f"{name}={plain(value)!r} stands where an object is; set one of {parts}")
     return problems
 
 

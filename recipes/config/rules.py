@@ -154,22 +154,31 @@ def _shared_folds(lists: Mapping[str, list[int]]) -> list[str]:
 
 
 def block_settings(values: Mapping) -> dict[str, object]:
-    """Plain settings inside a recipe's blocks by their last name, such as sparsity, where that is one setting.
+    """Plain settings inside a recipe's blocks by their last name, such as sparsity.
 
-    values: the resolved recipe. A name that stands for two values is left out. Below the
-    blocks, only the arguments of this project's own objects count.
+    values: the resolved recipe. Of two settings of one name the outer counts; a name that stands for two values at one
+    depth is left out. Below the blocks, only the arguments of this project's own objects count.
     """
-    settings: dict[str, list] = {}
-    for block in BLOCKS:
-        if isinstance(values.get(block), Mapping):
-            _collect(values[block], settings)
-    return {key: found[0] for key, found in settings.items() if all(value == found[0] for value in found)}
+    settings: dict[str, object] = {}
+    level = [values[block] for block in BLOCKS if isinstance(values.get(block), Mapping)]
+    while level:
+        here: dict[str, list] = {}
+        below: list[Mapping] = []
+        for node in level:
+            for key, value in node.items():
+                if isinstance(value, Tagged):
+                    below += _arguments(value)
+                elif isinstance(value, Mapping):
+                    below.append(value)
+                else:
+                    here.setdefault(key, []).append(value)
+        for key, found in here.items():
+            if key not in settings and all(value == found[0] for value in found):
+                settings[key] = found[0]
+        level = below
+    return settings
 
 
-def _collect(node: Mapping, settings: dict[str, list]) -> None:
-    for key, value in node.items():
-        if isinstance(value, Tagged):
-            if value.tag.startswith(("new:models.", "name:models.", "new:interpreters.", "name:interpreters.")):
-                _collect(value.value if isinstance(value.value, Mapping) else {}, settings)
-        elif not isinstance(value, Mapping):
-            settings.setdefault(key, []).append(value)
+def _arguments(value: Tagged) -> list[Mapping]:
+    own = value.tag.partition(":")[2].startswith(("models.", "interpreters."))
+    return [value.value] if own and isinstance(value.value, Mapping) else []

@@ -1,11 +1,11 @@
 """What a run is: whether a folder's earlier work may go on under the configuration that is asked for now."""
 
 import importlib.util
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from models.errors import UsageError
+from recipes.config.meaning import meaning
 from recipes.config.recipe import Recipe
 from recipes.runs.folder import claim_run
 from recipes.runs.run import Run
@@ -53,8 +53,6 @@ def _occupy(folder: Path, recipe: Recipe) -> None:
     write_atomically(kept, recipe.text.encode())
 
 
-def training_part(text: str, left_out: Sequence[str] = UNTRAINED_KEYS) -> str:
-    """A resolved recipe without blank lines, comments and the top-level keys that are left out."""
-    text = re.sub(r"^\s*(#.*)?\n", "", text, flags=re.MULTILINE)
-    blocks = re.split(r"^(?=[A-Za-z_])", text, flags=re.MULTILINE)
-    return "".join(block for block in blocks if block.partition(":")[0] not in left_out)
+def training_part(text: str, left_out: Sequence[str] = UNTRAINED_KEYS) -> dict[str, object]:
+    """What a resolved recipe means for the trained weights: its `meaning` without the keys that are left out."""
+    return {key: value for key, value in meaning(text).items() if key not in left_out}

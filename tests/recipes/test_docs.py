@@ -207,7 +207,11 @@ def test_the_documented_keys_are_those_of_recipes_and_their_blocks():
     rows = re.findall(r"^\| (`.+?) \|", (ROOT / "docs/yaml.md").read_text(encoding="utf-8"), re.M)
     documented = set(re.findall(r"`(\w+)`", " ".join(rows)))
     files = [path.read_text(encoding="utf-8") for path in (ROOT / "hparams").rglob("*.yaml")]
-    assert documented | {"extends"} == {key for text in files for key in re.findall(r"^(\w+):", text, re.M)}
+    keys = {key for text in files for key in re.findall(r"^(\w+):", text, re.M)}
+    # arguments of the objects that blocks are put together from
+    parts = [path.read_text(encoding="utf-8") for path in (ROOT / "hparams/interpreters").glob("*.yaml")]
+    keys |= {key for text in parts for key in re.findall(r"^    (\w+): (?!!ref)", text, re.M)}
+    assert documented | {"extends"} == keys
 
 
 def test_the_citation_names_the_papers_that_the_readme_links():

@@ -347,10 +347,7 @@ def test_every_fold_starts_from_its_own(lmac, tmp_path):
 
 def test_a_start_of_another_shape_is_refused(lmac, interpret, cnn14, tmp_path):
     recipe = tmp_path / "narrow.yaml"
-    include = "!include:interpreters/lmac.yaml\n"
-    text = LMAC.read_text()
-    assert include in text
-    recipe.write_text(text.replace(include, f"!include:{HPARAMS}/interpreters/lmac.yaml\n    width: 16\n"))
+    recipe.write_text(f"extends: {LMAC}\ninterpreter.decoder.width: 16\n")
     told = refusal(interpret, recipe, tmp_path, cnn14, f"--start_from={lmac}", *SHORT)
     assert told.startswith(f"start_from={lmac} is of another shape: ")
     assert "\n" not in told

@@ -104,11 +104,9 @@ def test_an_interpreter_of_ones_own_is_scored_kept_and_loaded(examples, interpre
 
 def test_a_trained_interpreter_of_ones_own_goes_through_its_bundle(outside, interpret, bundle, tmp_path):
     outside("equaliser", LEARNED)
-    text = (HPARAMS / "lmac.yaml").read_text()
-    head, _, tail = text.partition("interpreter: !include")
-    block = "interpreter:\n    interpreter: !name:equaliser.Equaliser\n\n" + tail[tail.index("optimizer:") :]
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text(head.replace("guidance: 0.0", "# nothing").replace("trust: []", "trust: [equaliser]") + block)
+    block = "interpreter.interpreter: !name:equaliser.Equaliser"
+    recipe.write_text(f"extends: {HPARAMS / 'lmac.yaml'}\ntrust: [equaliser]\n{block}\n")
     given = (
         recipe,
         tmp_path / "out",

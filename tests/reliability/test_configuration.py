@@ -112,10 +112,10 @@ def test_a_check_waits_where_what_it_reads_is_wrong_itself(tiny, refused):
 
 
 def test_a_hop_of_0_is_refused(tiny, refused, tmp_path):
-    block = (ROOT / "hparams/classifiers/focalnet.yaml").read_text()
+    block = (ROOT / "hparams/classifiers/focalnet_network.yaml").read_text()
     block = block.replace("models.frontend.FrontEnd", "models.frontend.FrontEnd\n    hop_ms: 0.0")
     (tmp_path / "block.yaml").write_text(block)
-    recipe = TINY.read_text().replace("../../hparams/classifiers/focalnet.yaml", str(tmp_path / "block.yaml"))
+    recipe = TINY.read_text().replace("../../hparams/classifiers/focalnet_network.yaml", str(tmp_path / "block.yaml"))
     (tmp_path / "mine.yaml").write_text(recipe.replace("../../hparams", str(ROOT / "hparams")))
     line = (str(tmp_path / "mine.yaml"), *tiny["train"].arguments[1:])
     assert "hop_ms=0.0 (0 samples), window_ms" in refused(Command("train.py", line, "tiny"))

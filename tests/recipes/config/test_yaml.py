@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hyperpyyaml import resolve_references
 from recipe_files import HPARAMS, KINDS
 
 from models.bundle import build_trusted, load_bundle
 from models.classifier import ClassifierInfo
 from recipes.classification import train_classifier
+from recipes.config.compose import compose, full_name, referenced, resolve
 from recipes.config.recipe import Recipe, Settings, load_recipe
-from recipes.config.yaml_text import parse
+from recipes.config.yaml_text import parse, tag_of, write_tree
 from recipes.data.augmentation import TrainingClips
 from recipes.interpretation import run_interpreter
 from recipes.training.classifier_brain import additive_margin_loss
@@ -23,10 +23,9 @@ from recipes.training.classifier_brain import additive_margin_loss
 FILES = sorted(HPARAMS.rglob("*.yaml"))
 RECIPES = [path for path in FILES if path.parent == HPARAMS]
 TEXT = {path: path.read_text(encoding="utf-8") for path in FILES}
-BASES = {path: path.parent / found[1] if (found := re.search(r"^extends: (\S+)", text, re.M)) else path
-         for path, text in TEXT.items()}  # fmt: skip
-TRAINING = [path for path in RECIPES if re.search(r"^model:", TEXT[BASES[path]], re.M)]
-INTERPRETING = [path for path in RECIPES if re.search(r"^interpreter:", TEXT[BASES[path]], re.M)]
+DRAFTS = {path: compose(path) for path in RECIPES}
+TRAINING = [path for path in RECIPES if "model" in DRAFTS[path].tree]
+INTERPRETING = [path for path in RECIPES if "interpreter" in DRAFTS[path].tree]
 STEP = ("--batch_size=2", "--debug", "--debug_batches=1", "--debug_epochs=1")
 # what makes a recipe small enough for a test; its size as written is built, and trained a step, further below
 SMALLER = {
@@ -54,7 +53,6 @@ MAPS = {
 READ_BY_RECIPES = {
     "classifiers": {"classifier"},
     "interpreters": {"interpreter"},
-    "common": {"augmentation"},
 }
 OFFERS = frozenset({"maps", "native_map", "gradient"})
 
@@ -65,13 +63,9 @@ def name(path: Path) -> str:
 
 def weights(path: Path) -> tuple[str, ...]:
     """No recipe may look for a hub in a test."""
-    return ("--weights=null",) if re.search(r"^weights:", TEXT[BASES[path]], re.M) else ()
-
-
-def referenced(text: str) -> set[str]:
-    """Keys that a YAML's own lines refer to, such as b and c in `!ref <b> * <c>`."""
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    return set(re.findall(r"<(\w+)", "\n".join(lines)))
+    expanded = DRAFTS[path].expanded()
+    known = "weights" in expanded or full_name("weights", expanded) == "model.weights"
+    return ("--weights=null",) if known else ()
 
 
 class Watched(Settings):
@@ -96,7 +90,7 @@ def watch(monkeypatch):
 
 
 def dead(recipe: Recipe, read: set[str]) -> set[str]:
-    return set(parse(recipe.text, recipe.path)) - read - referenced(TEXT[BASES[recipe.path]])
+    return set(parse(recipe.text, recipe.path)) - read - referenced(DRAFTS[recipe.path].tree)
 
 
 def test_every_recipe_trains_or_interprets():
@@ -180,7 +174,7 @@ def test_a_large_classifier_trains_a_step_at_its_own_size(path, arguments, tmp_p
 
 
 # a control that matches a reference has the reference's size
-@pytest.mark.parametrize("path", [path for path in INTERPRETING if "reference:" not in TEXT[path]], ids=name)
+@pytest.mark.parametrize("path", [path for path in INTERPRETING if "reference" not in DRAFTS[path].tree], ids=name)
 def test_an_interpreter_is_built_at_its_own_size(path, arguments, tmp_path):
     recipe = load_recipe(arguments(path, tmp_path))
     channels = MAPS[Path(recipe.values["classifier"]).parts[-3]]
@@ -193,16 +187,39 @@ def test_an_interpreter_is_built_at_its_own_size(path, arguments, tmp_path):
     assert (count > 0) == interpreter.trainable
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path not in RECIPES], ids=lambda path: path.stem)
-def test_a_block_has_no_dead_key_and_is_included_by_a_recipe(path):
-    with path.open(encoding="utf-8") as stream:
-        resolved = resolve_references(stream).read()
-    keys = set(re.findall(r"^(\w+):", resolved, re.M))
-    assert keys - referenced(TEXT[path]) <= READ_BY_RECIPES[path.parent.name] <= keys
-    assert any(f"!include:{path.relative_to(HPARAMS)}" in TEXT[recipe] for recipe in RECIPES)
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent.name in READ_BY_RECIPES], ids=name)
+def test_a_block_has_no_dead_key_stands_alone_and_is_included_by_a_recipe(path):
+    draft = compose(path)
+    keys = set(draft.tree)
+    assert keys - referenced(draft.tree) <= READ_BY_RECIPES[path.parent.name] <= keys
+    included = {tag_of(node) for recipe in RECIPES for node in DRAFTS[recipe].tree.values()}
+    assert f"include:{path}" in included
+    # a bundle may hold it
     if path.parent.name == "interpreters":
-        # a bundle may hold it
-        assert "interpreter" in build_trusted(resolved, path)
+        assert "interpreter" in build_trusted(write_tree(resolve(draft)), path)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent.name == "common"], ids=name)
+def test_what_recipes_share_is_used_by_one(path):
+    uses = re.compile(rf"(extends:|!include:).*\b{path.name}")
+    assert any(uses.search(text) for file, text in TEXT.items() if file != path)
+
+
+def test_no_block_is_named_as_a_recipe_and_no_recipe_is_long():
+    blocks = {path.stem for path in FILES if path not in RECIPES}
+    assert blocks.isdisjoint(path.stem for path in RECIPES)
+    lines = {path.name: TEXT[path].count("\n") for path in RECIPES}
+    assert {recipe: count for recipe, count in lines.items() if count > 25} == {}
+
+
+def test_a_setting_is_explained_where_it_is_written_first():
+    """A key's comment stands once: what recipes share is not explained again in each of them."""
+    comments = {}
+    for path, text in TEXT.items():
+        for comment in re.findall(r"^[\w.]+: .*?  # (.+)$", text, re.M):
+            comments.setdefault(comment, []).append(path.name)
+    twice = {comment: files for comment, files in comments.items() if len(files) > 3}
+    assert twice == {}
 
 
 def test_a_dead_key_is_found(arguments, watch, tmp_path):

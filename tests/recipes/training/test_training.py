@@ -334,12 +334,12 @@ def test_a_recipe_asks_for_its_lists_of_folds_or_for_all_of_them(arguments, tmp_
 def with_linear_head(folder: Path) -> Path:
     """The tiny recipe with torch's linear layer in place of the cosine head."""
     hparams = TINY.parents[2] / "hparams"
-    block = (hparams / "classifiers/focalnet.yaml").read_text()
+    block = (hparams / "classifiers/focalnet_network.yaml").read_text()
     head = block[block.index("    head: !name") :]
     linear = "    head: !name:torch.nn.Linear\n        out_features: !ref <num_classes>\n"
     (folder / "linear.yaml").write_text(block.replace(head, linear))
     common = hparams / "common/scratch_augmentation.yaml"
-    text = TINY.read_text().replace("../../hparams/classifiers/focalnet.yaml", "linear.yaml")
+    text = TINY.read_text().replace("../../hparams/classifiers/focalnet_network.yaml", "linear.yaml")
     (folder / "tiny.yaml").write_text(text.replace("../../hparams/common/scratch_augmentation.yaml", str(common)))
     return folder / "tiny.yaml"
 

@@ -1,0 +1,39 @@
+"""What a resolved recipe asks for, apart from how it is written: two texts of one meaning describe one run."""
+
+from collections.abc import Mapping
+
+from recipes.config.moved import with_current_names
+from recipes.config.rules import BLOCKS, OBJECTS, READ_KEYS
+from recipes.config.yaml_text import Tagged, parse
+
+BLOCK_OBJECTS = {"model": "classifier"}
+"""The object that counts in a block, where it is not called as the block is."""
+
+
+def meaning(text: str) -> dict[str, object]:
+    """The values that commands read and the objects that are built, by top-level key.
+
+    Comments, order, names that have moved since, and how a block is cut into keys of its own make no difference: a
+    value that only an object is built from counts in that object.
+    """
+    values = parse(with_current_names(text), "the kept configuration")
+    meant = {}
+    for key, value in values.items():
+        if key in BLOCKS and isinstance(value, Mapping):
+            meant[key] = _normal(value.get(BLOCK_OBJECTS.get(key, key)))
+        elif key in OBJECTS:
+            meant[key] = _normal(value)
+        elif key in READ_KEYS and key != "weights":
+            meant[key] = value
+    return meant
+
+
+def _normal(value: object) -> object:
+    """A value in which an object without arguments is written in one way."""
+    if isinstance(value, Tagged):
+        return Tagged(value.tag, _normal(value.value) or {})
+    if isinstance(value, Mapping):
+        return {key: _normal(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_normal(part) for part in value]
+    return value
