@@ -197,7 +197,7 @@ def test_the_recipe_of_the_page_on_yaml_is_one(tmp_path):
     (tmp_path / "mine.yaml").write_text(text.replace("extends: ", f"extends: {ROOT / 'hparams'}/"), encoding="utf-8")
     recipe = load_recipe([str(tmp_path / "mine.yaml"), "--data_folder=somewhere", "--outside=0.5"])
     settings = recipe.build()
-    assert (settings["experiment"], settings["epochs"]) == ("my_lmac", 20)
+    assert (recipe.values["experiment"], recipe.values["epochs"]) == ("my_lmac", 20)
     assert settings["optimizer"].keywords == {"lr": 0.1}
     interpreter = settings["interpreter"]["interpreter"].keywords
     assert (interpreter["inside"], interpreter["outside"]) == (2.0, 0.5)
