@@ -27,7 +27,7 @@ class Event:
     end: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One clip: `target` is the class index, `group` the recording it was cut from (else its own id).
 

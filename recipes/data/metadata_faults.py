@@ -15,7 +15,7 @@ INTEGER = re.compile(r"([+-]?\d{1,9})(?:\.0*)?", re.ASCII)
 MAX_NAME_BYTES = 200
 
 
-@dataclass
+@dataclass(slots=True)
 class Entry:
     """A row of the metadata. `file` is the path below the folder of sounds that it means, None where there is none.
 
