@@ -123,7 +123,7 @@ class HashMemo:
         for i, name in enumerate(names):
             if self._entries.get(name, [])[:3] != stamps[i]:
                 pending.append(i)
-        fresh = run_all(_sha256, [paths[i] for i in pending], workers, "Hashing")
+        fresh = run_all(_sha256, [paths[i] for i in pending], workers, "prepare: hash files")
         for i, digest in zip(pending, fresh, strict=True):
             self._entries[names[i]] = [*stamps[i], digest]
         if pending:
@@ -154,7 +154,7 @@ def _build(paths: Sequence[Path], clips: DecodedClips, sample_rate: int, workers
                     file.write(clip.samples.tobytes())
                 return [fault.kind for fault in clip.faults]
 
-            kinds = run_all(decode, range(len(paths)), workers, "Decoding")
+            kinds = run_all(decode, range(len(paths)), workers, "prepare: decode clips")
             file.flush()
             os.fsync(file.fileno())
         rows = {kind: [row for row, found in enumerate(kinds) if kind in found] for kind in FAULTS}

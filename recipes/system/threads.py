@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tqdm import tqdm
-
 from models.errors import UsageError
+from recipes.system.console import track
 from recipes.system.files import name_some
 
 
@@ -25,7 +24,8 @@ def run_all(function: Callable, items: Sequence, workers: int, description: str 
     silent = not description or len(items) < 2
     with ThreadPoolExecutor(workers) as executor:
         try:
-            results = list(tqdm(executor.map(attempt, items), description, len(items), unit="file", disable=silent))
+            results = executor.map(attempt, items)
+            results = list(results if silent else track(results, description, len(items)))
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise
