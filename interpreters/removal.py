@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.frontend import Spectrogram, compress, expand
 
+SILENCE_POWER = 1e-20  # of a bin; rounding alone leaves more in a sound
 NOISE_FLOOR_DB = -40.0  # below the clip's root-mean-square magnitude
 
 
@@ -23,9 +24,32 @@ def filled(spectrogram: Spectrogram, mask: Tensor, filling: Spectrogram) -> Spec
     kept = expand(spectrogram.log_magnitude * mask) * spectrogram.phase
     rest = expand(filling.log_magnitude * (1 - mask)) * filling.phase
     parts = torch.view_as_real(kept + rest)
-    # the norm has a zero gradient at silence, unlike the modulus of a complex tensor
-    magnitude = torch.linalg.vector_norm(parts, dim=-1)
-    return replace(spectrogram, log_magnitude=compress(magnitude), stft=torch.view_as_complex(parts))
+    # the modulus has no finite gradient at silence, nor a norm where magnitudes are denormal numbers
+    magnitude = (parts.square().sum(dim=-1) + SILENCE_POWER).sqrt()
+    # The phase of a denormal number is NaN, so those become 0. Its gradient would grow beyond bounds: it has none.
+    audible = parts.detach() * (parts.detach().abs() > torch.finfo(parts.dtype).tiny)
+    return replace(spectrogram, log_magnitude=compress(magnitude), stft=torch.view_as_complex(audible))
+
+
+def added(spectrogram: Spectrogram, other: Spectrogram) -> Spectrogram:
+    """The sounds of two batches of equal shape together, without a graph."""
+    stft = (spectrogram.magnitude * spectrogram.phase + other.magnitude * other.phase).detach()
+    return replace(spectrogram, log_magnitude=compress(stft.abs()), stft=stft)
+
+
+def scaled(spectrogram: Spectrogram, gain: Tensor) -> Spectrogram:
+    """The sounds times gain [B] (of amplitude, 0 or more)."""
+    gain = gain[:, None, None]
+    return replace(spectrogram, log_magnitude=compress(gain * spectrogram.magnitude), stft=gain * spectrogram.stft)
+
+
+def shifted(spectrogram: Spectrogram, clips: int = 0, frames: int = 0) -> Spectrogram:
+    """Every clip in the place of the one `clips` after it, and that many frames later, in a circle each."""
+
+    def roll(plane: Tensor) -> Tensor:
+        return plane.roll((clips, frames), dims=(0, 1))
+
+    return replace(spectrogram, log_magnitude=roll(spectrogram.log_magnitude), stft=roll(spectrogram.stft))
 
 
 def noise_floor(spectrogram: Spectrogram, seed: int, level_db: float = NOISE_FLOOR_DB) -> Spectrogram:

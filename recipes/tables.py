@@ -40,8 +40,9 @@ def keep(run: Path) -> list[Path]:
 
 
 def load_results() -> list[dict]:
-    """Every kept result, in the order of file names."""
-    return [read_json(path) for path in sorted(RESULTS.glob("*.json"))]
+    """Every kept metrics.json, in the order of file names; a table of masks (`recipes.masks`) is a list, and no run."""
+    contents = [read_json(path) for path in sorted(RESULTS.glob("*.json"))]
+    return [content for content in contents if isinstance(content, dict)]
 
 
 def classifier_table(results: Sequence[dict]) -> str:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from interpreters.removal import filled, noise_floor
+from interpreters.removal import added, filled, noise_floor, scaled, shifted
 from models.frontend import FrontEnd, Spectrogram
 
 
@@ -46,6 +46,15 @@ def test_a_mask_has_a_finite_gradient_where_all_is_silent(rival):
     assert mask.grad.isfinite().all()
 
 
+def test_a_mask_has_a_finite_gradient_where_magnitudes_are_tiny(clips):
+    """The phase of a sum of two tiny numbers would have a gradient of one over their size."""
+    frontend = FrontEnd()
+    tiny = clips.masked(torch.full_like(clips.log_magnitude, 1e-40))
+    mask = torch.full_like(clips.log_magnitude, 0.5).requires_grad_()
+    frontend.synthesize(filled(tiny, mask, tiny)).sum().backward()
+    assert mask.grad.isfinite().all()
+
+
 def test_the_noise_floor_lies_where_it_says_below_the_clip(clips):
     floor = noise_floor(clips, seed=1, level_db=-40.0)
     for clip, noise in zip(clips.magnitude, floor.magnitude, strict=True):
@@ -53,3 +62,13 @@ def test_the_noise_floor_lies_where_it_says_below_the_clip(clips):
         assert difference_db == pytest.approx(-40.0, abs=0.2)
     assert torch.equal(floor.stft, noise_floor(clips, seed=1).stft)
     assert not torch.equal(floor.stft, noise_floor(clips, seed=2).stft)
+
+
+def test_sounds_are_added_scaled_and_shifted_as_waveforms_are(clips, rival):
+    frontend = FrontEnd()
+    own, other = frontend.synthesize(clips), frontend.synthesize(rival)
+    total = frontend.synthesize(added(clips, scaled(rival, torch.tensor([0.5, 0.0]))))
+    torch.testing.assert_close(total, own + torch.tensor([[0.5], [0.0]]) * other, rtol=1e-4, atol=1e-4)
+    moved = shifted(clips, clips=1, frames=3)
+    assert torch.equal(moved.log_magnitude[1, 3:], clips.log_magnitude[0, :-3])
+    assert torch.equal(moved.stft[0, :3], clips.stft[1, -3:])

@@ -1,0 +1,286 @@
+"""Explanations of one classifier as binary masks of fixed areas, against controls of equal area and resolution.
+
+python -m recipes.masks hparams/grad_cam.yaml hparams/extremal.yaml --data_folder=path/to/ESC-50 [--clips=400]
+
+Every recipe's map is cut at 5, 10, 20 and 30 % of the time-frequency plane. What a mask removes is silenced, and at
+20 % also replaced by a noise floor and by another clip of the fold. This is done on clean clips and on mixtures of two
+clips at 0 dB, where the sources are known. Trained interpreters are those that `interpret.py` left. A recipe may have a
+name of its own and keys of its own: "extremal, 10 steps=hparams/extremal.yaml:steps=10". Other arguments are given to
+every recipe.
+
+Writes `<out>/<method>.<clips>.csv` (scores clip by clip) and `.json` (facts) for every recipe and, where they are
+missing, for the controls: loudest bins, loudest patches, random patches, a constant. Then, from all that the folder
+holds, `<out>.json` (means, intervals, differences to the controls), `<out>.svg`, and the tables of the page between
+`<!-- masks -->` and `<!-- /masks -->`. Without a recipe only these last three are made.
+--part=valid scores on the validation folds, where settings are chosen.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from interpreters.base import Interpreter
+from interpreters.fixed_area import loudest_patches, random_patches, top_share
+from interpreters.ground_truth import Truth
+from interpreters.removal import noise_floor
+from models.errors import UsageError
+from recipes.config.recipe import Recipe, entry, load_recipe
+from recipes.data.clips import ClipBatch, ClipDataset, ClipStore, collate
+from recipes.data.contamination import Contamination
+from recipes.data.corpus import FoldSplit, indices
+from recipes.report.figures import encode
+from recipes.report.markdown import fill_tables
+from recipes.report.mask_table import page_tables, summary_rows, trade_figure
+from recipes.runs.facts import commit, device_name
+from recipes.runs.folder import splits_of
+from recipes.runs.mask_scores import MaskFacts, MaskScores, read_mask_scores
+from recipes.runs.places import run_folder
+from recipes.runs.run import device_of
+from recipes.runs.subject import (
+    Subject,
+    check_interpreter_unseen,
+    check_unseen,
+    interpreter_factory,
+    load_subject,
+    open_data,
+    untrained_or_loaded,
+)
+from recipes.scoring.fixed_area import Heard, score_importance, settings_of
+from recipes.system.files import write_atomically
+from recipes.training.brain import multiply_in_float32
+
+CLIPS = ("clean", "mixture_0dB")
+PARTS = ("test", "valid")
+OTHER_DRAW = 1  # the draw of `Contamination` that fills masks; draw 0 is what mixtures are made of
+EMPTY_PAGE = "# Masks of fixed areas\n\n<!-- masks -->\n<!-- /masks -->\n"
+
+Ranking = Callable[[Heard], Tensor]
+"""From B clips to the map [B, T, F] that masks are cut from."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """A way to cut masks without the classifier: the map, and how masks are cut from it."""
+
+    rank: Ranking
+    cut: Callable[[Tensor, float], Tensor] = top_share
+
+
+def constant_cut(importance: Tensor, area: float) -> Tensor:
+    """[B, T, F] the area's share of every bin: as much is kept as by a binary mask, from everywhere."""
+    return torch.full_like(importance, area)
+
+
+def controls(seed: int) -> dict[str, Control]:
+    """The controls by name."""
+    return {
+        "loudest_bins": Control(lambda heard: heard.spectrogram.log_magnitude),
+        "loudest_patches": Control(lambda heard: loudest_patches(heard.spectrogram.log_magnitude)),
+        "random_patches": Control(lambda heard: random_patches(heard.spectrogram.log_magnitude, seed)),
+        "constant": Control(lambda heard: torch.zeros_like(heard.spectrogram.log_magnitude), constant_cut),
+    }
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A classifier and the clips that its explanations are scored on.
+
+    part: of `split`, "test" or "valid". chosen: positions in the corpus.
+    """
+
+    subject: Subject
+    store: ClipStore
+    split: FoldSplit
+    part: str
+    chosen: tuple[int, ...]
+    seed: int
+    batch_size: int
+    device: str
+
+    def batches(self, clips: str):
+        """Pairs of a ClipBatch and what the classifier heard of it, clean or mixed at 0 dB."""
+        members = indices(self.store.corpus, getattr(self.split, self.part))
+        draw = partial(Contamination, "mixture", self.store, self.part, members, self.seed)
+        loader = DataLoader(ClipDataset(self.store, self.chosen), self.batch_size, collate_fn=collate)
+        for batch in loader:
+            yield batch, self._heard(batch, clips, draw(snr_db=0.0))
+
+    @torch.no_grad()
+    def _heard(self, batch: ClipBatch, clips: str, mixing: Contamination) -> Heard:
+        classifier = self.subject.classifier
+        mixture = mixing.mix(batch).to(self.device) if clips != "clean" else None
+        waveform = batch.waveform.to(self.device) if mixture is None else mixture.batch.waveform
+        spectrogram = classifier.frontend.analyze(waveform)
+        evidence = classifier(spectrogram)
+        fillings = {
+            "noise_floor": noise_floor(spectrogram, self.seed),
+            "another_clip": classifier.frontend.analyze(self._rivals(batch, mixing, waveform)),
+        }
+        truth = None
+        if mixture is not None:
+            labels = torch.stack([mixture.batch.label, mixture.added_label], dim=1)
+            sources = (mixture.batch.waveform, mixture.clip, mixture.added)
+            truth = Truth.of(classifier.frontend, *sources, labels, evidence.prediction)
+        return Heard(spectrogram, evidence, fillings, truth)
+
+    def _rivals(self, batch: ClipBatch, mixing: Contamination, waveform: Tensor) -> Tensor:
+        """[B, N] a clip of another class for each clip, as loud as that is (by the L2 norm)."""
+        drawn = [mixing.draw(index, OTHER_DRAW).waveform for index in batch.index.tolist()]
+        rivals = torch.from_numpy(np.stack(drawn)).to(waveform)
+        wanted = torch.linalg.vector_norm(waveform, dim=1, keepdim=True)
+        return rivals * wanted / torch.linalg.vector_norm(rivals, dim=1, keepdim=True)
+
+    def facts(self, method: str, clips: str, recipe: Recipe | None = None, training: dict | None = None) -> MaskFacts:
+        """What is known of a method before it is scored."""
+        training = training or {}
+        seconds = training.get("seconds")
+        return MaskFacts(
+            classifier=self.subject.info.source["experiment"],
+            classifier_sha256=self.subject.fingerprint,
+            method=method,
+            recipe=None if recipe is None else recipe.path.stem,
+            clips=clips,
+            folds=tuple(getattr(self.split, self.part)),
+            seed=self.seed,
+            commit=commit(),
+            device=device_name(self.device),
+            epochs=training.get("epochs"),
+            cpu_minutes=None if seconds is None else round(seconds / 60, 1),
+        )
+
+
+def score_method(stage: Stage, facts: MaskFacts, rank: Ranking, cut: Callable = top_share) -> MaskScores:
+    """Score one way of ranking bins on the stage's clips, clean or mixed as the facts say."""
+    scores = MaskScores(facts)
+    corpus = stage.store.corpus
+    seconds = 0.0
+    for batch, heard in stage.batches(facts.clips):
+        torch.manual_seed(stage.seed)
+        started = time.process_time()
+        importance = rank(heard)
+        seconds += time.process_time() - started
+        found = score_importance(stage.subject.classifier, heard, importance.float(), settings_of(), cut)
+        clips = [corpus.clips[index] for index in batch.index.tolist()]
+        scores.add_clips([clip.id for clip in clips], [clip.group for clip in clips])
+        for setting, columns in found.items():
+            scores.add_values(setting, {name: values.tolist() for name, values in columns.items()})
+    scores.facts = replace(facts, seconds_per_clip=round(seconds / len(scores.ids), 4))
+    return scores
+
+
+def explained_by(interpreter: Interpreter, stage: Stage) -> Ranking:
+    """The ranking of an interpreter that explains the predicted class."""
+    classifier = stage.subject.classifier
+    return lambda heard: interpreter.importance(classifier, heard.spectrogram, heard.evidence).detach()
+
+
+def open_stage(recipe: Recipe, part: str, clips: int | None) -> Stage:
+    """The classifier and clips of a recipe. Raises UsageError for what cannot be scored."""
+    multiply_in_float32()
+    values, device = recipe.values, device_of(recipe)
+    if values["contamination"] != "clean" or values["folds"] is not None:
+        raise UsageError("masks are scored on one split, clean and mixed: leave out --contamination and --folds")
+    if clips is not None and clips < 1:
+        raise UsageError(f"--clips={clips} must be at least 1")
+    subject = load_subject(values["classifier"], device, recipe.trust)
+    store = open_data(values, subject)
+    (split,) = splits_of(values, store.corpus)
+    check_unseen(subject.info, store, split, subject.bundle.path)
+    members = indices(store.corpus, getattr(split, part))
+    count = len(members) if clips is None else min(clips, len(members))
+    chosen = tuple(members[round(place)] for place in np.linspace(0, len(members) - 1, count))
+    return Stage(subject, store, split, part, chosen, values["seed"], values["eval_batch_size"], device)
+
+
+def score_recipe(recipe: Recipe, name: str | None, stage: Stage, out: Path) -> None:
+    """Score a recipe's interpreter on both kinds of clips and leave its files."""
+    values, folder = recipe.values, run_folder(recipe.values)
+    factory = interpreter_factory(recipe, recipe.build(), stage.subject, folder)
+    command = f"python interpret.py {recipe.path}"
+    interpreter = untrained_or_loaded(factory, folder, stage.subject, command, recipe.trust).to(stage.device)
+    training = None
+    if interpreter.trainable:
+        check_interpreter_unseen(folder, stage.store, stage.split)
+        training = json.loads((folder / "interpreter" / "bundle.json").read_text("utf-8"))["source"]["training"]
+    for clips in CLIPS:
+        facts = stage.facts(name or values["experiment"], clips, recipe, training)
+        score_method(stage, facts, explained_by(interpreter, stage)).write(out)
+        print(f"{facts.method}, {clips}: {out / facts.file_name}.csv", flush=True)
+
+
+def score_controls(stage: Stage, out: Path) -> None:
+    """Score the controls whose files are missing."""
+    for name, control in controls(stage.seed).items():
+        for clips in CLIPS:
+            facts = stage.facts(name, clips)
+            if not (out / f"{facts.file_name}.json").is_file():
+                score_method(stage, facts, control.rank, control.cut).write(out)
+                print(f"{name}, {clips}: {out / facts.file_name}.csv", flush=True)
+
+
+def summarize(out: Path, page_file: Path | None) -> Path:
+    """Make the JSON, the picture and the page's tables from a folder of scores; returns the JSON."""
+    methods = read_mask_scores(out)
+    methods.sort(key=lambda scores: (scores.facts.clips, scores.facts.is_control, scores.facts.method))
+    rows = summary_rows(methods)
+    summary = out.with_suffix(".json")
+    write_atomically(summary, (json.dumps(rows, indent=1) + "\n").encode())
+    names = [scores.facts.method for scores in methods if scores.facts.is_control]
+    write_atomically(out.with_suffix(".svg"), encode(trade_figure(rows, names), "svg"))
+    if page_file is not None:
+        page = page_file.read_text(encoding="utf-8") if page_file.exists() else EMPTY_PAGE
+        write_atomically(page_file, fill_tables(page, {"masks": page_tables(rows)}).encode())
+    return summary
+
+
+def check_one_classifier(recipes: Sequence[Recipe]) -> None:
+    """Raise UsageError where recipes explain different classifiers or data: their masks cannot be compared."""
+    for recipe in recipes[1:]:
+        for key in ("classifier", "data_folder", "seed", "train_folds", "valid_folds", "test_folds"):
+            first, second = recipes[0].values[key], recipe.values[key]
+            if first != second:
+                raise UsageError(
+                    f"{recipes[0].path} has {key}={first} and {recipe.path} has {key}={second}: pass --{key}=... to "
+                    "give all recipes the same"
+                )
+
+
+def parse_recipe(text: str, others: Sequence[str]) -> tuple[str | None, Recipe]:
+    """A recipe as it is named on the command line: `[name=]path[:key=value[:key=value]]`."""
+    name, separator, rest = text.partition("=")
+    if not separator or name.partition(":")[0].endswith((".yaml", ".yml")):
+        name, rest = None, text
+    path, *keys = rest.split(":")
+    return name, load_recipe([path, *others, *(f"--{key}" for key in keys)])
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="python -m recipes.masks", allow_abbrev=False)
+    parser.add_argument("recipes", nargs="*", help="such as hparams/grad_cam.yaml")
+    parser.add_argument("--out", type=Path, default=Path("results/masks"), help="folder of the scores clip by clip")
+    parser.add_argument("--page", type=Path, help="Markdown file to fill")
+    parser.add_argument("--clips", type=int, help="number of clips, evenly spaced over the folds; all by default")
+    parser.add_argument("--part", choices=PARTS, default="test", help="the folds to score on")
+    options, others = parser.parse_known_args(arguments)
+    named = [parse_recipe(text, others) for text in options.recipes]
+    check_one_classifier([recipe for _, recipe in named])
+    if named:
+        stage = open_stage(named[0][1], options.part, options.clips)
+        for name, recipe in named:
+            score_recipe(recipe, name, stage, options.out)
+        score_controls(stage, options.out)
+    print(f"masks: {summarize(options.out, options.page)}")
+
+
+if __name__ == "__main__":
+    entry(main)
