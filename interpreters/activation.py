@@ -1,0 +1,70 @@
+"""Class-conditioned activations: how far each place of a classifier's feature maps speaks for a class.
+
+Grad-CAM weighs a map's channels by their mean gradient (Selvaraju et al., arXiv 1610.02391); the elementwise product
+of map and gradient is finer in place and noisier (Jiang et al., LayerCAM, IEEE TIP 2021).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from models.classifier import AudioClassifier
+from models.errors import UsageError
+from models.frontend import Spectrogram
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One feature map of B clips and the gradient of the class's logit at it, [B, C, h, w] each."""
+
+    features: Tensor
+    gradient: Tensor
+
+    @property
+    def cam(self) -> Tensor:
+        """[B, 1, h, w] Grad-CAM before its ReLU: the channels weighted by their mean gradient."""
+        return (self.gradient.mean(dim=(2, 3), keepdim=True) * self.features).sum(dim=1, keepdim=True)
+
+    @property
+    def product(self) -> Tensor:
+        """[B, C, h, w] map times gradient, over its root mean square in the clip."""
+        product = self.features * self.gradient
+        rms = product.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+        return product / rms.clamp(min=1e-12)
+
+
+def class_activations(
+    classifier: AudioClassifier, spectrogram: Spectrogram, choose: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, tuple[Activation, ...]]:
+    """The classes [B] asked about and their activations, one for every feature map of the classifier, fine to coarse.
+
+    choose: from the logits [B, K] of these B clips to the classes [B]. Nothing of what is returned has a graph.
+    Raises UsageError for a feature map that does not lead to the logits.
+    """
+    with torch.enable_grad():
+        heard = replace(spectrogram, log_magnitude=spectrogram.log_magnitude.detach().requires_grad_())
+        evidence = classifier(heard)
+        target = choose(evidence.logits.detach())
+        score = evidence.logits.gather(1, target[:, None]).sum()
+        maps = evidence.features.maps
+        # A map is often a view of what the network goes on with: the gradient is that tensor's, seen the same way.
+        sources = [features if features._base is None else features._base for features in maps]
+        slopes = torch.autograd.grad(score, [_with_gradient(source) for source in sources], allow_unused=True)
+    activations = []
+    for number, (features, source, slope) in enumerate(zip(maps, sources, slopes, strict=True)):
+        if slope is None:
+            raise UsageError(
+                f"a class activation needs feature maps that lead to the logits, and map {number} of this classifier "
+                "is a detached or copied one: choose another classifier"
+            )
+        laid_out = torch.empty_strided(source.shape, source.stride()).to(slope).copy_(slope)
+        seen = laid_out.as_strided(features.shape, features.stride(), features.storage_offset())
+        activations.append(Activation(features.detach().float(), seen.float()))
+    return target, tuple(activations)
+
+
+def _with_gradient(source: Tensor) -> Tensor:
+    """A tensor that autograd takes: one without a graph leads nowhere, and gets no gradient."""
+    return source if source.requires_grad else source.detach().requires_grad_()

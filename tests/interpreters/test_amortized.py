@@ -1,0 +1,151 @@
+"""The amortised mask: where it starts, that it learns a known region, and that it answers for the class asked about."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from interpreters.amortized import AmortizedMask
+from interpreters.fixed_area import top_share
+from models.classifier import ClassifierInfo, Evidence, Features
+from models.errors import UsageError
+from models.frontend import FrontEnd, Spectrogram
+
+INFO = ClassifierInfo(2, 16000, 1024, (2,), frozenset({"maps", "gradient"}))
+HALF = 256  # of 513 bins
+
+
+class Halves(nn.Module):
+    """Class 0 is sound below 4 kHz, class 1 sound above; its map is the plane, one channel for each half."""
+
+    def __init__(self):
+        super().__init__()
+        self.frontend = FrontEnd()
+
+    def forward(self, spectrogram):
+        low = spectrogram.log_magnitude.clone()
+        high = spectrogram.log_magnitude.clone()
+        low[..., HALF:], high[..., :HALF] = 0, 0
+        features = torch.stack([low, high], dim=1)
+        logits = 8 * features.mean(dim=(2, 3))
+        return Evidence(logits, Features(logits, maps=(features,)))
+
+
+def clips(count: int = 4) -> Spectrogram:
+    """Noise, louder below 4 kHz in clips of even number, else above."""
+    spectrogram = FrontEnd().analyze(torch.rand(count, 8000) * 2 - 1)
+    level = torch.full_like(spectrogram.log_magnitude, 0.6)
+    level[::2, :, :HALF], level[1::2, :, HALF:] = 1, 1
+    return spectrogram.masked(level)
+
+
+def inside(mask: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """[B] share of what is kept that lies in the half of the class."""
+    low = mask[..., :HALF].sum(dim=(1, 2)) / mask.sum(dim=(1, 2))
+    return torch.where(target == 0, low, 1 - low)
+
+
+def test_before_training_the_map_is_the_class_activation_and_the_level():
+    torch.manual_seed(0)
+    interpreter, classifier, sound = AmortizedMask(INFO), Halves(), clips()
+    evidence = classifier(sound)
+    for target in (evidence.prediction, 1 - evidence.prediction):
+        importance = interpreter.importance(classifier, sound, evidence, target)
+        assert importance.shape == sound.log_magnitude.shape
+        assert (inside(top_share(importance, 0.2), target) > 0.9).all()
+
+
+def test_the_mask_has_the_area_asked_for():
+    classifier, sound = Halves(), clips(2)
+    found = AmortizedMask(INFO, quantile=[0.8, 0.95]).sweep(classifier, sound, classifier(sound))
+    for interpretation, area in zip(found, (0.2, 0.05), strict=True):
+        # a cell is up to 4 frames by 23 bins, of 44 by 513
+        assert interpretation.mask.mean(dim=(1, 2)).tolist() == pytest.approx([area, area], abs=0.01)
+
+
+def test_training_finds_a_region_that_it_does_not_start_from():
+    """It starts from the opposite of the class activation, as a network would that was taught wrongly."""
+    torch.manual_seed(0)
+    interpreter = AmortizedMask(INFO, mixed=0.0, infill=0.0, frames_per_cell=8, bands=16)
+    with torch.no_grad():
+        interpreter.network.prior.copy_(torch.tensor([-1.0, 0.0]))
+    interpreter.network.prior.requires_grad_(False)
+    classifier, sound = Halves(), clips(8)
+    target = classifier(sound).prediction
+
+    def found() -> float:
+        importance = interpreter.importance(classifier, sound, classifier(sound))
+        return inside(top_share(importance, 0.2), target).mean().item()
+
+    before = found()
+    optimizer = torch.optim.Adam(interpreter.network.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(40):
+        terms = interpreter.loss(classifier, sound, classifier(sound))
+        loss = sum(terms.values()).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert before < 0.3
+    assert found() > 0.9
+    assert sum(losses[-5:]) < sum(losses[:5])
+    assert interpreter.steps == 40
+
+
+def test_the_terms_are_per_clip_and_each_clip_has_one_of_them():
+    interpreter, classifier, sound = AmortizedMask(INFO), Halves(), clips(6)
+    terms = interpreter.loss(classifier, sound, classifier(sound))
+    assert set(terms) == {"kept", "removed"}
+    assert all(term.shape == (6,) for term in terms.values())
+    assert ((terms["kept"] > 0) != (terms["removed"] > 0)).all()
+
+
+def test_validation_draws_alike_every_time_and_counts_no_step():
+    interpreter, classifier, sound = AmortizedMask(INFO).eval(), Halves(), clips(4)
+    first, second = (interpreter.loss(classifier, sound, classifier(sound)) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert interpreter.steps == 0
+
+
+def test_gradients_are_finite_on_silence():
+    interpreter, classifier = AmortizedMask(INFO, infill=1.0, infill_steps=0), Halves()
+    silent = FrontEnd().analyze(torch.zeros(4, 8000))
+    sum(interpreter.loss(classifier, silent, classifier(silent)).values()).mean().backward()
+    for parameter in interpreter.parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["cnn14", "focalnet", "vit"])
+def test_every_classifier_with_maps_is_explained_and_trained_for(name, request):
+    classifier = request.getfixturevalue(name).freeze()
+    interpreter = AmortizedMask(classifier.describe())
+    sound = classifier.frontend.analyze(torch.rand(2, 16000) - 0.5)
+    with torch.no_grad():
+        evidence = classifier(sound)
+        found = interpreter.interpret(classifier, sound, evidence)
+    assert found.mask.mean() == pytest.approx(0.2, abs=0.01)
+    sum(interpreter.loss(classifier, sound, evidence).values()).mean().backward()
+    # the last layer starts at zero, so that it alone and the starting point's weights are moved at first
+    assert interpreter.network.last.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"area": 0.0}, "area=0.0"),
+        ({"areas": [0.4, 0.1]}, "areas="),
+        ({"temperature": 0.0}, "temperature=0.0"),
+        ({"removed": -1.0}, "removed=-1.0"),
+        ({"infill": 1.5}, "infill=1.5"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(changes, message):
+    with pytest.raises(UsageError, match=message):
+        AmortizedMask(INFO, **changes)
+
+
+def test_a_classifier_without_maps_is_refused():
+    with pytest.raises(UsageError, match="needs gradient, maps"):
+        AmortizedMask(replace(INFO, provides=frozenset({"gradient"})))
