@@ -11,6 +11,7 @@ from models.errors import UsageError
 from recipes.config.recipe import Recipe, Settings
 from recipes.data.clips import ClipStore
 from recipes.data.corpus import Corpus, check_trainable
+from recipes.report.closing import classifier_closing
 from recipes.runs.facts import RunFacts, summarize_folds, write_confusion, write_manifest, write_metrics
 from recipes.runs.folder import open_store, splits_of
 from recipes.runs.identity import open_run
@@ -93,7 +94,7 @@ def _leave_results(run: Run, brain: ClassifierBrain, described: ClassifierInfo, 
     info = BundleInfo("classifier", corpus.class_names, run.store.sample_rate, run.values["clip_seconds"], source)
     save_bundle(run.folder / "classifier", classifier, model_yaml, info)
     write_metrics(run.folder / "metrics.json", facts, metrics, seconds=brain.stopwatch.seconds)
-    print(f"test accuracy {metrics['acc']:.3f} on folds {list(run.folds('test'))}; run in {run.folder}")
+    print(classifier_closing(run, metrics, described))
 
 
 def _count(module: torch.nn.Module) -> int:

@@ -14,8 +14,9 @@ from recipes.config.recipe import Recipe
 from recipes.config.rules import check_all
 from recipes.data.contamination import Contamination
 from recipes.data.kinds import SNR_DB
+from recipes.report.closing import interpreter_closing
 from recipes.report.examples import explain_file, write_examples
-from recipes.runs.facts import Result, RunFacts, score_table, summarize_folds, write_manifest, write_metrics
+from recipes.runs.facts import Result, RunFacts, summarize_folds, write_manifest, write_metrics
 from recipes.runs.folder import splits_of
 from recipes.runs.identity import open_run
 from recipes.runs.places import classifier_path, contaminations, first_fold, run_folder
@@ -202,9 +203,7 @@ def _leave_results(run: InterpreterRun, brain: InterpreterBrain, facts: RunFacts
     seconds = time.monotonic() - started
     write_metrics(result.folder / "metrics.json", result.facts, result.metrics, seconds, result.sweep)
     write_examples(run, result)
-    rows = score_table(result.sweep or [result.metrics])
-    print(f"\n{facts.experiment}, {result.noise.kind} clips of folds {list(run.folds('test'))}\n{rows}")
-    print(f"report: {result.folder / 'report.html'}")
+    print(interpreter_closing(run, result))
 
 
 def _result(run: InterpreterRun, brain: InterpreterBrain, facts: RunFacts) -> Result:

@@ -159,7 +159,14 @@ SOUNDS = (
         Sound(
             f"name {name!r}", "names that lead out of the folder are refused", name, encoded(), "lead to another folder"
         )
-        for name in ("../a.wav", "/etc/passwd", "..", "a/b.wav", "a\\b.wav", "")
+        for name in ("../a.wav", "/etc/passwd", "..", "a/../b.wav", "a\\b.wav", "")
+    ),
+    Sound(
+        "name 'a/b.wav'",
+        "a name may have sub-folders that are there",
+        "a/b.wav",
+        encoded(),
+        "that are not in",
     ),
     *(
         Sound(fault, "names that cannot be printed or are longer are refused", name, encoded(), "cannot be printed")

@@ -11,18 +11,17 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from models.errors import UsageError
 from recipes.data.audio import load_audio, prepare_window, to_int16
 from recipes.data.signals import FAULTS, Fault
 from recipes.system.files import exclusive_lock, name_some, unwritable, write_atomically
+from recipes.system.threads import refuse_failures, run_all
 
 logger = logging.getLogger(__name__)
 
@@ -117,49 +116,19 @@ class HashMemo:
 
     def digests(self, paths: Sequence[Path], workers: int) -> list[str]:
         """SHA-256 (hex) of each file. Raises UsageError naming all the files that cannot be read."""
-        names = [str(path.absolute()) for path in paths]
+        folder = str(Path.cwd())
+        names = [os.path.join(folder, path) for path in paths]  # noqa: PTH118 (five times as fast as Path.absolute)
         stamps = _stamps(paths)
         pending = []
         for i, name in enumerate(names):
             if self._entries.get(name, [])[:3] != stamps[i]:
                 pending.append(i)
-        fresh = run_all(_sha256, [paths[i] for i in pending], workers, "Hashing")
+        fresh = run_all(_sha256, [paths[i] for i in pending], workers, "prepare: hash files")
         for i, digest in zip(pending, fresh, strict=True):
             self._entries[names[i]] = [*stamps[i], digest]
         if pending:
             write_atomically(self.file, json.dumps(self._entries).encode())
         return [self._entries[name][3] for name in names]
-
-
-def run_all(function: Callable, items: Sequence, workers: int, description: str = "") -> list:
-    """Call `function` on every item in threads (libsndfile, SciPy and hashlib release the lock of Python).
-
-    Results come in the order of `items`. Raises one UsageError that holds the sentences of all the items
-    whose call raised one, or that could not be opened.
-    """
-
-    def attempt(item: object) -> object:
-        try:
-            return function(item)
-        except (UsageError, FileNotFoundError, PermissionError) as error:
-            return error
-
-    silent = not description or len(items) < 2
-    with ThreadPoolExecutor(workers) as executor:
-        try:
-            results = list(tqdm(executor.map(attempt, items), description, len(items), unit="file", disable=silent))
-        except BaseException:
-            executor.shutdown(cancel_futures=True)
-            raise
-    _refuse_failures([result for result in results if isinstance(result, Exception)], len(items))
-    return results
-
-
-def _refuse_failures(failures: Sequence[Exception], count: int) -> None:
-    """Raise one UsageError with the sentences of all the failures among `count` files."""
-    if failures:
-        sentences = [str(failure).rstrip(".") for failure in failures]
-        raise UsageError(f"{len(failures)} of {count} files cannot be used: {name_some(sentences)}.")
 
 
 def _build(paths: Sequence[Path], clips: DecodedClips, sample_rate: int, workers: int) -> None:
@@ -185,7 +154,7 @@ def _build(paths: Sequence[Path], clips: DecodedClips, sample_rate: int, workers
                     file.write(clip.samples.tobytes())
                 return [fault.kind for fault in clip.faults]
 
-            kinds = run_all(decode, range(len(paths)), workers, "Decoding")
+            kinds = run_all(decode, range(len(paths)), workers, "prepare: decode clips")
             file.flush()
             os.fsync(file.fileno())
         rows = {kind: [row for row, found in enumerate(kinds) if kind in found] for kind in FAULTS}
@@ -193,7 +162,7 @@ def _build(paths: Sequence[Path], clips: DecodedClips, sample_rate: int, workers
         index = {**_index(clips), "sha256": _sha256(building / clips.file.name)}
         write_atomically(building / "index.json", json.dumps(index).encode())
         if folder.exists():
-            logger.warning("The cache %s was damaged: it has been built again.", folder)
+            logger.warning("The cache %s was damaged or of an earlier version: it has been built again.", folder)
             shutil.rmtree(folder)
         building.replace(folder)
     except OSError as error:
@@ -206,7 +175,8 @@ def _log_faults(clips: DecodedClips, paths: Sequence[Path]) -> None:
     """One warning for every kind of fault: how many files have it, and a few of their names."""
     try:
         rows_by_kind = json.loads((clips.file.parent / _FAULTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # a cache of an earlier version has no such file
+    except (OSError, ValueError) as error:
+        logger.warning("%s cannot be read (%s): faults of sounds are not told.", clips.file.parent / _FAULTS, error)
         return
     for kind, rows in rows_by_kind.items():
         if rows:
@@ -220,6 +190,8 @@ def _index(clips: DecodedClips) -> dict:
 
 def _is_intact(clips: DecodedClips, memo: HashMemo) -> bool:
     try:
+        if not (clips.file.parent / _FAULTS).is_file():  # of an earlier version, which did not look for faults
+            return False
         index = json.loads((clips.file.parent / "index.json").read_text(encoding="utf-8"))
         return index == {**_index(clips), "sha256": memo.digests([clips.file], workers=1)[0]}
     except (OSError, ValueError):
@@ -236,7 +208,7 @@ def _stamps(paths: Sequence[Path]) -> list[list[int]]:
             failures.append(error)
         else:
             stamps.append([status.st_size, status.st_mtime_ns, status.st_ctime_ns])
-    _refuse_failures(failures, len(paths))
+    refuse_failures(failures, len(paths))
     return stamps
 
 

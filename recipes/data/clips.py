@@ -1,6 +1,6 @@
 """Clips as waveforms in batches: decoded once, mapped into memory, stacked for a network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +22,14 @@ from recipes.data.metadata import read_corpus
 class DataSource:
     """Where the clips of a run come from.
 
-    subset: "esc10" for the clips that the column of that name marks. download: fetch ESC-50 into a `folder` that is not
+    subset: "esc10" for the clips that the column of that name marks. columns: other names for some of the columns, see
+    `recipes.data.layouts`. download: fetch ESC-50 into a `folder` that is not
     there; without it a download happens only into a folder that is there and empty.
     """
 
     folder: Path
     subset: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
     download: bool = False
 
 
@@ -69,23 +71,34 @@ class ClipStore:
     @cached_property
     def truth_folder(self) -> Path | None:
         """Where the corpus has each clip's event alone, under its file name (see `recipes.synthetic`), or None."""
-        folder = self.corpus.clips[0].path.parent.parent / "truth"
-        return folder if folder.is_dir() else None
+        sounds = self.corpus.clips[0].path.parent
+        folder = sounds.parent / "truth"
+        return folder if sounds.name == "audio" and folder.is_dir() else None
+
+    @property
+    def knows_events(self) -> bool:
+        """Whether the corpus knows more of some clip's event than that the clip holds it."""
+        return self.truth_folder is not None or any(clip.events for clip in self.corpus.clips)
 
     def event(self, i: int) -> np.ndarray:
         """The sound in clip i that its label names, float32 [num_samples] at its level in `waveform`.
 
-        The whole clip, where the corpus does not hold the event alone.
+        The event alone where the corpus holds it, else the clip with zeros outside its annotated events, and the whole
+        clip where it has none.
         """
-        path = self.corpus.clips[i].path
-        if self.truth_folder is None:
-            return self.waveform(i)
-        event_path = self.truth_folder / path.name
-        if not event_path.is_file():
-            return self.waveform(i)
-        event = self._decode(event_path)
-        peak = np.abs(self._decode(path)).max()
-        return event / peak if peak >= SILENCE_PEAK else event
+        clip = self.corpus.clips[i]
+        if self.truth_folder is not None and (self.truth_folder / clip.path.name).is_file():
+            event = self._decode(self.truth_folder / clip.path.name)
+            peak = np.abs(self._decode(clip.path)).max()
+            return event / peak if peak >= SILENCE_PEAK else event
+        waveform = self.waveform(i)
+        if not clip.events:
+            return waveform
+        event = np.zeros_like(waveform)
+        for span in clip.events:
+            inside = slice(round(span.start * self.sample_rate), round(span.end * self.sample_rate))
+            event[inside] = waveform[inside]
+        return event
 
     def _decode(self, path: Path) -> np.ndarray:
         seconds = self.num_samples / self.sample_rate
@@ -171,7 +184,7 @@ def prepare(
             "give a positive whole rate and a positive length."
         )
     find_data(source)
-    corpus = read_corpus(source.folder, source.subset)
+    corpus = read_corpus(source.folder, source.subset, source.columns)
     check(corpus)
     paths = [clip.path for clip in corpus.clips]
     return ClipStore(corpus, sample_rate, decoded_clips(paths, cache_folder, sample_rate, num_samples, workers))

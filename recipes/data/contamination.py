@@ -137,7 +137,7 @@ class Contamination:
         peak = torch.where(audible, mixed.abs().amax(dim=1, keepdim=True).clamp_min(SILENCE_PEAK), 1)
         labels = [-1 if draw.clip is None else self.store.corpus.clips[draw.clip].target for draw in draws]
         added_label = torch.where(audible[:, 0], torch.tensor(labels).to(batch.label), -1)
-        if self.kind == "mixture" and self.store.truth_folder is not None:
+        if self.kind == "mixture" and self.store.knows_events:
             clip = _stacked([self.store.event(index) for index in batch.index.tolist()], batch)
             added = _stacked([self.store.event(draw.clip) for draw in draws], batch)
         heard = ClipBatch(mixed / peak, batch.label, batch.index)

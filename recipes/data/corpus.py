@@ -4,7 +4,6 @@
 """
 
 import os
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +14,25 @@ from pathlib import Path
 from models.errors import UsageError
 from recipes.config.rules import check_all
 from recipes.data.audio import read_audio
-from recipes.data.cache import run_all
+from recipes.data.sound_names import composed
 from recipes.system.files import name_some
+from recipes.system.threads import run_all
 
 
 @dataclass(frozen=True)
+class Event:
+    """When a sound is heard in a clip, in seconds from the clip's start."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
 class Clip:
-    """One clip: `target` is the class index, `group` the recording it was cut from (else its own id)."""
+    """One clip: `target` is the class index, `group` the recording it was cut from (else its own id).
+
+    events: when the sound that `label` names is heard; empty where nobody has noted it.
+    """
 
     id: str
     path: Path
@@ -29,6 +40,7 @@ class Clip:
     target: int
     label: str
     group: str
+    events: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,11 +91,6 @@ class FoldSplit:
     train: tuple[int, ...]
     valid: tuple[int, ...]
     test: tuple[int, ...]
-
-
-def composed(name: str) -> str:
-    """A name in Unicode's composed form (NFC): "é" may be one character or two, and looks alike in both."""
-    return unicodedata.normalize("NFC", name)
 
 
 def fold_split(

@@ -1,57 +1,35 @@
-"""ESC-50 and every folder laid out like it: reading the metadata and finding every fault in it at once.
+"""From a data folder to a checked corpus: reading the metadata and telling every fault in it at once.
 
-Layout: `<data folder>/meta/<name>.csv` with the columns filename, fold, target and category (also esc10 for
-that subset, and src_file where clips were cut from one recording), and the files in `<data folder>/audio/`:
-anything that libsndfile reads, any rate, mono or stereo, any length.
-
-Source: K. J. Piczak, ESC: Dataset for Environmental Sound Classification, ACM Multimedia 2015.
+Source of the first layout: K. J. Piczak, ESC: Dataset for Environmental Sound Classification, ACM Multimedia 2015.
 """
 
 import logging
-import os
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from models.errors import UsageError
-from recipes.data.corpus import Clip, Corpus, composed, refuse_with_sounds
-from recipes.data.table import read_rows
+from recipes.data.corpus import Clip, Corpus, refuse_with_sounds
+from recipes.data.events import read_events
+from recipes.data.folds import MADE_FOLDS, SPLITS, esc_names, folds_of_splits, make_folds
+from recipes.data.layouts import EVENTS, Layout, class_and_split, find_layout, is_sound, split_of
+from recipes.data.metadata_faults import Entry, find_faults, leads_outside, spell_number, whole_number
+from recipes.data.sound_names import SoundNames, composed, is_litter, stem_of
+from recipes.data.table import Table
 from recipes.system.files import name_some
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("filename", "fold", "target", "category")
-INTEGER = re.compile(r"\s*([+-]?\d{1,9})(?:\.0*)?\s*", re.ASCII)
-"""A whole number, also as programs write a column that was once of floats: "3.0"."""
 
-MAX_NAME_BYTES = 200
-LITTER = {"thumbs.db", "desktop.ini"}
-"""Files that a system puts into folders on its own."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A row of the metadata. `file` is the name in the audio folder that it means, None where no file has it."""
-
-    filename: str
-    file: str | None
-    fold: str
-    target: str
-    category: str
-    recording: str
-    esc10: bool
-
-    @property
-    def stem(self) -> str:
-        return Path(self.filename.strip()).stem
-
-
-def read_corpus(data_folder: str | Path, subset: str | None = None) -> Corpus:
+def read_corpus(
+    data_folder: str | Path, subset: str | None = None, columns: Mapping[str, str] = MappingProxyType({})
+) -> Corpus:
     """Read and check the metadata of `data_folder`; `subset="esc10"` keeps the clips that its column marks.
 
-    The class index is the rank of the target among all clips, whatever the folds.
+    columns: other names for some of the columns (see `recipes.data.layouts`). The class index is the rank of the
+    target among all clips, whatever the folds, or that of the class's name where the table numbers no targets.
 
     Raises UsageError naming every fault at once: bad folds or targets, classes with two names, file names
     given twice or leading out of the folder, files that are not there.
@@ -59,206 +37,161 @@ def read_corpus(data_folder: str | Path, subset: str | None = None) -> Corpus:
     data_folder = Path(data_folder)
     if subset not in (None, "esc10"):
         raise UsageError(f"subset is {subset!r}: leave it empty for the whole set or give esc10.")
-    table, audio_folder = metadata_file(data_folder), data_folder / "audio"
-    sounds = SoundNames(_file_names(audio_folder))
-    entries = _read_entries(table, sounds, subset)
-    _warn_of_surplus(table, sounds, entries)
+    layout = find_layout(data_folder, columns)
+    sounds = SoundNames(layout.files)
+    entries = _read_tables(layout, sounds, subset) if layout.tables else _read_folders(layout)
+    place = str(layout.tables[0].path) if layout.tables else str(layout.sounds)
+    _warn_of_surplus(place, layout, entries)
     if subset:
         entries = [entry for entry in entries if entry.esc10]
         if not entries:
-            raise UsageError(f"{table} marks no clip as esc10: leave subset empty.")
-    ids = _identifiers(entries)
-    faults = _find_faults(entries, ids, sounds, audio_folder)
+            raise UsageError(f"{place} marks no clip as esc10: leave subset empty.")
+    ids = make_ids(entries)
+    entries = _with_folds(layout, entries, ids)
+    faults = find_faults(entries, ids, sounds, layout.sounds)
     if faults:
         usable = sorted({entry.file for entry in entries if entry.file is not None})
-        sentence = f"{table} cannot be used; it has {'; '.join(faults)}."
-        refuse_with_sounds(sentence, [audio_folder / name for name in usable])
-    return _build_corpus(subset or table.stem, entries, ids, audio_folder)
+        sentence = f"{place} cannot be used; it has {'; '.join(faults)}."
+        refuse_with_sounds(sentence, [layout.sounds / name for name in usable])
+    corpus = _build_corpus(subset or layout.name, entries, ids, layout.sounds)
+    return read_events(data_folder / EVENTS, corpus, dict(zip(ids, (entry.filename for entry in entries), strict=True)))
 
 
-def metadata_file(data_folder: Path) -> Path:
-    """The one CSV file in `<data_folder>/meta`. Raises UsageError when there is none, or more than one."""
-    folder = data_folder / "meta"
-    tables = [name for name in sorted(_file_names(folder)) if name.lower().endswith(".csv") and not _is_litter(name)]
-    if len(tables) != 1:
-        raise UsageError(
-            f"{data_folder} must hold exactly one meta/*.csv beside audio/, found: {name_some(tables) or 'none'}; "
-            "point data_folder at a folder laid out like ESC-50."
-        )
-    return folder / tables[0]
-
-
-class SoundNames:
-    """The names of the files in a folder, to be found as a table writes them.
-
-    A name in a table may have another Unicode form than the file (macOS decomposes "é"), or spaces around it.
-    """
-
-    def __init__(self, names: Iterable[str]):
-        self.names = frozenset(names)
-        self._by_composed = defaultdict(list)
-        self._by_lower_case = {}
-        for name in self.names:
-            self._by_composed[composed(name)].append(name)
-            self._by_lower_case[composed(name).lower()] = name
-
-    def find(self, written: str) -> str | None:
-        """The file's name, or None where no file has it, or several have it in other Unicode forms."""
-        if written in self.names:
-            return written
-        for spelling in (written, written.strip()):
-            matches = self._by_composed.get(composed(spelling), [])
-            if len(matches) == 1:
-                return matches[0]
-        return None
-
-    def in_other_case(self, written: str) -> str | None:
-        """A file whose name differs in upper and lower case only."""
-        return self._by_lower_case.get(composed(written.strip()).lower())
-
-
-def _file_names(folder: Path) -> list[str]:
-    """Names of the files in a folder, of links to files too. An absent folder has none."""
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if _is_file(entry)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be read ({error.strerror}).") from error
-
-
-def _is_file(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link that leads to itself
-        return False
-
-
-def _is_litter(name: str) -> bool:
-    return name.startswith((".", "~$")) or name.lower() in LITTER
-
-
-def _read_entries(table: Path, sounds: SoundNames, subset: str | None) -> list[Entry]:
-    required = (*COLUMNS, "esc10") if subset else COLUMNS
+def _read_tables(layout: Layout, sounds: SoundNames, subset: str | None) -> list[Entry]:
     entries = []
-    for row in read_rows(table, required, optional=("src_file",)):
-        name = row["filename"]
-        entries.append(
-            Entry(
-                name,
-                None if _leads_outside(name) else sounds.find(name),
-                row["fold"].strip(),
-                _spell_target(row["target"]),
-                composed(row["category"].strip()),
-                row.get("src_file", "").strip(),
-                row.get("esc10", "").strip().lower() in ("true", "1"),
+    for table in layout.tables:
+        prefix = layout.prefix(table)
+        _check_fold_column(layout, table)
+        for row in table.rows(layout.columns, required=_required(layout, subset)):
+            filename, fold = prefix + row["filename"], spell_number(row.get("fold", ""))
+            entries.append(
+                Entry(
+                    filename,
+                    None if leads_outside(row["filename"]) else sounds.find(filename, fold),
+                    fold,
+                    spell_number(row["target"]) if "target" in row else None,
+                    composed(row["category"].strip()),
+                    row.get("src_file", "").strip(),
+                    row.get("esc10", "").strip().lower() in ("true", "1"),
+                )
             )
-        )
     return entries
 
 
-def _leads_outside(name: str) -> bool:
-    return name.strip() in ("", ".", "..") or not {"/", "\\", "\0"}.isdisjoint(name)
+def _required(layout: Layout, subset: str | None) -> list[str]:
+    """The columns that a table must have. Splits in folders stand for folds."""
+    required = ["filename", "category"]
+    if not layout.has_split_folders:
+        required.insert(1, "fold")
+    if subset:
+        required.append("esc10")
+    return required
 
 
-def _spell_target(text: str) -> str:
-    """One spelling for each number, so that 1 and 01 are one target."""
-    number = INTEGER.fullmatch(text)
-    return str(int(number[1])) if number else text.strip()
+def _check_fold_column(layout: Layout, table: Table) -> None:
+    """Raise UsageError for a table that lacks nothing but folds, with the command that makes them."""
+    present = {key for key in ("filename", "fold", "category") if table.matches(layout.columns[key])}
+    if present == {"filename", "category"} and not layout.has_split_folders:
+        raise UsageError(
+            f"{table.path} has no column {layout.columns['fold']!r}: `python -m recipes.folds {table.path}` adds one "
+            f"with {MADE_FOLDS} folds; classes are spread over them evenly and a recording's clips stay in one"
+        )
 
 
-def _identifiers(entries: Sequence[Entry]) -> list[str]:
-    """The id of each clip: its file's name without suffix, and with it where `a.wav` stands beside `a.flac`."""
-    stems = Counter(entry.stem for entry in entries)
-    return [entry.stem if stems[entry.stem] == 1 else entry.filename.strip() for entry in entries]
+def _read_folders(layout: Layout) -> list[Entry]:
+    """The clips of a folder in which each class has a folder."""
+    entries = []
+    for file in layout.files:
+        place = class_and_split(file)
+        if place is not None:
+            label, split = place
+            entries.append(Entry(file, file, split, None, composed(label.strip()), ""))
+    return entries
 
 
-def _warn_of_surplus(table: Path, sounds: SoundNames, entries: Sequence[Entry]) -> None:
+def make_ids(entries: Sequence[Entry]) -> list[str]:
+    """An id for each clip: its file's name without the suffix, as far as that tells it from the others.
+
+    With the suffix where `a.wav` stands beside `a.flac`, and with its folders where `dog/1.wav` stands beside
+    `cat/1.wav`.
+    """
+    paths = [entry.filename.strip() for entry in entries]
+    names = [path.rpartition("/")[2] for path in paths]
+    stems = [stem_of(name) for name in names]
+    name_counts, stem_counts = Counter(names), Counter(stems)
+    ids = []
+    for entry, path, name, stem in zip(entries, paths, names, stems, strict=True):
+        if stem_counts[stem] == 1:
+            ids.append(stem)
+        elif name_counts[name] == 1:
+            ids.append(name)
+        else:
+            ids.append((entry.file or path).replace("/", "-"))
+    return ids
+
+
+def _with_folds(layout: Layout, entries: Sequence[Entry], ids: Sequence[str]) -> list[Entry]:
+    """Entries with fold numbers, where they have splits instead, or a folder for each class and no folds at all.
+
+    How folds came about is told. Folds that a table gives are left as they are.
+    """
+    entries = list(entries)
+    if layout.has_split_folders and all(not entry.fold for entry in entries):
+        entries = [replace(entry, fold=split_of(entry.file or entry.filename)) for entry in entries]
+    splits = [SPLITS.get(entry.fold.lower(), "") for entry in entries]
+    if layout.tables and not all(splits):
+        return entries
+    recordings = [entry.recording or identifier for entry, identifier in zip(entries, ids, strict=True)]
+    labels = [entry.category for entry in entries]
+    named = esc_names([stem_of(entry.filename.rpartition("/")[2]) for entry in entries])
+    if all(splits):
+        folds = folds_of_splits(splits, recordings, labels)
+        training = "1 to 3" if "valid" in splits else "1 to 4"
+        told = f"its training split is folds {training}, validation is fold 4 and the test split fold 5"
+    elif named is not None:
+        folds = [fold for fold, _ in named]
+        entries = [replace(entry, recording=recording) for entry, (_, recording) in zip(entries, named, strict=True)]
+        told = "the first number of each file's name is its fold and the second its recording, as in ESC-50"
+    else:
+        folds = make_folds(recordings, labels)
+        told = f"{MADE_FOLDS} were made with the classes spread evenly, and each file counts as a recording of its own"
+    logger.warning("%s has no numbered folds: %s.", layout.name, told)
+    return [replace(entry, fold=str(fold)) for entry, fold in zip(entries, folds, strict=True)]
+
+
+def _warn_of_surplus(place: str, layout: Layout, entries: Sequence[Entry]) -> None:
     listed = {entry.file for entry in entries}
-    surplus = sorted(name for name in sounds.names - listed if not _is_litter(name))
+    surplus = []
+    for file in layout.files:
+        if file not in listed and (is_sound(file) or (layout.sounds.name == "audio" and not is_litter(file))):
+            surplus.append(file)
     if surplus:
-        logger.warning("%s has no row for %d files, which are left out: %s.", table, len(surplus), name_some(surplus))
+        logger.warning("%s has no row for %d files, which are left out: %s.", place, len(surplus), name_some(surplus))
 
 
-def _find_faults(entries: Sequence[Entry], ids: Sequence[str], sounds: SoundNames, audio_folder: Path) -> list[str]:
-    """Every fault of the metadata with how often it occurs and examples, as parts of a sentence."""
-    outside = {entry.filename for entry in entries if _leads_outside(entry.filename)}
-    missing = {entry.filename for entry in entries if entry.file is None} - outside
-    absent = []
-    for name in sorted(missing):
-        similar = sounds.in_other_case(name)
-        absent.append(f"{name} (there is {similar})" if similar else name)
-    faults = {
-        "file names that are empty or lead to another folder": [repr(name) for name in sorted(outside)],
-        f"file names that cannot be printed or are longer than {MAX_NAME_BYTES} bytes": _unfit_names(entries, outside),
-        "clips given twice": _repeated(entries, ids),
-        **_number_faults(entries),
-        **_class_faults(entries),
-        f"files that are not in {audio_folder}": absent,
-    }
-    return [f"{len(examples)} {fault}: {name_some(examples)}" for fault, examples in faults.items() if examples]
-
-
-def _unfit_names(entries: Sequence[Entry], outside: set[str]) -> list[str]:
-    unfit = set()
-    for entry in entries:
-        name = entry.filename
-        if name not in outside and not (name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES):
-            unfit.add(repr(name))
-    return sorted(unfit)
-
-
-def _repeated(entries: Sequence[Entry], ids: Sequence[str]) -> list[str]:
-    """Clips whose id or file two rows have."""
-    id_counts = Counter(ids)
-    file_counts = Counter(entry.file for entry in entries if entry.file is not None)
-    repeated = set()
-    for entry, identifier in zip(entries, ids, strict=True):
-        if id_counts[identifier] > 1 or file_counts[entry.file] > 1:
-            repeated.add(entry.stem)
-    return sorted(repeated)
-
-
-def _number_faults(entries: Sequence[Entry]) -> dict[str, list[str]]:
-    folds = [f"{entry.fold!r} ({entry.filename})" for entry in entries if not INTEGER.fullmatch(entry.fold)]
-    targets = [f"{entry.target!r} ({entry.filename})" for entry in entries if not INTEGER.fullmatch(entry.target)]
-    return {"folds that are no integers": folds, "targets that are no integers": targets}
-
-
-def _class_faults(entries: Sequence[Entry]) -> dict[str, list[str]]:
-    categories_of, targets_of = defaultdict(set), defaultdict(set)
-    for entry in entries:
-        categories_of[entry.target].add(entry.category)
-        targets_of[entry.category].add(entry.target)
-    return {
-        "targets with several categories": _ambiguous(categories_of),
-        "categories with several targets": _ambiguous(targets_of),
-        "categories that cannot be printed": sorted(repr(name) for name in targets_of if not name.isprintable()),
-        "clips without a category": sorted(entry.filename for entry in entries if not entry.category),
-    }
-
-
-def _ambiguous(partners: dict[str, set[str]]) -> list[str]:
-    """`name (first, second)` for each name that has several partners."""
-    return [f"{name} ({', '.join(sorted(values))})" for name, values in partners.items() if len(values) > 1]
-
-
-def _build_corpus(name: str, entries: Sequence[Entry], ids: Sequence[str], audio_folder: Path) -> Corpus:
+def _build_corpus(name: str, entries: Sequence[Entry], ids: Sequence[str], sounds: Path) -> Corpus:
     """The corpus of entries that have no faults."""
-    category_of_target = {int(entry.target): entry.category for entry in entries}
-    index_of_target = {target: index for index, target in enumerate(sorted(category_of_target))}
+    ranks = _class_ranks(entries)
+    class_names = sorted(ranks, key=ranks.get)
     clips = []
     for entry, identifier in zip(entries, ids, strict=True):
         clips.append(
             Clip(
                 id=identifier,
-                path=audio_folder / entry.file,
-                fold=int(INTEGER.fullmatch(entry.fold)[1]),
-                target=index_of_target[int(entry.target)],
+                path=sounds / entry.file,
+                fold=whole_number(entry.fold),
+                target=ranks[entry.category],
                 label=entry.category,
                 group=entry.recording or identifier,
             )
         )
-    class_names = tuple(category_of_target[target] for target in sorted(category_of_target))
-    return Corpus(name, tuple(clips), class_names)
+    return Corpus(name, tuple(clips), tuple(class_names))
+
+
+def _class_ranks(entries: Sequence[Entry]) -> dict[str, int]:
+    """The class index of each category: in the order of targets where there are any, else of names."""
+    order = {}
+    for entry in entries:
+        order[entry.category] = 0 if entry.target is None else whole_number(entry.target)
+    ranked = sorted(order, key=lambda category: (order[category], category))
+    return {category: rank for rank, category in enumerate(ranked)}

@@ -1,72 +1,91 @@
 """Metadata tables: CSV files as people and their programs write them."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from models.errors import UsageError
 from recipes.system.files import name_some
 
 
-def read_rows(table: Path, required: Sequence[str], optional: Sequence[str] = ()) -> list[dict[str, str]]:
-    """The rows of a CSV file in UTF-8, each with the `required` columns and those of `optional` that it has.
+@dataclass(frozen=True)
+class Table:
+    """A CSV file as it was read. records: each row's number, as a spreadsheet counts them, and its fields."""
 
-    What programs leave behind is skipped: a byte order mark, rows without any content, columns without a name, empty
-    fields at the end of a row, spaces around a column's name. The case of a column's name does not matter.
+    path: Path
+    header: tuple[str, ...]
+    records: tuple[tuple[int, list[str]], ...]
 
-    Raises UsageError for a file that is no CSV file in UTF-8, for missing or repeated columns, for a table without
-    rows, and for rows that have fewer or more fields than there are columns.
-    """
-    records = _records(table)
-    header = records.pop(0)[1] if records else []
-    places = _column_places(table, header, required, optional)
-    if not records:
-        raise UsageError(f"{table} lists no clips: it has only the names of columns.")
-    rows, uneven = [], []
-    for number, fields in records:
-        if len(fields) < len(header) or any(field.strip() for field in fields[len(header) :]):
-            uneven.append(str(number))
-        else:
-            rows.append({name: fields[place] for name, place in places.items()})
-    if uneven:
-        raise UsageError(f"{table} has rows with too many or too few fields: rows {name_some(uneven)}.")
-    return rows
+    @classmethod
+    def read(cls, path: Path) -> "Table":
+        """A CSV file in UTF-8; a byte order mark and rows without any content are skipped.
 
+        Raises UsageError for what is no such file.
+        """
+        try:
+            # utf-8-sig: spreadsheets put a byte order mark before the first column's name
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                records = list(csv.reader(file, strict=True))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UsageError(f"{path} is not a CSV file in UTF-8 ({error}).") from error
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read ({error.strerror}).") from error
+        numbered = [(number, fields) for number, fields in enumerate(records, 1) if any(map(str.strip, fields))]
+        header = tuple(numbered[0][1]) if numbered else ()
+        return cls(path, header, tuple(numbered[1:]))
 
-def _records(table: Path) -> list[tuple[int, list[str]]]:
-    """The rows with any content, each with its number as a spreadsheet counts them."""
-    try:
-        # utf-8-sig: spreadsheets put a byte order mark before the first column's name
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            records = list(csv.reader(file, strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{table} is not a CSV file in UTF-8 ({error}).") from error
-    except OSError as error:
-        raise UsageError(f"{table} cannot be read ({error.strerror}).") from error
-    return [(number, fields) for number, fields in enumerate(records, 1) if any(field.strip() for field in fields)]
+    @cached_property
+    def names(self) -> list[str]:
+        """The columns' names without spaces around them."""
+        return [name.strip() for name in self.header]
 
+    def matches(self, column: str) -> list[str]:
+        """The names that a column may be meant by: its own, else those in another case."""
+        exact = [name for name in self.names if name == column]
+        return exact or [name for name in self.names if name.lower() == column.lower()]
 
-def _column_places(
-    table: Path, header: Sequence[str], required: Sequence[str], optional: Sequence[str]
-) -> dict[str, int]:
-    """The position of each column. Raises UsageError for columns that are missing or there twice."""
-    names = [name.strip() for name in header]
-    repeated = {name for name in names if name and names.count(name) > 1}
-    places = {}
-    for wanted in (*required, *optional):
-        matches = [name for name in names if name == wanted]
-        if not matches:
-            matches = [name for name in names if name.lower() == wanted.lower()]
-        if len(matches) > 1:
-            repeated.update(matches)
-        elif matches:
-            places[wanted] = names.index(matches[0])
-    if repeated:
-        raise UsageError(f"{table} has the columns {sorted(repeated)} twice: name each once.")
-    missing = [wanted for wanted in required if wanted not in places]
-    if missing:
-        raise UsageError(f"{table} lacks the columns {missing}: it has {list(header)}{_separator_hint(header)}.")
-    return places
+    def rows(self, columns: Mapping[str, str], required: Collection[str]) -> list[dict[str, str]]:
+        """The rows as dictionaries.
+
+        columns: the table's column for each key of such a dictionary. A key whose column is not there is left out.
+        required: keys that must be there. Empty fields at the end of a row are skipped, as are columns without a name.
+
+        Raises UsageError for missing or repeated columns, for a table without rows, and for rows that have fewer or
+        more fields than there are columns.
+        """
+        places = self._places(columns, required)
+        if not self.records:
+            raise UsageError(f"{self.path} lists no clips: it has only the names of columns.")
+        width, rows, uneven = len(self.header), [], []
+        for number, fields in self.records:
+            if len(fields) < width or any(map(str.strip, fields[width:])):
+                uneven.append(str(number))
+            else:
+                rows.append({key: fields[place] for key, place in places.items()})
+        if uneven:
+            raise UsageError(f"{self.path} has rows with too many or too few fields: rows {name_some(uneven)}.")
+        return rows
+
+    def _places(self, columns: Mapping[str, str], required: Collection[str]) -> dict[str, int]:
+        """The position of each column."""
+        repeated = {name for name in self.names if name and self.names.count(name) > 1}
+        places, missing = {}, []
+        for key, column in columns.items():
+            matches = self.matches(column)
+            if len(matches) > 1:
+                repeated.update(matches)
+            elif matches:
+                places[key] = self.names.index(matches[0])
+            elif key in required:
+                missing.append(column)
+        if repeated:
+            raise UsageError(f"{self.path} has the columns {sorted(repeated)} twice: name each once.")
+        if missing:
+            hint = _separator_hint(self.header)
+            raise UsageError(f"{self.path} lacks the columns {missing}: it has {list(self.header)}{hint}.")
+        return places
 
 
 def _separator_hint(header: Sequence[str]) -> str:

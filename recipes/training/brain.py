@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch.utils.data import BatchSampler
 from models.errors import UsageError
 from recipes.data.clips import loader_options
 from recipes.runs.run import Run
+from recipes.system.console import Bar, duration, quiet, say
 from recipes.system.interruption import Interrupted, asked, deferred, leave_if_asked
 from recipes.system.parallel import Share, gather, rank, replicate
 from recipes.training.checkpoints import Stopwatch, WholeCheckpointer
@@ -114,6 +116,7 @@ class RecipeBrain(sb.Brain):
     """
 
     selection: Selection
+    scoring_name = "test"
 
     def __init__(
         self,
@@ -124,6 +127,8 @@ class RecipeBrain(sb.Brain):
     ):
         self.recipe_run, self.seed, self.epoch = run, run.values["seed"], 0
         self.stopwatch, self.rates = Stopwatch(), []
+        self.batches: dict[sb.Stage, int] = {}
+        self.bar = Bar("", 0)
         self.logs, self.schedule, optimizer, checkpointer = (), None, None, None
         if training:
             self.logs = training_logs(run)
@@ -144,11 +149,13 @@ class RecipeBrain(sb.Brain):
         values = self.recipe_run.values
         counter = EpochCounter(values["epochs"])
         self.checkpointer.add_recoverable("counter", counter)
-        with nullcontext() if self.distributed_launch else deferred():
+        interruptible = nullcontext() if self.distributed_launch else deferred()
+        with interruptible, quiet(self.noprogressbar):
             self.fit(
                 counter,
                 self.recipe_run.dataset("train"),
                 self.recipe_run.dataset("valid"),
+                progressbar=False,  # SpeechBrain's bars have no names
                 train_loader_kwargs=loader_options(values["batch_size"], shuffle=True),
                 valid_loader_kwargs=loader_options(values["batch_size"]),
             )
@@ -184,6 +191,7 @@ class RecipeBrain(sb.Brain):
     def evaluate_batch(self, batch, stage):
         leave_if_asked()
         loss = super().evaluate_batch(batch, stage)
+        self.bar.advance()
         self.losses.append((float(loss), len(batch)))
         return loss
 
@@ -199,7 +207,9 @@ class RecipeBrain(sb.Brain):
                 order = self.train_sampler = ReproducibleRandomSampler(dataset, int(os.environ["SB_GLOBAL_SEED"]))
             batches = BatchSampler(order, options.pop("batch_size"), options.pop("drop_last"))
             options["batch_sampler"] = Share(batches, within=training)
-        return super().make_dataloader(dataset, stage, ckpt_prefix, **options)
+        loader = super().make_dataloader(dataset, stage, ckpt_prefix, **options)
+        self.batches[stage] = len(loader)
+        return loader
 
     def _train_loader_specifics(self, dataset, loader_kwargs):
         # shares are made above; SpeechBrain's would repeat clips and depend on the number of processes
@@ -208,7 +218,13 @@ class RecipeBrain(sb.Brain):
     def score(self, batch_size: int, chosen: bool = False) -> None:
         """Score the run's test clips, with the weights as they are or, if `chosen`, those of the selected epoch."""
         keys = self.selection.keys if chosen else {}
-        self.evaluate(self.recipe_run.dataset("test"), **keys, test_loader_kwargs=loader_options(batch_size))
+        with quiet(self.noprogressbar):
+            self.evaluate(
+                self.recipe_run.dataset("test"),
+                **keys,
+                progressbar=False,
+                test_loader_kwargs=loader_options(batch_size),
+            )
 
     def stage_scores(self, stage: sb.Stage) -> dict[str, float]:
         """Averages of the stage that just ended, among them `selection.name` after validation."""
@@ -221,33 +237,61 @@ class RecipeBrain(sb.Brain):
     def on_stage_start(self, stage, epoch=None):
         self.epoch = epoch if stage == sb.Stage.TRAIN else 0
         self.losses: list[tuple[float, int]] = []
+        self.bar = self._open_bar(stage, epoch)
+        if stage == sb.Stage.TRAIN:
+            self.epoch_started = self.bar.started
+
+    def _open_bar(self, stage: sb.Stage, epoch: int | None) -> Bar:
+        if stage == sb.Stage.TEST:
+            return Bar(self.scoring_name, self.batches[stage])
+        epochs = self.recipe_run.values["epochs"]
+        if stage == sb.Stage.VALID:
+            return Bar(f"epoch {epoch}/{epochs} valid", self.batches[stage])
+        return Bar(f"epoch {epoch}/{epochs} train", self.batches[stage] - self.step, rounds=epochs - epoch + 1)
 
     def on_fit_batch_start(self, batch, should_step):
         seed_step(self.seed, self.epoch, self.step)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        self.bar.advance()
         if should_step:
             self.rates.append(self.optimizer.param_groups[0]["lr"])
             self.schedule.on_batch_end(self.optimizer)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
+        self.bar.close()
         if stage == sb.Stage.TRAIN:
             losses = gather(stage_loss)
             self.train_loss, self.steps = math.fsum(losses) / len(losses), self.step
             return
         self.gather_stage()
         if stage == sb.Stage.VALID:
-            losses = [one for found in gather(self.losses) for one in found]
-            loss = math.fsum(loss * clips for loss, clips in losses) / sum(clips for _, clips in losses)
-            scores, rate = self.stage_scores(stage) | {"loss": loss}, self.optimizer.param_groups[0]["lr"]
-            for log in self.logs:
-                log.log_stats({"epoch": epoch, "lr": rate}, {"loss": self.train_loss}, scores)
-            keys = {name + "s": [key] for name, key in self.selection.keys.items()}
-            self.checkpointer.save_and_keep_only(
-                meta={self.selection.name: scores[self.selection.name], "epoch": epoch},
-                importance_keys=[],
-                **{"max_keys": [], "min_keys": []} | keys,
-            )
+            self._end_epoch(epoch)
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Log the epoch, keep its checkpoint if it is the best or the newest, and print a line about it."""
+        losses = []
+        for part in gather(self.losses):
+            losses += part
+        valid_loss = math.fsum(loss * clips for loss, clips in losses) / sum(clips for _, clips in losses)
+        scores = self.stage_scores(sb.Stage.VALID) | {"loss": valid_loss}
+        rate = self.optimizer.param_groups[0]["lr"]
+        for log in self.logs:
+            log.log_stats({"epoch": epoch, "lr": rate}, {"loss": self.train_loss}, scores)
+        chosen_by = {name + "s": [key] for name, key in self.selection.keys.items()}
+        self.checkpointer.save_and_keep_only(
+            meta={self.selection.name: scores[self.selection.name], "epoch": epoch},
+            importance_keys=[],
+            **{"max_keys": [], "min_keys": []} | chosen_by,
+        )
+        best = self.checkpointer.find_checkpoint(**self.selection.keys)
+        mark = "  best so far" if best is not None and best.meta["epoch"] == epoch else ""
+        epochs, name = self.recipe_run.values["epochs"], self.selection.name
+        seconds = duration(time.monotonic() - self.epoch_started)
+        say(
+            f"epoch {epoch:>{len(str(epochs))}}/{epochs}  train loss {self.train_loss:.4g}  "
+            f"valid {name} {scores[name]:.4g}  rate {self.rates[-1]:.2g}  {seconds}{mark}"
+        )
 
     def on_evaluate_start(self, max_key=None, min_key=None):
         """Load the chosen epoch, if a key says how it was chosen.

@@ -28,6 +28,8 @@ class InterpreterBrain(RecipeBrain):
     def __init__(self, run: InterpreterRun, noise: Mapping[sb.Stage, Contamination], training: bool = False):
         self.classifier, self.interpreter, self.noise = run.subject.classifier, run.interpreter, noise
         self.logit_scale = run.subject.offers.logit_scale
+        if sb.Stage.TEST in noise:
+            self.scoring_name = f"score {noise[sb.Stage.TEST].kind}"
         super().__init__(run, {"interpreter": run.interpreter}, [run.subject.classifier], training)
 
     def on_stage_start(self, stage, epoch=None):

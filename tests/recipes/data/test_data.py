@@ -243,7 +243,7 @@ def test_tables_that_are_no_tables_are_refused(tmp_path):
     table = tmp_path / "meta" / "a.csv"
     table.parent.mkdir()
     for content, sentence in {
-        b"": r"lacks the columns \['filename', 'fold', 'target', 'category'\]",
+        b"": r"lacks the columns \['filename', 'fold', 'category'\]",
         b"filename,fold,target\n": r"lacks the columns \['category'\]: it has \['filename'",
         b"filename,fold,target,category\n": "lists no clips",
         b"filename,fold,target,category\na.wav,1,0\n": "too few fields: rows 2",

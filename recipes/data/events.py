@@ -1,0 +1,63 @@
+"""Annotated events: when in a clip the sound that its label names is heard.
+
+`<data folder>/events.csv` has the columns filename, start, end and label, times in seconds from the clip's start, a row
+for each event. A file name is written as in the metadata. Events with another label than the clip's are left aside, and
+a clip without events counts as a whole.
+"""
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+from models.errors import UsageError
+from recipes.data.corpus import Corpus, Event
+from recipes.data.sound_names import composed
+from recipes.data.table import Table
+from recipes.system.files import name_some
+
+COLUMNS = {"filename": "filename", "start": "start", "end": "end", "label": "label"}
+DESED_COLUMNS = {"filename": "filename", "start": "onset", "end": "offset", "label": "event_label"}
+
+
+def read_events(path: Path, corpus: Corpus, filename_of: dict[str, str]) -> Corpus:
+    """The corpus with the events of a table, where there is one. filename_of: by a clip's id, as the metadata has it.
+
+    Raises UsageError for times that are no spans, and for files and labels that the corpus does not have.
+    """
+    if not path.is_file():
+        return corpus
+    table = Table.read(path)
+    columns = DESED_COLUMNS if table.matches("onset") else COLUMNS
+    clip_counts = Counter(composed(name.strip()) for name in filename_of.values())
+    known_labels = {composed(name) for name in corpus.class_names}
+    events, faults = defaultdict(list), defaultdict(list)
+    for row in table.rows(columns, required=columns):
+        name, label = composed(row["filename"].strip()), composed(row["label"].strip())
+        start, end = _seconds(row["start"]), _seconds(row["end"])
+        if not 0 <= start < end:
+            faults["events that do not end after they start"].append(f"{name} ({row['start']} to {row['end']})")
+        if clip_counts[name] == 0:
+            faults["events of clips that the metadata lacks"].append(name)
+        if clip_counts[name] > 1:
+            faults["events of file names that several clips have"].append(name)
+        if label not in known_labels:
+            faults["events with a label that no clip has"].append(label)
+        events[name, label].append(Event(start, end))
+    if faults:
+        parts = [f"{len(names)} {fault}: {name_some(names)}" for fault, names in faults.items()]
+        raise UsageError(f"{path} cannot be used; it has {'; '.join(parts)}.")
+    clips = []
+    for clip in corpus.clips:
+        own = events.get((composed(filename_of[clip.id].strip()), composed(clip.label)), [])
+        clips.append(replace(clip, events=tuple(sorted(own, key=lambda event: event.start))))
+    return replace(corpus, clips=tuple(clips))
+
+
+def _seconds(text: str) -> float:
+    """A time in seconds, NaN for anything else."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return math.nan
+    return seconds if math.isfinite(seconds) else math.nan

@@ -1,0 +1,66 @@
+"""What a run says at its end: its scores in words, where to look, and the command to try next."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.classifier import ClassifierInfo
+from recipes.runs.facts import Result, score_table
+from recipes.runs.run import InterpreterRun, Run
+from recipes.scoring.scores import SCORES, sentence
+
+TOLD = ("fid_i", "fa", "ai", "ad", "kept", "ap", "pointing")
+"""The scores that are put into words; the report and metrics.json have all."""
+
+
+def classifier_closing(run: Run, metrics: Mapping[str, float], described: ClassifierInfo) -> str:
+    """The last lines of `train.py`. metrics: the means over the test clips."""
+    clips = len(run.clips("test"))
+    right = round(metrics["acc"] * clips)
+    bundle = run.folder / "classifier"
+    method = "modulation" if described.provides >= {"native_map"} else "grad_cam"
+    if "vit" in run.recipe.path.stem and method == "modulation":
+        method = "attention"
+    lines = [
+        f"test accuracy {metrics['acc']:.3f}: {right} of {clips} clips of {_folds(run)} get their right class",
+        f"scores: {run.folder / 'metrics.json'}, one row a clip in clips.csv",
+        f"classifier: {bundle}",
+        f"next: python interpret.py hparams/{method}.yaml --classifier={bundle} {_data(run)}{_output(run)}",
+    ]
+    return "\n".join(lines)
+
+
+def interpreter_closing(run: InterpreterRun, result: Result) -> str:
+    """The last lines of `interpret.py` for one contamination of the test clips."""
+    about = f"{result.noise.kind} clips of {_folds(run)}"
+    lines = ["", f"{result.facts.experiment}: {len(result.table.index)} {about}"]
+    if result.sweep and len(result.sweep) > 1:
+        lines += [score_table(result.sweep), f"at quantile {result.facts.interpreter['quantile']:g}:"]
+    lines += score_lines(result.metrics)
+    lines.append(f"report: {result.folder / 'report.html'}")
+    command = f"python interpret.py {run.recipe.path} --classifier={run.subject.bundle.path}"
+    lines.append(f"next: {command} --experiment={result.facts.experiment}{_output(run)} --audio=a_sound.wav")
+    return "\n".join(lines)
+
+
+def score_lines(metrics: Mapping[str, float]) -> list[str]:
+    """A line for each score of `TOLD` that was measured: label, value, and what it says."""
+    shown = [SCORES[key] for key in TOLD if key in metrics]
+    width = max((len(score.heading) for score in shown), default=0)
+    lines = []
+    for score in shown:
+        lines.append(f"  {score.heading:<{width}}  {metrics[score.key]:>6.3g}  {sentence(score.key)}")
+    return lines
+
+
+def _folds(run: Run) -> str:
+    numbers = ", ".join(str(fold) for fold in run.folds("test"))
+    return f"fold {numbers}" if len(run.folds("test")) == 1 else f"folds {numbers}"
+
+
+def _data(run: Run) -> str:
+    return f"--data_folder={Path(run.values['data_folder'])}"
+
+
+def _output(run: Run) -> str:
+    folder = str(run.values["output_folder"])
+    return "" if folder == "results" else f" --output_folder={folder}"

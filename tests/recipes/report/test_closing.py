@@ -1,0 +1,30 @@
+"""What a run prints: a line an epoch, its scores in words, and the command to try next."""
+
+import re
+
+from recipe_files import TINY
+
+
+def test_a_training_prints_its_epochs_and_what_to_do_next(train, tmp_path, capsys):
+    folder = train(TINY, tmp_path, "--epochs=2")
+    captured = capsys.readouterr()
+    epochs = re.findall(r"^epoch (\d)/2  train loss \S+  valid acc \S+  rate \S+  \d+ s(.*)$", captured.out, flags=re.M)
+    assert [number for number, _ in epochs] == ["1", "2"]
+    assert epochs[0][1] == "  best so far"
+    last = captured.out.splitlines()[-1]
+    assert re.search(r"^test accuracy \d\.\d{3}: \d+ of 20 clips of fold 5 get their right class$", captured.out, re.M)
+    assert last.startswith(f"next: python interpret.py hparams/modulation.yaml --classifier={folder / 'classifier'}")
+    assert f"--output_folder={tmp_path}" in last
+
+
+def test_an_explanation_prints_its_scores_in_words(interpret, bundle, tmp_path, capsys):
+    bundle_folder = bundle("focalnet")
+    capsys.readouterr()
+    recipe = TINY.parents[2] / "hparams" / "modulation.yaml"
+    folder = interpret(recipe, tmp_path, f"--classifier={bundle_folder}", "--report_clips=0", "--quantile=[0.5,0.9]")
+    out = capsys.readouterr().out
+    assert "modulation: 20 clean clips of fold 5" in out
+    assert "at quantile 0.9:" in out and out.count("0.5  ") >= 1
+    assert "share of clips whose relevant part alone gets the predicted class; larger is better" in out
+    assert f"report: {folder / 'report.html'}" in out
+    assert "has no parameters" not in out
