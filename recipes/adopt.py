@@ -12,6 +12,7 @@ into the official order of the data set.
 adopts an audio classifier of the Hugging Face hub, or a local folder in its layout, with its own head and classes.
 """
 
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -19,16 +20,22 @@ from pathlib import Path
 import torch
 import yaml
 
-from models.bundle import BundleInfo, save_bundle
+from models.bundle import BundleInfo, read_facts, save_bundle
 from models.classifier import AudioClassifier
 from models.errors import UsageError
 from models.frontend import FrontEnd
 from models.huggingface import HuggingFaceClassifier
 from models.pretrained import load_speechbrain
-from recipes.config.recipe import Recipe, entry, load_recipe
+from recipes.config.recipe import Recipe, load_recipe
+from recipes.data.cache import HashMemo
+from recipes.data.clips import short_hash
+from recipes.data.corpus import Corpus, indices
 from recipes.data.metadata import read_corpus
 from recipes.runs.facts import commit
-from recipes.runs.places import run_folder
+from recipes.runs.leaks import clip_hashes
+from recipes.runs.places import is_bundle, run_folder
+from recipes.system.entry import entry
+from recipes.system.files import exclusive_lock
 
 LABEL = re.compile(r"^'(.*)' => (\d+)$")
 
@@ -40,47 +47,68 @@ def read_label_encoder(path: Path) -> tuple[str, ...]:
     """
     if not path.is_file():
         raise UsageError(f"no {path}: it says which of the classifier's outputs is which class")
-    matches = map(LABEL.match, path.read_text(encoding="utf-8").splitlines())
-    numbered = {int(found[2]): found[1] for found in matches if found and not found[1].startswith("starting_index")}
-    if not numbered or sorted(numbered) != list(range(len(numbered))):
+    names: dict[int, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = LABEL.match(line)
+        if match and not match[1].startswith("starting_index"):
+            names[int(match[2])] = match[1]
+    if not names or sorted(names) != list(range(len(names))):
         raise UsageError(f"{path} does not number its classes 0, 1, 2, …")
-    return tuple(numbered[k] for k in range(len(numbered)))
+    return tuple(names[k] for k in range(len(names)))
 
 
-def reorder_head(classifier: AudioClassifier, given: tuple[str, ...], wanted: tuple[str, ...]) -> None:
-    """Put the rows of a cosine head, now in the order `given`, into the order `wanted`.
+def reorder_head(classifier: AudioClassifier, published: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    """Put the rows of a cosine head, now in the order `published`, into the order `wanted`.
 
     Raises UsageError when the two are not the same classes.
     """
-    if sorted(given) != sorted(wanted):
-        differing = sorted(set(given) ^ set(wanted))
+    if sorted(published) != sorted(wanted):
+        differing = sorted(set(published) ^ set(wanted))
         raise UsageError(f"the checkpoint's classes are not the data's; they differ in {', '.join(differing[:5])}")
-    order = torch.tensor([given.index(name) for name in wanted])
+    order = torch.tensor([published.index(name) for name in wanted])
     weight = classifier.head.classifier.weight
     with torch.no_grad():
         weight.copy_(weight[order])
 
 
 def adopt(recipe: Recipe, folder: Path) -> Path:
-    """Write the bundle of a published classifier into the recipe's run folder, and return its path."""
-    given = read_label_encoder(folder / "label_encoder.txt")
-    corpus = read_corpus(recipe.values["data_folder"], recipe.values["subset"])
+    """Write the bundle of a published classifier into the recipe's run folder, and return its path.
+
+    The classifier counts as trained on the recipe's train_folds and chosen on its valid_folds. Raises UsageError where
+    the run's folder holds another classifier.
+    """
+    values, run = recipe.values, run_folder(recipe.values)
+    published = read_label_encoder(folder / "label_encoder.txt")
+    corpus = read_corpus(values["data_folder"], values["subset"])
     classifier = recipe.build()["model"]["classifier"]
     load_speechbrain(classifier, folder)
-    reorder_head(classifier, given, corpus.class_names)
-    data = {"name": corpus.name, "content": "unknown", "train_folds": recipe.values["train_folds"]}
+    reorder_head(classifier, published, corpus.class_names)
+    data = {"name": corpus.name, "content": "unknown"}
+    data |= {"train_folds": values["train_folds"], "valid_folds": values["valid_folds"]}
     weights = f"SpeechBrain checkpoint {folder.name}"
-    facts = _source(recipe.values["experiment"], recipe.values["seed"], data, recipe.path.stem, weights)
-    info = BundleInfo(
-        "classifier", corpus.class_names, classifier.frontend.sample_rate, recipe.values["clip_seconds"], facts
-    )
-    return _save(run_folder(recipe.values), classifier, recipe.block("model"), info)
+    source = _source(values["experiment"], values["seed"], data, recipe.path.stem, weights)
+    source["clips"] = _seen(recipe, corpus)
+    info = BundleInfo("classifier", corpus.class_names, classifier.frontend.sample_rate, values["clip_seconds"], source)
+    return _save(run, classifier, recipe.block("model"), info)
+
+
+def _seen(recipe: Recipe, corpus: Corpus) -> dict:
+    """Hashes of the clips that the classifier has seen by the recipe's folds, for the guard against testing on them."""
+    values = recipe.values
+    cache = Path(values["cache_folder"])
+    with exclusive_lock(cache / ".lock"):
+        digests = HashMemo(cache / "hashes.json").digests([clip.path for clip in corpus.clips], os.cpu_count() or 1)
+    seen = {}
+    for part in ("train", "valid"):
+        clips = indices(corpus, values[f"{part}_folds"])
+        seen[part] = clip_hashes(corpus, clips, lambda i: short_hash(digests[i]))
+    return seen
 
 
 def adopt_published(weights: str, run: Path, clip_seconds: float) -> Path:
     """Write the bundle of a Hugging Face audio classifier, its own head and classes kept, and return its path.
 
-    Raises UsageError as `HuggingFaceClassifier`.
+    Raises UsageError as `HuggingFaceClassifier`, and where the run's folder holds another classifier.
     """
     classifier = HuggingFaceClassifier(FrontEnd(), weights)
     settings = textwrap.indent(yaml.safe_dump(classifier.describe().settings), "  ")
@@ -88,36 +116,50 @@ def adopt_published(weights: str, run: Path, clip_seconds: float) -> Path:
         "frontend: &frontend !new:models.frontend.FrontEnd\n"
         f"classifier: !new:models.huggingface.HuggingFaceClassifier\n  frontend: *frontend\n{settings}"
     )
-    facts = _source(run.name, None, {"name": "unknown", "content": "unknown", "train_folds": []}, "published", weights)
-    info = BundleInfo("classifier", classifier.class_names, classifier.frontend.sample_rate, clip_seconds, facts)
+    data = {"name": "unknown", "content": "unknown", "train_folds": [], "valid_folds": []}
+    source = _source(run.name, None, data, "published", weights)
+    info = BundleInfo("classifier", classifier.class_names, classifier.frontend.sample_rate, clip_seconds, source)
     return _save(run, classifier, model_yaml, info)
 
 
 def _source(experiment: str, seed: int | None, data: dict, recipe: str, weights: str) -> dict:
-    about = {"recipe": recipe, "weights": weights}
-    facts = {"experiment": experiment, "seed": seed, "commit": commit()}
-    return facts | {"data": data, "classifier": about, "training": {}}
+    return {
+        "experiment": experiment,
+        "seed": seed,
+        "commit": commit(),
+        "data": data,
+        "classifier": {"recipe": recipe, "weights": weights},
+        "training": {},
+    }
 
 
 def _save(run: Path, classifier: AudioClassifier, model_yaml: str, info: BundleInfo) -> Path:
-    bundle = save_bundle(run / "classifier", classifier, model_yaml, info)
+    folder = run / "classifier"
+    if is_bundle(folder):
+        kept = read_facts(folder, "classifier").source["classifier"]["weights"]
+        if kept != info.source["classifier"]["weights"]:
+            raise UsageError(
+                f"{folder} holds another classifier already (weights: {kept}): choose another run folder, by "
+                "--experiment or --seed of a recipe, or remove that one"
+            )
+    bundle = save_bundle(folder, classifier, model_yaml, info)
     print(f"bundle: {bundle}")
     return bundle
 
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    places = [one for one in arguments if not one.startswith("-")]
-    options = [one for one in arguments if one.startswith("-")]
+    places = [argument for argument in arguments if not argument.startswith("-")]
+    options = [argument for argument in arguments if argument.startswith("-")]
     if len(places) != 2:
         raise UsageError("usage: python -m recipes.adopt RECIPE.yaml FOLDER, or NAME RUN_FOLDER [--clip_seconds=10]")
     if places[0].endswith(".yaml"):
         adopt(load_recipe([places[0], *options]), Path(places[1]))
         return
-    given = re.fullmatch(r"--clip_seconds=(\d+\.?\d*)", options[0] if options else "--clip_seconds=10")
-    if given is None or len(options) > 1 or not float(given[1]):
+    seconds = re.fullmatch(r"--clip_seconds=(\d+\.?\d*)", options[0] if options else "--clip_seconds=10")
+    if seconds is None or len(options) > 1 or not float(seconds[1]):
         raise UsageError(f"{' '.join(options)!r} is not of the form --clip_seconds=10")
-    adopt_published(places[0], Path(places[1]), float(given[1]))
+    adopt_published(places[0], Path(places[1]), float(seconds[1]))
 
 
 if __name__ == "__main__":

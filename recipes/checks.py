@@ -34,11 +34,10 @@ from recipes.data.clips import ClipDataset, collate
 from recipes.report.figures import encode, lines_figure
 from recipes.runs.facts import RunFacts, score_table, write_metrics
 from recipes.runs.folder import splits_of
+from recipes.runs.leaks import check_interpreter_unseen, check_unseen
 from recipes.runs.places import run_folder
 from recipes.runs.run import InterpreterRun, device_of
 from recipes.runs.subject import (
-    check_interpreter_unseen,
-    check_unseen,
     interpreter_block,
     interpreter_factory,
     load_subject,
@@ -89,15 +88,24 @@ def _open_run(recipe: Recipe) -> InterpreterRun:
     subject = load_subject(values["classifier"], device, recipe.trust)
     store = open_data(values, subject)
     (split,) = splits_of(values, store.corpus)
-    check_unseen(subject.info, store, split, subject.bundle.path)
     objects = recipe.build()
     factory = interpreter_factory(recipe, objects, subject, folder)
     command = f"python interpret.py {recipe.path}"
     interpreter = untrained_or_loaded(factory, folder, subject, command, recipe.trust).to(device)
+    run = InterpreterRun(
+        recipe=recipe,
+        folder=folder,
+        store=store,
+        split=split,
+        objects=objects,
+        subject=subject,
+        interpreter=interpreter,
+        model_yaml=interpreter_block(recipe, folder),
+    )
+    check_unseen(subject.info, run, subject.bundle.path)
     if interpreter.trainable:
-        check_interpreter_unseen(folder, store, split)
-    model_yaml = interpreter_block(recipe, folder)
-    return InterpreterRun(recipe, folder, store, split, objects, subject, interpreter, model_yaml)
+        check_interpreter_unseen(folder, run)
+    return run
 
 
 def _evenly_spaced(positions: Sequence[int], count: int) -> list[int]:

@@ -1,21 +1,24 @@
 """Training and testing a classifier: what `train.py` does."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import speechbrain as sb
 import torch
 
-from models.bundle import BundleInfo, check_trusted, save_bundle
+from models.bundle import BundleInfo, check_trusted, read_facts, save_bundle
 from models.classifier import ClassifierInfo
 from models.errors import UsageError
 from recipes.config.recipe import Recipe, Settings
 from recipes.data.clips import ClipStore
-from recipes.data.corpus import Corpus, check_trainable
+from recipes.data.corpus import Corpus, FoldSplit, check_trainable
 from recipes.report.closing import classifier_closing
-from recipes.runs.facts import RunFacts, summarize_folds, write_confusion, write_manifest, write_metrics
+from recipes.runs.facts import RunFacts, summarize_folds, write_confusion, write_metrics
 from recipes.runs.folder import open_store, splits_of
-from recipes.runs.identity import open_run
-from recipes.runs.places import run_folder
+from recipes.runs.identity import known_classes
+from recipes.runs.leaks import check_unseen, seen_clips
+from recipes.runs.opening import open_run
+from recipes.runs.places import first_fold, is_bundle, run_folder
 from recipes.runs.run import Run
 from recipes.system.parallel import join, on_main
 from recipes.training.brain import multiply_in_float32
@@ -34,13 +37,23 @@ def train_classifier(recipe: Recipe) -> Path:
     store = _open_data(recipe, objects)
     splits = splits_of(recipe.values, store.corpus)
     if len(splits) == 1:
-        return _train(Run(recipe, run_folder(recipe.values), store, splits[0], objects))
+        return _train(_run(recipe, objects, store, splits[0]))
     folders = []
-    for number, split in enumerate(splits):
-        if number > 0:
+    for fold, split in enumerate(splits):
+        if fold > 0:
             objects = recipe.build()
-        folders.append(_train(Run(recipe, run_folder(recipe.values, number), store, split, objects)))
-    return on_main(summarize_folds, folders, run_folder(recipe.values))
+        folders.append(_train(_run(recipe, objects, store, split, fold)))
+    summary = run_folder(recipe.values) / folders[0].relative_to(run_folder(recipe.values, 0))
+    return on_main(summarize_folds, folders, summary)
+
+
+def _run(recipe: Recipe, objects: Settings, store: ClipStore, split: FoldSplit, fold: int | None = None) -> Run:
+    """A run on one split. One that is only tested takes the classes in the order of its classifier's outputs."""
+    folder = run_folder(recipe.values, fold)
+    names = known_classes(folder, "classifier") if recipe.run_opts.test_only else None
+    if names is not None:
+        store = replace(store, corpus=store.corpus.in_order_of(names))
+    return Run(recipe=recipe, folder=folder, store=store, split=split, objects=objects)
 
 
 def _open_data(recipe: Recipe, objects: Settings) -> ClipStore:
@@ -48,8 +61,12 @@ def _open_data(recipe: Recipe, objects: Settings) -> ClipStore:
     values, frontend = recipe.values, objects["model"]["classifier"].frontend
 
     def check_classes(corpus: Corpus) -> None:
+        folder = run_folder(values, first_fold(values))
+        names = known_classes(folder, "classifier") if recipe.run_opts.test_only else None
         count = len(corpus.class_names)
-        if count != values["num_classes"]:
+        if names is not None:
+            corpus.in_order_of(names)
+        elif count != values["num_classes"]:
             raise UsageError(
                 f"{values['data_folder']} has {count} classes, not {values['num_classes']}: pass --num_classes={count}"
             )
@@ -71,8 +88,8 @@ def _train(run: Run) -> Path:
     described = classifier.describe()
     model_yaml = run.recipe.block("model", described.settings)
     check_trusted(model_yaml, run.recipe.path, run.recipe.trust)
-    open_run(run)
-    on_main(write_manifest, run.folder / "manifest.csv", run.store, run.split)
+    _check_unseen(run)
+    run = open_run(run)
     on_main(print, f"weights: {described.provenance}")
     brain = ClassifierBrain(run, classifier)
     if run.values["probe_penalty"] is not None:
@@ -80,21 +97,37 @@ def _train(run: Run) -> Path:
     brain.train()
     brain.score(run.values["batch_size"], chosen=True)
     on_main(_leave_results, run, brain, described, model_yaml)
-    return run.folder
+    return run.results_folder
+
+
+def _check_unseen(run: Run) -> None:
+    """Raises UsageError when what the run trained before, and only tests now, knows the test clips."""
+    bundle = run.folder / "classifier"
+    if run.test_only and is_bundle(bundle):
+        check_unseen(read_facts(bundle, "classifier"), run, bundle)
 
 
 def _leave_results(run: Run, brain: ClassifierBrain, described: ClassifierInfo, model_yaml: str) -> None:
-    classifier, corpus = run.objects["model"]["classifier"], run.store.corpus
-    training = brain.training_facts() | {"epochs": run.values["epochs"], "parameters": _count(classifier)}
+    folder, corpus = run.results_folder, run.store.corpus
+    training = brain.training_facts() | {"epochs": run.values["epochs"], "parameters": _count(brain.modules)}
+    if run.longer:
+        training["longer"] = list(run.longer)
     facts = RunFacts.of(run, described.provenance, training)
     metrics = brain.stage_scores(sb.Stage.TEST)
-    brain.table.write(run.folder / "clips.csv", corpus)
-    write_confusion(run.folder, brain.table, corpus.class_names)
-    source = facts.source() | {"test_acc": metrics["acc"]}
-    info = BundleInfo("classifier", corpus.class_names, run.store.sample_rate, run.values["clip_seconds"], source)
-    save_bundle(run.folder / "classifier", classifier, model_yaml, info)
-    write_metrics(run.folder / "metrics.json", facts, metrics, seconds=brain.stopwatch.seconds)
+    brain.table.write(folder / "clips.csv", corpus)
+    write_confusion(folder, brain.table, corpus.class_names)
+    if not run.test_only:
+        _keep(run, facts, metrics, model_yaml)
+    write_metrics(folder / "metrics.json", facts, metrics, seconds=brain.stopwatch.seconds)
     print(classifier_closing(run, metrics, described))
+
+
+def _keep(run: Run, facts: RunFacts, metrics: dict, model_yaml: str) -> None:
+    """Leave the classifier's bundle in the run's folder."""
+    names, rate, seconds = run.store.corpus.class_names, run.store.sample_rate, run.values["clip_seconds"]
+    source = facts.source() | {"test_acc": metrics["acc"], "clips": seen_clips(run)}
+    info = BundleInfo("classifier", names, rate, seconds, source)
+    save_bundle(run.folder / "classifier", run.objects["model"]["classifier"], model_yaml, info)
 
 
 def _count(module: torch.nn.Module) -> int:

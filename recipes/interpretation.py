@@ -8,24 +8,22 @@ from pathlib import Path
 
 import speechbrain as sb
 
-from models.bundle import check_trusted, save_bundle
+from models.bundle import check_trusted, read_facts, save_bundle
 from models.errors import UsageError
 from recipes.config.recipe import Recipe
 from recipes.config.rules import check_all
 from recipes.data.contamination import Contamination
-from recipes.data.kinds import SNR_DB
 from recipes.report.closing import interpreter_closing
 from recipes.report.examples import explain_file, write_examples
-from recipes.runs.facts import Result, RunFacts, summarize_folds, write_manifest, write_metrics
+from recipes.runs.facts import Result, RunFacts, summarize_folds, write_metrics
 from recipes.runs.folder import splits_of
-from recipes.runs.identity import open_run
-from recipes.runs.places import classifier_path, contaminations, first_fold, run_folder
+from recipes.runs.leaks import add_seen, check_interpreter_unseen, check_unseen, seen_clips
+from recipes.runs.opening import open_run
+from recipes.runs.places import classifier_path, contaminations, first_fold, part_folder, run_folder
 from recipes.runs.required import REQUIRED
 from recipes.runs.run import InterpreterRun, device_of
 from recipes.runs.subject import (
     Subject,
-    check_interpreter_unseen,
-    check_unseen,
     find_reference,
     find_start,
     interpreter_block,
@@ -58,28 +56,22 @@ def run_interpreter(recipe: Recipe) -> Path:
     store = open_data(values, subject)
     splits = splits_of(values, store.corpus)
     if fold is None:
-        _run_split(make_run(store=store, split=splits[0]))
-        return run_folder(values)
+        return _run_split(make_run(store=store, split=splits[0]))
+    folders = []
     for fold, split in enumerate(splits):
         if fold > 0:
             make_run = _prepare(recipe, _subject(recipe, fold), fold)
-        _run_split(make_run(store=store, split=split))
-    _summarize(values, len(splits))
-    return run_folder(values)
+        folders.append(_run_split(make_run(store=store, split=split)))
+    return _summarize(values, folders)
 
 
-def _summarize(values: Mapping, folds: int) -> None:
-    """Mean and spread over the folds of a cross-validation, under every contamination."""
+def _summarize(values: Mapping, folders: list[Path]) -> Path:
+    """Mean and spread over the folds of a cross-validation, under every contamination; returns where they are."""
+    folder = run_folder(values) / folders[0].relative_to(run_folder(values, 0))
     for kind in contaminations(values):
-        parts = [part_folder(run_folder(values, fold), kind, values["snr_db"]) for fold in range(folds)]
-        on_main(summarize_folds, parts, part_folder(run_folder(values), kind, values["snr_db"]))
-
-
-def part_folder(folder: Path, kind: str, snr_db: float | None) -> Path:
-    """Where the scores under one contamination go: mixture, or mixture_0dB at an SNR other than the published one."""
-    if kind == "clean":
-        return folder
-    return folder / (kind if snr_db in (None, SNR_DB[kind]) else f"{kind}_{snr_db:g}dB")
+        parts = [part_folder(fold, kind, values["snr_db"]) for fold in folders]
+        on_main(summarize_folds, parts, part_folder(folder, kind, values["snr_db"]))
+    return folder
 
 
 def _subject(recipe: Recipe, fold: int | None) -> Subject:
@@ -106,45 +98,57 @@ def _explain_audio(recipe: Recipe) -> Path:
     return on_main(explain_file, subject, interpreter, Path(recipe.values["audio"]), folder)
 
 
-def _run_split(run: InterpreterRun) -> None:
-    """Train or load the run's interpreter, keep it, and score it under every contamination."""
+def _run_split(run: InterpreterRun) -> Path:
+    """Train or load the run's interpreter, keep it, and score it under every contamination.
+
+    Returns the folder of the scores.
+    """
     _check_unseen(run)
-    open_run(run)
-    on_main(write_manifest, run.folder / "manifest.csv", run.store, run.split)
+    run = open_run(run)
     training: dict = {}
     if run.interpreter.trainable and run.test_only:
         run, training = _trained_before(run)
     elif run.interpreter.trainable:
         training = _train(run)
     facts = RunFacts.of_interpreter(run, training)
-    if not (run.interpreter.trainable and run.test_only):
+    if not run.test_only:
         on_main(_keep, run, facts)
     for kind in contaminations(run.values):
         _score(run, kind, facts)
+    return run.results_folder
 
 
 def _keep(run: InterpreterRun, facts: RunFacts) -> None:
     """Leave the interpreter's bundle in the run's folder, and beside it that of the classifier it explains."""
     subject = run.subject
-    source = facts.source() | {"classifier_weights_sha256": subject.fingerprint}
+    source = facts.source() | {"classifier_weights_sha256": subject.fingerprint, "clips": _seen(run)}
     info = replace(subject.info, kind="interpreter", source=source, sha256={})
     save_bundle(run.folder / "interpreter", run.interpreter, run.model_yaml, info)
     keep_classifier(run.folder, subject)
 
 
+def _seen(run: InterpreterRun) -> dict:
+    """What the interpreter has seen, with what the one has seen that its training started from."""
+    if not run.interpreter.trainable:
+        return {}
+    start = find_start(run.values, run.folder)
+    earlier = {} if start is None else read_facts(start / "interpreter", "interpreter").source.get("clips", {})
+    return add_seen(earlier, seen_clips(run))
+
+
 def _check_unseen(run: InterpreterRun) -> None:
     """Raises UsageError when the classifier, or an interpreter that this run builds on, knows the test clips."""
-    check_unseen(run.subject.info, run.store, run.split, run.subject.bundle.path)
+    check_unseen(run.subject.info, run, run.subject.bundle.path)
     for earlier in (find_start(run.values, run.folder), find_reference(run.values, run.folder)):
         if earlier is not None:
-            check_interpreter_unseen(earlier, run.store, run.split)
+            check_interpreter_unseen(earlier, run)
 
 
 def _trained_before(run: InterpreterRun) -> tuple[InterpreterRun, dict]:
     """The run with the interpreter that its training left, and what its bundle tells of that training."""
     command = f"python interpret.py {run.recipe.path}"
     bundle = load_interpreter(run.folder, run.subject, command, run.recipe.trust)
-    check_unseen(bundle.info, run.store, run.split, bundle.path)
+    check_unseen(bundle.info, run, bundle.path)
     return replace(run, interpreter=bundle.network), bundle.info.source["training"]
 
 
@@ -161,7 +165,8 @@ def _train(run: InterpreterRun) -> dict:
     brain.on_evaluate_start(**brain.selection.keys)
     facts = {} if start is None else {"start_from": str(start)}
     facts |= brain.training_facts()
-    return facts | {"epochs": run.values["epochs"], "seconds": round(brain.stopwatch.seconds, 1)}
+    facts |= {"epochs": run.values["epochs"], "seconds": round(brain.stopwatch.seconds, 1)}
+    return facts | ({"longer": list(run.longer)} if run.longer else {})
 
 
 def _start_from(run: InterpreterRun, start: Path) -> None:
@@ -219,6 +224,6 @@ def _result(run: InterpreterRun, brain: InterpreterBrain, facts: RunFacts) -> Re
     about["seconds_per_clip"] = round(brain.cost.seconds_per_clip, 5)
     about["kept_quartiles"] = table.quartiles("kept")
     data = facts.data | {"contamination": "clean" if noise.kind == "clean" else noise.facts()}
-    folder = part_folder(run.folder, noise.kind, run.values["snr_db"])
+    folder = part_folder(run.results_folder, noise.kind, run.values["snr_db"])
     facts = replace(facts, data=data, interpreter=about)
     return Result(folder, noise, table, table.averages(), sweep, facts)

@@ -38,12 +38,16 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True)
 class DecodedClips:
-    """A finished cache: `file` holds int16 [count, num_samples]; `key` names its content and settings."""
+    """A finished cache: `file` holds int16 [count, num_samples]; `key` names its content and settings.
+
+    digests: SHA-256 (hex) of every clip's sound file.
+    """
 
     file: Path
     key: str
     count: int
     num_samples: int
+    digests: tuple[str, ...]
 
     def open(self) -> np.ndarray:
         """Read-only memory map, int16 [count, num_samples]."""
@@ -89,7 +93,7 @@ def decoded_clips(
             settings["mp3"] = MP3_FORMAT
         key = hashlib.sha256(json.dumps([settings, digests]).encode()).hexdigest()[:32]
         folder = cache_folder / key
-        clips = DecodedClips(folder / "samples.i16", key, len(paths), num_samples)
+        clips = DecodedClips(folder / "samples.i16", key, len(paths), num_samples, tuple(digests))
         if not _is_intact(clips, memo):
             for leftover in cache_folder.glob(_BUILDING + "*"):
                 shutil.rmtree(leftover)

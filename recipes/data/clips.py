@@ -33,6 +33,11 @@ class DataSource:
     download: bool = False
 
 
+def short_hash(digest: str) -> str:
+    """16 hexadecimal digits of a SHA-256: enough to tell apart the clips of a data set."""
+    return digest[:16]
+
+
 @dataclass
 class ClipStore:
     """The clips of a corpus as waveforms from the cache: nothing is decoded or resampled after `prepare`.
@@ -52,6 +57,10 @@ class ClipStore:
     def content_hash(self) -> str:
         """Hex digest of the sound files and the settings of their decoding, not of labels and folds."""
         return self.decoded.key
+
+    def clip_hash(self, i: int) -> str:
+        """`short_hash` of the content of clip i's sound file."""
+        return short_hash(self.decoded.digests[i])
 
     @cached_property
     def _samples(self) -> np.ndarray:

@@ -25,7 +25,7 @@ def check_noise_folder(folder: str | Path) -> None:
     """Raise UsageError when `folder` is no folder or holds no sound file that can be opened."""
     if not Path(folder).is_dir():
         raise UsageError(f"{folder} is not a folder: give the path of a folder of sound files.")
-    if not any(_opens(path) for path in _sound_files(Path(folder))):
+    if not any(_opens(path) for path in sound_files(Path(folder))):
         raise UsageError(f"{folder} holds no readable sound file (of {' '.join(SUFFIXES)}): give a folder that does.")
 
 
@@ -59,7 +59,7 @@ class NoiseFolder:
     def __init__(self, folder: str | Path, part: str, sample_rate: int):
         folder = Path(folder)
         check_noise_folder(folder)
-        spans = _divide(folder, _sound_files(folder), part)
+        spans = _divide(folder, sound_files(folder), part)
         recordings = [_recording(folder, span, sample_rate) for span in spans]
         self.recordings = tuple(one for one in recordings if one.num_samples > 0)
         if not self.recordings:
@@ -180,7 +180,7 @@ def _recording(folder: Path, span: _Span, sample_rate: int) -> Recording:
     return Recording(span.path, name, info.samplerate, sample_rate, start, stop)
 
 
-def _sound_files(folder: Path) -> list[Path]:
+def sound_files(folder: Path) -> list[Path]:
     """In the order of their names; hidden ones left out."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     return sorted(path for path in found if not path.name.startswith("."))

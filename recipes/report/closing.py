@@ -22,7 +22,7 @@ def classifier_closing(run: Run, metrics: Mapping[str, float], described: Classi
         method = "attention"
     lines = [
         f"test accuracy {metrics['acc']:.3f}: {right} of {clips} clips of {_folds(run)} get their right class",
-        f"scores: {run.folder / 'metrics.json'}, one row a clip in clips.csv",
+        f"scores: {run.results_folder / 'metrics.json'}, one row a clip in clips.csv",
         f"classifier: {bundle}",
         f"next: python interpret.py hparams/{method}.yaml --classifier={bundle} {_data(run)}{_output(run)}",
     ]

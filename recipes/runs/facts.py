@@ -60,7 +60,9 @@ class RunFacts:
     def of_interpreter(cls, run: InterpreterRun, training: dict) -> "RunFacts":
         """The facts of a run that explains a classifier. training: what is to be told of the interpreter's."""
         subject, interpreter = run.subject, run.interpreter
-        about_classifier = {"path": str(subject.bundle.path), "sha256": subject.fingerprint} | subject.info.source
+        # the hashes of every clip it has seen stay in its own bundle
+        source = {key: value for key, value in subject.info.source.items() if key != "clips"}
+        about_classifier = {"path": str(subject.bundle.path), "sha256": subject.fingerprint} | source
         about_interpreter = {
             "recipe": run.recipe.path.stem,
             "class": type(interpreter).__name__,

@@ -1,18 +1,18 @@
 """Where a run writes, what belongs to it, and the data that it reads."""
 
-import fcntl
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from models.errors import UsageError
 from models.staging import STAGED
 from recipes.config.rules import check_all
 from recipes.data.clips import ClipStore, DataSource, prepare
 from recipes.data.corpus import Corpus, FoldSplit, cross_validation, fold_split
-from recipes.system.files import _lock_file
+from recipes.system.files import lock_now
 
 
 def open_store(
@@ -39,23 +39,21 @@ def splits_of(values: dict, corpus: Corpus) -> tuple[FoldSplit, ...]:
     return (fold_split(corpus, values["train_folds"], values["valid_folds"], values["test_folds"]),)
 
 
-_runs: dict[Path, IO] = {}
+_claims: dict[Path, FileLock] = {}
 
 
 def claim_run(folder: Path) -> None:
     """Keep other processes out of a run's folder until this one ends, and remove what a killed one was writing.
 
-    The kernel drops the claim with the process. Raises UsageError while another process holds it.
+    The system drops the claim with the process. Raises UsageError while another process holds it.
     """
     folder = folder.resolve()
-    if folder not in _runs:
-        file = _lock_file(folder / ".lock")
+    if folder not in _claims:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
+            _claims[folder] = lock_now(folder / ".lock")
+        except Timeout as error:
             raise UsageError(
                 f"another process is at work in {folder}: wait for it, or pass another --experiment or --seed"
             ) from error
-        _runs[folder] = file
     for leftover in folder.rglob(STAGED + "*"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)

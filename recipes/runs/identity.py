@@ -1,58 +1,213 @@
-"""What a run is: whether a folder's earlier work may go on under the configuration that is asked for now."""
+"""What a run reads beside its recipe: the content and labels of its clips, its classes, and the files it points at.
 
+A run keeps it as `identity.json` when it begins. A path says nothing about this: what lies there may have changed.
+"""
+
+import hashlib
 import importlib.util
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from models.bundle import BundleInfo, read_facts
 from models.errors import UsageError
-from recipes.config.meaning import meaning
-from recipes.config.recipe import Recipe
-from recipes.runs.folder import claim_run
-from recipes.runs.run import Run
-from recipes.system.files import write_atomically
-from recipes.system.parallel import on_main
+from recipes.config.yaml_text import Tagged, parse
+from recipes.data.cache import FORMAT, HashMemo
+from recipes.data.kinds import FOLDER_KINDS
+from recipes.data.noise import sound_files
+from recipes.runs.places import is_bundle
+from recipes.runs.run import InterpreterRun, Run
+from recipes.runs.subject import find_reference, find_start
+from recipes.system.files import exclusive_lock, name_some, write_atomically
 
-UNTRAINED_KEYS = (
-    "contamination",
-    "snr_db",
-    "report_clips",
-    "eval_batch_size",
-    "eval_precision",
-    "audio",
-    "cache_folder",
-    "tensorboard",
-    "trust",
-    "ckpt_interval_minutes",
-)
-
-TEST_KEYS = (*UNTRAINED_KEYS, "data_folder", "noise_folder")
+FILE = "identity.json"
+PARTS = ("train", "valid", "test")
+SHOWN_DIGITS = 12
 
 
-def open_run(run: Run) -> None:
-    """Make the run's folder and keep the resolved configuration in it.
+@dataclass(frozen=True)
+class Identity:
+    """What a run reads beside its recipe.
 
-    Keys that leave the trained weights alone (`UNTRAINED_KEYS`) may change between runs in one folder; with --test_only
-    so may the folders of sounds.
-    Raises UsageError when the folder holds checkpoints of another configuration: the two must not be mixed; and while
-    another process is at work in it.
+    clips: by part of the split and by id, each clip's label and the hash of its file (`ClipStore.clip_hash`).
+    decoding: the version of what turns a file into a clip. files: a hash by the name of what else is read. scored: by
+    the folder of a contamination, what its scores rest on beside that. longer: how the recipe's epochs and schedule
+    grew while it was trained.
     """
-    if run.values.get("tensorboard") and importlib.util.find_spec("tensorboard") is None:
-        raise UsageError("tensorboard=true needs the package tensorboard: pip install 'earwitness[tensorboard]'")
-    on_main(_occupy, run.folder, run.recipe)
+
+    class_names: tuple[str, ...]
+    clips: dict[str, dict[str, tuple[str, str]]]
+    decoding: int
+    files: dict[str, str]
+    scored: dict[str, dict] = field(default_factory=dict)
+    longer: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, run: Run) -> "Identity":
+        """That of a run as it is now."""
+        clips = {part: _clips(run, part) for part in PARTS}
+        return cls(run.store.corpus.class_names, clips, FORMAT, dict(_files(run)))
+
+    @classmethod
+    def kept_in(cls, folder: Path) -> "Identity | None":
+        """The one that a run's folder keeps, None where it keeps none. Raises UsageError for a damaged file."""
+        path = folder / FILE
+        if not path.is_file():
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            clips = {part: {name: tuple(clip) for name, clip in content["clips"][part].items()} for part in PARTS}
+            names, longer = tuple(content["class_names"]), tuple(content["longer"])
+            return cls(names, clips, content["decoding"], dict(content["files"]), dict(content["scored"]), longer)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UsageError(f"{path} is damaged ({error}): remove {folder} and begin the run again") from error
+
+    def keep_in(self, folder: Path) -> None:
+        write_atomically(folder / FILE, (json.dumps(asdict(self), ensure_ascii=False) + "\n").encode())
+
+    def changes(self, new: "Identity") -> list[str]:
+        """What differs in `new`, old -> new, a phrase for each."""
+        changes = []
+        if self.class_names != new.class_names:
+            changes.append(f"classes: {name_some(self.class_names, 5)} -> {name_some(new.class_names, 5)}")
+        for part in PARTS:
+            changes.extend(clip_changes(part, self.clips[part], new.clips[part]))
+        if self.decoding != new.decoding:
+            changes.append(f"decoding of sound files: version {self.decoding} -> {new.decoding}")
+        for name in dict.fromkeys((*self.files, *new.files)):
+            old_hash, new_hash = (files.get(name, "nothing")[:SHOWN_DIGITS] for files in (self.files, new.files))
+            if old_hash != new_hash:
+                changes.append(f"{name}: {old_hash} -> {new_hash}")
+        return changes
 
 
-def _occupy(folder: Path, recipe: Recipe) -> None:
-    claim_run(folder)
-    kept, left_out = folder / "hyperparams.yaml", TEST_KEYS if recipe.run_opts.test_only else UNTRAINED_KEYS
-    begun = any((folder / "save").glob("CKPT*")) and kept.is_file()
-    if begun and training_part(kept.read_text(encoding="utf-8"), left_out) != training_part(recipe.text, left_out):
-        raise UsageError(
-            f"{folder} holds checkpoints of another configuration; give this one another --experiment or --seed, "
-            "or remove that folder"
-        )
-    write_atomically(kept, recipe.text.encode())
+def known_classes(folder: Path, kind: str) -> tuple[str, ...] | None:
+    """The classes of a run in the order of its network's outputs; None where the folder does not know them yet.
+
+    kind: of the bundle that the run leaves, for runs of older versions.
+    """
+    kept = Identity.kept_in(folder)
+    if kept is not None:
+        return kept.class_names
+    if is_bundle(folder / kind):
+        return read_facts(folder / kind, kind).class_names
+    return None
 
 
-def training_part(text: str, left_out: Sequence[str] = UNTRAINED_KEYS) -> dict[str, object]:
-    """What a resolved recipe means for the trained weights: its `meaning` without the keys that are left out."""
-    return {key: value for key, value in meaning(text).items() if key not in left_out}
+def _clips(run: Run, part: str) -> dict[str, tuple[str, str]]:
+    clips = run.store.corpus.clips
+    return {clips[i].id: (clips[i].label, run.store.clip_hash(i)) for i in run.clips(part)}
+
+
+def clip_changes(part: str, old: Mapping, new: Mapping) -> Iterator[str]:
+    """What differs between the clips of a part of the split, in the form that `Identity.clips` has them."""
+    gone = [name for name in old if name not in new]
+    added = [name for name in new if name not in old]
+    shared = [name for name in old if name in new]
+    if gone or added:
+        parts = [
+            f"{len(names)} {word}: {name_some(names, 3)}" for names, word in ((gone, "gone"), (added, "new")) if names
+        ]
+        yield f"{part} clips: {len(old)} -> {len(new)} ({'; '.join(parts)})"
+    elif part == "train" and list(old) != list(new):
+        yield "train clips: in another order"
+    relabelled = [name for name in shared if old[name][0] != new[name][0]]
+    if relabelled:
+        first = relabelled[0]
+        yield f"labels of {len(relabelled)} {part} clips: {first} was {old[first][0]} -> {new[first][0]}"
+    altered = [name for name in shared if old[name][1] != new[name][1]]
+    if altered:
+        first = altered[0]
+        count = f"{len(altered)} {part} clips"
+        yield f"content of {count} ({name_some(altered, 3)}): {old[first][1][:8]} -> {new[first][1][:8]}"
+
+
+def _files(run: Run) -> Iterator[tuple[str, str]]:
+    """The name and the hash of everything else that the run reads."""
+    if isinstance(run, InterpreterRun):
+        yield "classifier", bundle_hash(run.subject.info)
+        reference, start = find_reference(run.values, run.folder), find_start(run.values, run.folder)
+        for name, earlier in (("reference", reference), ("start_from", start)):
+            if earlier is not None:
+                yield name, bundle_hash(read_facts(earlier / "interpreter", "interpreter"))
+    for path in named_paths(parse(run.recipe.text, run.recipe.path)):
+        yield str(path), file_hash(path)
+    for module in run.recipe.trust:
+        path = source_of(module)
+        if path is not None:
+            yield f"module {module}", file_hash(path, "*.py")
+    if run.values.get("train_noise") in FOLDER_KINDS:
+        yield "noise_folder", folder_hash(run.values)
+
+
+def bundle_hash(info: BundleInfo) -> str:
+    """One hash of a bundle's weights and of the YAML that builds its network."""
+    return hashlib.sha256("".join(info.sha256[name] for name in sorted(info.sha256)).encode()).hexdigest()
+
+
+def file_hash(path: Path, pattern: str = "*") -> str:
+    """Of a file, or of the files below a folder that match a pattern, with their names."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob(pattern)):
+        if file.is_file():
+            digest.update(f"{file.relative_to(path).as_posix()} {file_hash(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def folder_hash(values: Mapping) -> str:
+    """Of the sound files of a recipe's `noise_folder` and their names. Hashes are remembered beside the clips'."""
+    folder, cache = Path(values["noise_folder"]), Path(values["cache_folder"])
+    files = sound_files(folder)
+    with exclusive_lock(cache / ".lock"):
+        digests = HashMemo(cache / "hashes.json").digests(files, workers=1)
+    lines = [f"{file.relative_to(folder).as_posix()} {digest}" for file, digest in zip(files, digests, strict=True)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def named_paths(value: object, key: str = "") -> Iterator[Path]:
+    """The files that a recipe's blocks read, such as weights and checkpoints; `weights` may be a folder, too."""
+    if isinstance(value, Tagged):
+        value = value.value
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from named_paths(inner, str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from named_paths(inner, key)
+    elif isinstance(value, str) and value and key not in OWN_PATHS:
+        path = Path(value)
+        try:
+            if path.is_file() or (key == "weights" and path.is_dir()):
+                yield path
+        except OSError:  # too long to be a path
+            return
+
+
+OWN_PATHS = (
+    "experiment",
+    "output_folder",
+    "data_folder",
+    "cache_folder",
+    "noise_folder",
+    "classifier",
+    "reference",
+    "start_from",
+    "audio",
+    "trust",
+)
+"""Keys whose paths `named_paths` leaves alone: what lies there is hashed by what it is, or is not read by training."""
+
+
+def source_of(module: str) -> Path | None:
+    """The file of a module, or the folder of a package; None where it is not there."""
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        return None
+    return Path(found.origin).parent if found.submodule_search_locations else Path(found.origin)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from recipes.data.kinds import SNR_DB
+
 
 def run_folder(values: Mapping, split_index: int | None = None) -> Path:
     """`<output_folder>/<experiment>/<seed>`, or a `fold<k>` folder inside it during cross-validation."""
@@ -31,6 +33,13 @@ def contaminations(values: Mapping) -> list[str]:
     """The kinds of contamination a recipe scores on, one or a list in the YAML."""
     kinds = values["contamination"]
     return kinds if isinstance(kinds, list) else [kinds]
+
+
+def part_folder(folder: Path, kind: str, snr_db: float | None) -> Path:
+    """Where the scores under one contamination go: mixture, or mixture_0dB at an SNR other than the published one."""
+    if kind == "clean":
+        return folder
+    return folder / (kind if snr_db in (None, SNR_DB[kind]) else f"{kind}_{snr_db:g}dB")
 
 
 def is_bundle(path: Path) -> bool:

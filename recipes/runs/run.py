@@ -20,12 +20,13 @@ def device_of(recipe: Recipe) -> str:
     return recipe.run_opts.device or infer_device()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A recipe at work on one split of its data.
 
     recipe: its plain values are `values`. folder: where the run writes. objects: what the recipe's YAML builds, such
-    as the model and the optimiser.
+    as the model and the optimiser. results_name, longer: what `recipes.runs.opening.open_run` found in the folder: the
+    name below it of where scores go, and how epochs and schedule grew since training began.
     """
 
     recipe: Recipe
@@ -33,6 +34,23 @@ class Run:
     store: ClipStore
     split: FoldSplit
     objects: Settings
+    results_name: str = ""
+    longer: tuple[str, ...] = ()
+
+    @property
+    def results_folder(self) -> Path:
+        """Where scores go: the run's folder, or one inside it for test clips that are not the run's own."""
+        return self.folder / self.results_name
+
+    @property
+    def kind(self) -> str:
+        """Of the bundle that the run leaves under that name: "classifier" or "interpreter"."""
+        return "classifier"
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the run has something to train."""
+        return True
 
     @property
     def values(self) -> dict:
@@ -67,7 +85,7 @@ class Run:
         return max(1, batches // self.values["grad_accumulation_factor"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InterpreterRun(Run):
     """A run that explains a classifier.
 
@@ -77,3 +95,11 @@ class InterpreterRun(Run):
     subject: "Subject"
     interpreter: Interpreter
     model_yaml: str
+
+    @property
+    def kind(self) -> str:
+        return "interpreter"
+
+    @property
+    def trainable(self) -> bool:
+        return self.interpreter.trainable

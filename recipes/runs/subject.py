@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from models.classifier import AudioClassifier, ClassifierInfo
 from models.errors import UsageError
 from recipes.config.recipe import Recipe, Settings
 from recipes.data.clips import ClipStore
-from recipes.data.corpus import Corpus, FoldSplit
+from recipes.data.corpus import Corpus
 from recipes.runs.folder import open_store
 from recipes.runs.places import is_bundle, run_of_fold
 from recipes.runs.required import require_classifier, require_reference, require_start
@@ -143,31 +143,17 @@ def _link(source: str, target: str) -> None:
 
 
 def open_data(values: Mapping, subject: Subject) -> ClipStore:
-    """The data of a recipe, decoded as the classifier wants it. Raises UsageError where it has other classes."""
+    """The data of a recipe, decoded as the classifier wants it, its classes in the order of the classifier's outputs.
+
+    Classes are matched by name. Raises UsageError naming those that only one of the two has.
+    """
     info = subject.info
 
-    def check_classes(corpus: Corpus) -> None:
-        known, found = info.class_names, corpus.class_names
-        if known != found:
-            raise UsageError(
-                f"{subject.bundle.path} knows {len(known)} classes ({', '.join(known[:3])}, …) and the data has "
-                f"{len(found)} ({', '.join(found[:3])}, …): they must be the same"
-            )
+    def in_order(corpus: Corpus) -> Corpus:
+        try:
+            return corpus.in_order_of(info.class_names)
+        except UsageError as error:
+            raise UsageError(f"{subject.bundle.path} does not fit {values['data_folder']}: {error}") from error
 
-    return open_store(values, info.clip_seconds, info.sample_rate, check_classes)
-
-
-def check_unseen(info: BundleInfo, store: ClipStore, split: FoldSplit, path: Path) -> None:
-    """Raises UsageError when a classifier or interpreter was trained or chosen on a test fold of the same sounds."""
-    data = info.source["data"]
-    seen = sorted({*data["train_folds"], *data["valid_folds"]} & set(split.test))
-    if seen and data["content"] == store.content_hash:
-        did = "trained" if seen[0] in data["train_folds"] else "chosen"
-        raise UsageError(f"{path} was {did} on fold {seen[0]}, which is a test fold here: choose other test_folds")
-
-
-def check_interpreter_unseen(run: Path, store: ClipStore, split: FoldSplit) -> None:
-    """`check_unseen` for the interpreter that a run left, where it was trained."""
-    info = read_facts(run / "interpreter", "interpreter")
-    if info.source["training"]:
-        check_unseen(info, store, split, run / "interpreter")
+    store = open_store(values, info.clip_seconds, info.sample_rate, check=in_order)
+    return replace(store, corpus=in_order(store.corpus))

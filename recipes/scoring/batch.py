@@ -21,6 +21,7 @@ from interpreters.metrics import (
     sparseness,
 )
 from models.classifier import AudioClassifier, Evidence
+from models.errors import UsageError
 from models.frontend import Spectrogram
 from recipes.data.contamination import Mixture
 from recipes.scoring.explanation import Explanation
@@ -55,13 +56,18 @@ def score_batch(
     label [B]. logit_scale: `ClassifierInfo.logit_scale`; other than 1 it adds `fa_raw_cosine`, the faithfulness under
     a softmax of raw cosines, which is what the FocalNet paper's Table 1 holds. mixture: the parts of these clips where
     both are labelled; it adds the scores of `interpreters.ground_truth`. cost: adds up the time that explaining takes.
-    Each yielded column is a CPU tensor [B]; label and predictions are class indices.
+    Each yielded column is a CPU tensor [B]; label and predictions are class indices. Raises UsageError where the
+    classifier or the interpreter gives NaN or infinite numbers.
     """
     evidence = classifier(spectrogram)
+    _check_finite("the classifier's probabilities", evidence.probabilities)
     truth = None if mixture is None else _truth(classifier, evidence, label, mixture)
     whole = _describe_prediction(evidence, label)
     for interpretation in _timed(interpreter.sweep(classifier, spectrogram, evidence), label, cost):
+        _check_finite(f"masks of {type(interpreter).__name__}", interpretation.mask)
         relevant, residual = classifier(interpretation.relevant), classifier(interpretation.residual)
+        _check_finite("the classifier's probabilities on the relevant part", relevant.probabilities)
+        _check_finite("the classifier's probabilities on the residual part", residual.probabilities)
         scores = part_scores(evidence, relevant, residual) | mask_scores(interpretation.mask)
         scores["relevant_prediction"], scores["residual_prediction"] = relevant.prediction, residual.prediction
         scores["split_db"] = split_error(classifier, spectrogram, interpretation)
@@ -102,6 +108,14 @@ def _timed(sweep: Iterator[Interpretation], label: Tensor, cost: Cost | None) ->
         cost.clips += len(label)
     yield first
     yield from sweep
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    if not torch.isfinite(values).all():
+        raise UsageError(
+            f"{name} are NaN or infinite on test clips: pass --eval_precision=fp32, or train again with a lower "
+            "learning rate"
+        )
 
 
 def _now(tensor: Tensor) -> float:

@@ -1,7 +1,6 @@
 """Files that are whole or absent, and work that only one process does at a time."""
 
 import csv
-import fcntl
 import io
 import logging
 import os
@@ -9,7 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from models.errors import UsageError
 from models.staging import STAGED
@@ -53,29 +53,41 @@ def unwritable(path: str | Path, error: Exception) -> UsageError:
     return UsageError(f"{path} cannot be written ({reason}): make room there, or choose a folder that can be written")
 
 
-def _lock_file(path: Path) -> IO:
+def lock_now(path: str | Path) -> FileLock:
+    """Lock the file `path` for this process, which keeps the lock until it ends or the returned object is released.
+
+    The system drops the lock when its holder ends, killed or not, so that a stale lock cannot exist.
+
+    Raises `filelock.Timeout` while another process holds it, and UsageError when the file cannot be made.
+    """
+    path = Path(path)
+    lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a")
-    except OSError as error:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise
+    except (OSError, NotImplementedError) as error:
         raise unwritable(path.parent, error) from error
+    return lock
 
 
 @contextmanager
 def exclusive_lock(path: str | Path) -> Iterator[None]:
-    """Hold the advisory lock on the file `path`; wait, and say so, while another process holds it.
-
-    The kernel drops the lock when its holder ends, killed or not, so a stale lock cannot exist.
+    """Hold the lock on the file `path`; wait, and say so, while another process holds it.
 
     Raises UsageError when the lock file cannot be made.
     """
-    with _lock_file(path := Path(path)) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.warning("Waiting for another run that prepares %s.", path.parent)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        lock = lock_now(path)
+    except Timeout:
+        logger.warning("Waiting for another run that prepares %s.", Path(path).parent)
+        lock = FileLock(path)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def name_some(names: list[str], limit: int = 20) -> str:

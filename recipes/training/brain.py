@@ -82,6 +82,14 @@ def multiply_in_float32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
+def diverged(sentence: str) -> UsageError:
+    """The error of a training whose numbers are NaN or infinite; the sentence says which."""
+    return UsageError(
+        f"{sentence}: lower the learning rate, pass --precision=fp32, or start from pretrained weights; checkpoints "
+        "are kept"
+    )
+
+
 def seed_step(seed: int, epoch: int, step: int) -> None:
     """Make every random draw of a training step follow from these three, so that a resumed run repeats it exactly.
 
@@ -144,7 +152,7 @@ class RecipeBrain(sb.Brain):
 
         On SIGTERM or Ctrl-C the step in progress is finished, a checkpoint saved and `Interrupted` raised; with
         several processes, whose steps would have to agree, at once and without the checkpoint. Raises UsageError when
-        losses are NaN or infinite again and again.
+        losses or weights become NaN or infinite.
         """
         values = self.recipe_run.values
         counter = EpochCounter(values["epochs"])
@@ -165,16 +173,27 @@ class RecipeBrain(sb.Brain):
         try:
             super().check_loss_isfinite(loss)
         except ValueError as error:
-            raise UsageError(
-                f"the loss was NaN or infinite in {self.nonfinite_count} batches of epoch {self.epoch}: lower the "
-                "learning rate, pass --precision=fp32, or start from pretrained weights; checkpoints are kept"
-            ) from error
+            raise diverged(self._loss_sentence()) from error
+
+    def _loss_sentence(self) -> str:
+        batches = "batch" if self.nonfinite_count == 1 else "batches"
+        return f"the loss was NaN or infinite in {self.nonfinite_count} {batches} of epoch {self.epoch}"
+
+    def _check_weights(self) -> None:
+        """Raises UsageError where a trained weight is NaN or infinite: one such loss is enough to make it so."""
+        for parameter in self.modules.parameters():
+            if parameter.requires_grad and not torch.isfinite(parameter).all():
+                told = f"weights became NaN or infinite in epoch {self.epoch}"
+                raise diverged(self._loss_sentence() if self.nonfinite_count else told)
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
         # gradients that wait for their optimiser step are in no checkpoint
         if self.step % self.grad_accumulation_factor:
             return False
-        return asked() or super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
+        due = asked() or super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
+        if due and self.nonfinite_count > 0:
+            self._check_weights()  # a checkpoint of such weights would only be refused later
+        return due
 
     def _save_intra_epoch_ckpt(self):
         super()._save_intra_epoch_ckpt()
@@ -192,6 +211,8 @@ class RecipeBrain(sb.Brain):
         leave_if_asked()
         loss = super().evaluate_batch(batch, stage)
         self.bar.advance()
+        if stage == sb.Stage.VALID and not math.isfinite(loss):
+            raise diverged("the loss was NaN or infinite on validation clips")
         self.losses.append((float(loss), len(batch)))
         return loss
 
@@ -261,6 +282,7 @@ class RecipeBrain(sb.Brain):
     def on_stage_end(self, stage, stage_loss, epoch=None):
         self.bar.close()
         if stage == sb.Stage.TRAIN:
+            self._check_weights()
             losses = gather(stage_loss)
             self.train_loss, self.steps = math.fsum(losses) / len(losses), self.step
             return

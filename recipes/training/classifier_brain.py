@@ -12,7 +12,7 @@ from models.classifier import AudioClassifier, Evidence
 from recipes.data.augmentation import TrainingClips
 from recipes.runs.run import Run
 from recipes.scoring.table import ClipTable
-from recipes.training.brain import RecipeBrain, Selection
+from recipes.training.brain import RecipeBrain, Selection, diverged
 
 
 def additive_margin_loss(logits: Tensor, target: Tensor, margin: float, scale: float) -> Tensor:
@@ -59,6 +59,9 @@ class ClassifierBrain(RecipeBrain):
     def compute_objectives(self, predictions, batch, stage):
         if stage != sb.Stage.TRAIN:
             probabilities = predictions.evidence.probabilities.cpu()
+            if not torch.isfinite(probabilities).all():
+                clips = "validation" if stage == sb.Stage.VALID else "test"
+                raise diverged(f"the classifier's probabilities are NaN or infinite on {clips} clips")
             top = probabilities.max(dim=1)
             self.table.add(
                 batch.index,

@@ -26,28 +26,37 @@ def fit_head(classifier: AudioClassifier, clips: ClipDataset, batch_size: int, p
             f"probe_penalty={penalty} needs a linear head, not a {type(classifier.head).__name__}: set it to null, or "
             "the classifier's head to torch.nn.Linear"
         )
-    modes = {module: module.training for module in classifier.modules()}
-    device = classifier.head.weight.device
-    classifier.eval()
-    embeddings, labels = [], []
-    with torch.no_grad():
-        for batch in DataLoader(clips, **loader_options(batch_size)):
-            spectrogram = classifier.frontend.analyze(batch.waveform.to(device))
-            embeddings.append(classifier(spectrogram).features.embedding.float().cpu())
-            labels.append(batch.label)
-    for module, mode in modes.items():
-        module.training = mode
-    weight, bias = logistic_regression(torch.cat(embeddings), torch.cat(labels), classifier.head.out_features, penalty)
+    embedding, label = _embed(classifier, clips, batch_size)
+    weight, bias = logistic_regression(embedding, label, classifier.head.out_features, penalty)
     with torch.no_grad():
         classifier.head.weight.copy_(weight)
         classifier.head.bias.copy_(bias)
     classifier.head.requires_grad_(False)
 
 
+@torch.no_grad()
+def _embed(classifier: AudioClassifier, clips: ClipDataset, batch_size: int) -> tuple[Tensor, Tensor]:
+    """The clips' embeddings [n, D] and labels [n]; the classifier's modules are left in the modes they were in."""
+    modes = {module: module.training for module in classifier.modules()}
+    device = classifier.head.weight.device
+    classifier.eval()
+    embeddings, labels = [], []
+    for batch in DataLoader(clips, **loader_options(batch_size)):
+        spectrogram = classifier.frontend.analyze(batch.waveform.to(device))
+        embeddings.append(classifier(spectrogram).features.embedding.float().cpu())
+        labels.append(batch.label)
+    for module, mode in modes.items():
+        module.training = mode
+    return torch.cat(embeddings), torch.cat(labels)
+
+
 def logistic_regression(x: Tensor, label: Tensor, num_classes: int, penalty: float) -> tuple[Tensor, Tensor]:
     """Weight [K, D] and bias [K] that minimise cross-entropy + penalty * |weight|^2, by L-BFGS.
 
     x: [n, D]. label: [n]. The penalty is of the weights on features of zero mean and unit variance.
+
+    Not scikit-learn's, which has the same minimum for three classes and more (a test holds the two together): for two
+    classes it fits another model, with one row of weights, and it has no row for a class that no label names.
     """
     mean, scale = x.mean(dim=0), x.std(dim=0) + 1e-2
     x = (x - mean) / scale

@@ -1,16 +1,22 @@
 """Adopting published classifiers: the class order is the one thing that may silently go wrong."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from recipe_files import HPARAMS, TINY
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from models.adapters import ImageAdapter
+from models.bundle import read_facts
 from models.classifier import AudioClassifier, CosineHead
 from models.errors import UsageError
 from models.focalnet import FocalNet
 from models.frontend import FrontEnd
 from models.huggingface import HuggingFaceClassifier
-from recipes.adopt import main, read_label_encoder, reorder_head
+from recipes.adopt import adopt, main, read_label_encoder, reorder_head
+from recipes.config.recipe import load_recipe
+from recipes.data.metadata import read_corpus
 from recipes.runs.subject import load_subject
 
 
@@ -55,6 +61,43 @@ def test_a_classifier_from_hugging_face_is_adopted_with_its_own_classes(tmp_path
     spectrogram = subject.classifier.frontend.analyze(torch.randn(1, 16000))
     published = HuggingFaceClassifier(FrontEnd(), str(tmp_path / "published")).freeze()
     torch.testing.assert_close(subject.classifier(spectrogram).logits, published(spectrogram).logits)
+
+
+@pytest.fixture
+def published(arguments, corpus, tmp_path) -> Path:
+    """A checkpoint folder as SpeechBrain publishes them, its classes in the reverse of the data set's order."""
+    recipe = load_recipe(arguments(TINY, tmp_path))
+    classifier = recipe.build()["model"]["classifier"]
+    folder = tmp_path / "tiny-esc50"
+    folder.mkdir()
+    torch.save(classifier.backbone.model.state_dict(), folder / "embedding_model.ckpt")
+    torch.save(classifier.head.classifier.state_dict(), folder / "classifier.ckpt")
+    names = read_corpus(corpus).class_names[::-1]
+    (folder / "label_encoder.txt").write_text("".join(f"'{name}' => {k}\n" for k, name in enumerate(names)))
+    return folder
+
+
+def test_an_adopted_classifier_may_not_be_tested_on_the_folds_it_was_trained_on(
+    published, arguments, interpret, tmp_path
+):
+    bundle = adopt(load_recipe(arguments(TINY, tmp_path)), published)
+    folds = ("--test_folds=[1]", "--train_folds=[5]", "--valid_folds=[4]")
+    with pytest.raises(UsageError, match=r"was trained on 20 of the 20 test clips here"):
+        interpret(HPARAMS / "modulation.yaml", tmp_path, f"--classifier={bundle}", *folds)
+
+
+def test_adopting_does_not_replace_another_classifier(published, arguments, tmp_path):
+    recipe = load_recipe(arguments(TINY, tmp_path))
+    bundle = adopt(recipe, published)
+    assert adopt(recipe, published) == bundle  # the same again
+    info = read_facts(bundle, "classifier")
+    other = tmp_path / "other-esc50"
+    published.rename(other)
+    with pytest.raises(
+        UsageError, match=r"holds another classifier already \(weights: SpeechBrain checkpoint tiny-esc50"
+    ):
+        adopt(recipe, other)
+    assert read_facts(bundle, "classifier") == info
 
 
 @pytest.mark.parametrize("arguments", [["one"], ["a", "b", "c"], []])

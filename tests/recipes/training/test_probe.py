@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from recipes.training.probe import logistic_regression
 
@@ -35,3 +36,15 @@ def test_separable_clips_are_learned():
     x = torch.nn.functional.one_hot(label, 4) + 0.1 * torch.randn(60, 4)
     weight, bias = logistic_regression(x, label, 4, 1e-3)
     assert torch.equal((x @ weight.T + bias).argmax(dim=1), label)
+
+
+def test_the_minimum_is_scikit_learns():
+    """Its objective is the sum over clips, with half the squared weights beside it: C = 1 / (2 n penalty)."""
+    torch.manual_seed(0)
+    x, label = torch.randn(120, 6), torch.arange(120) % 4
+    x[range(120), label] += 1.5
+    weight, bias = logistic_regression(x, label, 4, penalty=0.01)
+    features = (x - x.mean(dim=0)) / (x.std(dim=0) + 1e-2)
+    reference = LogisticRegression(C=1 / (2 * 120 * 0.01), tol=1e-8, max_iter=1000).fit(features, label)
+    expected = torch.from_numpy(reference.predict_proba(features)).float()
+    torch.testing.assert_close((x @ weight.T + bias).softmax(dim=1), expected, atol=2e-3, rtol=0)

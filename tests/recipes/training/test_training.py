@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 from models.bundle import load_bundle
 from models.errors import UsageError
 from recipes.config.recipe import load_recipe
+from recipes.config.yaml_text import parse
 from recipes.data.augmentation import Augmentation
 from recipes.data.corpus import fold_split, indices
+from recipes.runs.changes import recipe_changes
 from recipes.runs.folder import open_store, splits_of
-from recipes.runs.identity import training_part
+from recipes.runs.opening import UNTRAINED_KEYS
 from recipes.runs.places import run_folder
 from recipes.synthetic import CATEGORIES
 from recipes.training.brain import Stopwatch, seed_step
@@ -185,27 +187,78 @@ def test_losses_that_stay_nan_end_a_training_with_a_sentence(train, tmp_path, mo
         train(TINY, tmp_path, "--batch_size=5")
 
 
+@pytest.mark.parametrize(("first", "count"), [(6, 1), (4, 3)])
+def test_a_few_losses_that_are_nan_end_a_training_with_a_sentence(train, tmp_path, monkeypatch, first, count):
+    """An epoch has six batches; those from `first` on are poisoned, no more than SpeechBrain's patience of three."""
+    objectives, batches = ClassifierBrain.compute_objectives, []
+
+    def poisoned(self, predictions, batch, stage):
+        loss = objectives(self, predictions, batch, stage)
+        if stage != sb.Stage.TRAIN:
+            return loss
+        batches.append(batch)
+        return loss * (math.nan if len(batches) >= first else 1)
+
+    monkeypatch.setattr(ClassifierBrain, "compute_objectives", poisoned)
+    with pytest.raises(UsageError) as caught:
+        train(TINY, tmp_path)
+    batches_named = "1 batch" if count == 1 else f"{count} batches"
+    assert str(caught.value) == (
+        f"the loss was NaN or infinite in {batches_named} of epoch 1: lower the learning rate, "
+        "pass --precision=fp32, or start from pretrained weights; checkpoints are kept"
+    )
+
+
+def test_no_checkpoint_holds_weights_that_are_nan(train, tmp_path, monkeypatch):
+    objectives, batches = ClassifierBrain.compute_objectives, []
+
+    def poisoned(self, predictions, batch, stage):
+        batches.append(batch)
+        return objectives(self, predictions, batch, stage) * (math.nan if len(batches) == 3 else 1)
+
+    monkeypatch.setattr(ClassifierBrain, "compute_objectives", poisoned)
+    with pytest.raises(UsageError, match="the loss was NaN or infinite in 1 batch of epoch 1"):
+        train(TINY, tmp_path, "--ckpt_interval_steps=1")
+    (checkpoint,) = (tmp_path / "tiny/7/save").glob("CKPT*")
+    weights = torch.load(checkpoint / "classifier.ckpt", weights_only=True)
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_nan_on_validation_clips_ends_a_training_with_a_sentence(train, tmp_path, monkeypatch):
+    forward = ClassifierBrain.compute_forward
+
+    def poisoned(self, batch, stage):
+        answer = forward(self, batch, stage)
+        if stage == sb.Stage.VALID:
+            answer.evidence.logits[0] = math.nan
+        return answer
+
+    monkeypatch.setattr(ClassifierBrain, "compute_forward", poisoned)
+    with pytest.raises(UsageError, match="are NaN or infinite on validation clips: lower the learning rate"):
+        train(TINY, tmp_path)
+
+
 def test_another_configuration_may_not_go_on_in_the_same_folder(run, train):
     output = run.parents[1]
     kept = (run / "hyperparams.yaml").read_bytes()
-    for change in ("--peak_lr=2.0e-3", "--margin=0.1", "--precision=bf16", "--train_folds=[1,2]"):
+    changes = {
+        "--peak_lr=2.0e-3": "peak_lr: 0.001 -> 0.002",
+        "--margin=0.1": "margin: 0.2 -> 0.1",
+        "--precision=bf16": "precision: fp32 -> bf16",
+        "--train_folds=[1,2]": "train_folds: [1, 2, 3] -> [1, 2]; train clips: 60 -> 40 (20 gone: ",
+    }
+    for change, told in changes.items():
         with pytest.raises(UsageError) as caught:
             train(TINY, output, change)
-        assert str(caught.value) == (
-            f"{run} holds checkpoints of another configuration; give this one another --experiment or --seed, "
-            "or remove that folder"
-        )
+        assert str(caught.value).startswith(f"{run} holds checkpoints of another configuration ({told}")
+        assert str(caught.value).endswith("; give this one another --experiment or --seed, or remove that folder")
     assert (run / "hyperparams.yaml").read_bytes() == kept
 
 
 def test_keys_that_leave_the_weights_alone_may_change_between_runs(run, train, arguments):
     recipe = load_recipe(arguments(TINY, run.parents[1], "--eval_precision=bf16", "--ckpt_interval_minutes=5"))
-    assert training_part(recipe.text) == training_part((run / "hyperparams.yaml").read_text())
-
-
-def test_the_training_part_is_everything_else_with_what_is_below_it():
-    text = "seed: 1\ncontamination:\n- clean\n- white\nsnr_db:\nmodel:\n  snr_db: 3\n  audio: x\nreport_clips: 2\n"
-    assert training_part(text) == "seed: 1\nmodel:\n  snr_db: 3\n  audio: x\n"
+    kept = parse((run / "hyperparams.yaml").read_text(), "kept")
+    assert recipe_changes(kept, parse(recipe.text, "asked"), UNTRAINED_KEYS) == []
 
 
 def test_metrics_json_keeps_the_contract(run):

@@ -1,0 +1,89 @@
+"""The guard against testing on what was trained on: clips are compared by their content and their recording."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from models.bundle import BundleInfo, read_facts
+from models.errors import UsageError
+from recipes.data.corpus import Corpus
+from recipes.runs.run import Run
+from recipes.system.files import name_some
+
+DID = {"train": "trained", "valid": "chosen"}
+"""What a network's maker did with the clips of a part."""
+
+
+def seen_clips(run: Run) -> dict[str, dict[str, list[str]]]:
+    """What a bundle keeps of the clips that its network was trained and chosen on: `clip_hashes` by part."""
+    corpus, clip_hash = run.store.corpus, run.store.clip_hash
+    return {part: clip_hashes(corpus, run.clips(part), clip_hash) for part in DID}
+
+
+def clip_hashes(corpus: Corpus, clips: Sequence[int], clip_hash: Callable[[int], str]) -> dict[str, list[str]]:
+    """Hashes that tell whether clips are among others. clips: their positions in the corpus.
+
+    "content": of every clip's file, by `clip_hash`. "recordings": of the name of every recording that the clips were
+    cut from, where the corpus tells it.
+    """
+    names = {_recording(corpus, i) for i in clips} - {None}
+    return {"content": [clip_hash(i) for i in clips], "recordings": sorted(names)}
+
+
+def add_seen(first: Mapping, second: Mapping) -> dict:
+    """What two networks have seen together, each as `seen_clips` returns it; an empty mapping adds nothing."""
+    both = {}
+    for part in DID:
+        both[part] = {}
+        for kind in ("content", "recordings"):
+            hashes = [mapping.get(part, {}).get(kind, []) for mapping in (first, second)]
+            both[part][kind] = list(dict.fromkeys(hashes[0] + hashes[1]))
+    return both
+
+
+def check_unseen(info: BundleInfo, run: Run, path: Path) -> None:
+    """Raises UsageError where a network was trained or chosen on a test clip of the run.
+
+    info, path: of the network's bundle. One that keeps no hashes of clips was made by an older version: it can only be
+    compared by its folds, and only where the whole data set is the same.
+    """
+    data = info.source["data"]
+    if data["content"] == run.store.content_hash:
+        shared = sorted({*data["train_folds"], *data["valid_folds"]} & set(run.folds("test")))
+        if shared:
+            did = "trained" if shared[0] in data["train_folds"] else "chosen"
+            raise UsageError(
+                f"{path} was {did} on fold {shared[0]}, which is a test fold here: choose other test_folds"
+            )
+    for part, seen in info.source.get("clips", {}).items():
+        known = {*seen["content"], *seen["recordings"]}
+        clips = [i for i in run.clips("test") if not known.isdisjoint(_hashes(run, i))]
+        if clips:
+            names = name_some([run.store.corpus.clips[i].id for i in clips], 3)
+            raise UsageError(
+                f"{path} was {DID[part]} on {len(clips)} of the {len(run.clips('test'))} test clips here, or on other "
+                f"clips of their recordings: {names}; choose other test_folds, or leave these clips out"
+            )
+
+
+def check_interpreter_unseen(earlier: Path, run: Run) -> None:
+    """`check_unseen` for the interpreter that an earlier run left in its folder, where it was trained."""
+    info = read_facts(earlier / "interpreter", "interpreter")
+    if info.source["training"]:
+        check_unseen(info, run, earlier / "interpreter")
+
+
+def _hashes(run: Run, i: int) -> set[str]:
+    return {run.store.clip_hash(i), _recording(run.store.corpus, i)} - {None}
+
+
+def _recording(corpus: Corpus, i: int) -> str | None:
+    """A hash of the recording that clip i was cut from; None where the corpus does not tell it.
+
+    Clips of one recording under different labels may be apart (see `recipes.data.corpus.fold_split`), and recordings of
+    two data sets may share a name: the label and the name of the set belong to the hash.
+    """
+    clip = corpus.clips[i]
+    if clip.group == clip.id:
+        return None
+    return hashlib.sha256(f"{corpus.name}\n{clip.group}\n{clip.label}".encode()).hexdigest()[:16]

@@ -1,0 +1,467 @@
+"""What a run points at is part of the run: nothing goes on, and nothing is replaced, that is of something else."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from recipe_files import HPARAMS, TINY
+from safetensors.torch import load_file
+
+from models.bundle import load_bundle, save_bundle
+from models.errors import UsageError
+from tests.helpers import refusal
+
+RATE = 16000
+NAMES = ("low", "mid", "high")
+MODULATION, LMAC = HPARAMS / "modulation.yaml", HPARAMS / "lmac.yaml"
+SMALL = ("--num_classes=3", "--clip_seconds=0.5", "--batch_size=6", "--epochs=1")
+LMAC_SMALL = ("--epochs=1", "--batch_size=6", "--precision=fp32", "--report_clips=0")
+
+
+@dataclass(frozen=True)
+class Tones:
+    """A data folder of pure tones: three classes, five folds, two clips of each class in each fold."""
+
+    folder: Path
+
+    @property
+    def table(self) -> Path:
+        return self.folder / "meta/tones.csv"
+
+    def rows(self) -> list[dict[str, str]]:
+        with self.table.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def rewrite(self, rows: list[dict[str, str]]) -> None:
+        with self.table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ("filename", "fold", "target", "category", "src_file"))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def renumber(self) -> None:
+        """The same names, numbered from the other end."""
+        self.rewrite([row | {"target": str(2 - int(row["target"]))} for row in self.rows()])
+
+    def copy(self, folder: Path) -> "Tones":
+        shutil.copytree(self.folder, folder)
+        return Tones(folder)
+
+
+def make_tones(folder: Path, seed: int = 0) -> Tones:
+    rng, tones, rows = np.random.default_rng(seed), Tones(folder), []
+    (folder / "audio").mkdir(parents=True)
+    (folder / "meta").mkdir()
+    times = np.arange(RATE // 2) / RATE
+    for fold in range(1, 6):
+        for target, name in enumerate(NAMES):
+            for take in range(2):
+                hertz = 300 * 3**target * (1 + 0.05 * rng.standard_normal())
+                sound = 0.5 * np.sin(2 * np.pi * hertz * times) + 0.02 * rng.standard_normal(len(times))
+                file = f"{fold}-{name}-{take}.wav"
+                soundfile.write(folder / "audio" / file, sound, RATE)
+                rows.append({"filename": file, "fold": fold, "target": target, "category": name, "src_file": ""})
+    tones.rewrite(rows)
+    return tones
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory) -> Tones:
+    return make_tones(tmp_path_factory.mktemp("tones") / "set")
+
+
+@pytest.fixture(scope="module")
+def trained(train, tones, tmp_path_factory) -> Path:
+    """The tiny classifier, trained for an epoch on the tones."""
+    return train(TINY, tmp_path_factory.mktemp("trained"), *SMALL, f"--data_folder={tones.folder}")
+
+
+@pytest.fixture(scope="module")
+def explained(interpret, tones, trained, tmp_path_factory) -> Path:
+    """L-MAC of the tiny classifier, trained for an epoch."""
+    changes = (f"--data_folder={tones.folder}", f"--classifier={trained / 'classifier'}", *LMAC_SMALL)
+    return interpret(LMAC, tmp_path_factory.mktemp("explained"), *changes)
+
+
+@pytest.fixture
+def mine(tones, trained, tmp_path) -> tuple[Tones, Path]:
+    """A copy of the tones and of the classifier's run, to be changed."""
+    shutil.copytree(trained, tmp_path / "out/tiny/7")
+    return tones.copy(tmp_path / "set"), tmp_path / "out"
+
+
+@pytest.fixture
+def again(train, mine) -> Callable[..., Path]:
+    """(*changes) -> the run's folder, as the command gives it again."""
+    tones, output = mine
+    return lambda *changes: train(TINY, output, *SMALL, f"--data_folder={tones.folder}", *changes)
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    """The content of all files but the log of a run."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "train_log.txt"}
+
+
+def other_classifier(trained: Path, folder: Path) -> Path:
+    """A classifier of the same shape with other weights."""
+    bundle = load_bundle(trained / "classifier", "classifier")
+    with torch.no_grad():
+        next(bundle.network.parameters()).add_(1e-3)
+    return save_bundle(folder, bundle.network, (bundle.path / "model.yaml").read_text(), bundle.info)
+
+
+# training goes on with the same content only
+
+
+def test_other_clips_under_the_same_path_are_refused_by_name(mine, again):
+    tones, output = mine
+    before = files(output)
+    soundfile.write(tones.folder / "audio/1-low-0.wav", np.zeros(RATE // 2) + 0.1, RATE)
+    row = next(row for row in tones.rows() if row["filename"] == "1-low-1.wav")
+    shutil.copyfile(tones.folder / "audio/1-low-1.wav", tones.folder / "audio/1-low-2.wav")
+    tones.rewrite([*tones.rows(), row | {"filename": "1-low-2.wav"}])
+    told = refusal(again)
+    assert told.startswith(f"{output / 'tiny/7'} holds checkpoints of another configuration (train clips: 18 -> 19")
+    assert "19 (1 new: 1-low-2); content of 1 train clips (1-low-0): " in told
+    assert told.endswith("give this one another --experiment or --seed, or remove that folder")
+    assert files(output) == before
+
+
+def test_other_labels_and_parts_are_refused(mine, again):
+    tones, _ = mine
+    rows = tones.rows()
+    mid = {"target": "1", "category": "mid"}
+    tones.rewrite([row | (mid if row["filename"] == "4-low-0.wav" else {}) for row in rows])
+    assert "labels of 1 valid clips: 4-low-0 was low -> mid" in refusal(again)
+    tones.rewrite([row | ({"fold": "4"} if row["filename"] == "5-low-0.wav" else {}) for row in rows])
+    told = refusal(again)
+    assert "valid clips: 6 -> 7 (1 new: 5-low-0); test clips: 6 -> 5 (1 gone: 5-low-0)" in told
+
+
+def test_classes_numbered_otherwise_are_no_reason_to_exchange_their_names(mine, again):
+    tones, output = mine
+    tones.renumber()
+    assert "(classes: low, mid, high -> high, mid, low)" in refusal(again)
+    assert read(output / "tiny/7/classifier/bundle.json")["class_names"] == list(NAMES)
+
+
+def test_the_same_clips_in_another_order_would_train_in_another_order(mine, again):
+    tones, _ = mine
+    tones.rewrite(tones.rows()[::-1])
+    assert "(train clips: in another order)" in refusal(again)
+
+
+def test_a_folder_that_moved_is_the_same_by_its_content(mine, again, tmp_path):
+    tones, output = mine
+    weights = (output / "tiny/7/classifier/weights.safetensors").read_bytes()
+    tones.folder.rename(tmp_path / "elsewhere")
+    again(f"--data_folder={tmp_path / 'elsewhere'}")
+    assert (output / "tiny/7/classifier/weights.safetensors").read_bytes() == weights
+
+
+def test_other_test_clips_alone_are_refused_with_the_way_to_test_on_them(mine, again):
+    tones, _ = mine
+    tones.rewrite(tones.rows()[:-1])
+    told = refusal(again)
+    assert "(test clips: 6 -> 5 (1 gone: 5-high-1))" in told
+    assert told.endswith("; to test on these clips what was trained, pass --test_only")
+
+
+def test_a_trained_classifier_without_its_recipe_is_not_replaced(mine, again):
+    _, output = mine
+    shutil.rmtree(output / "tiny/7/save")
+    (output / "tiny/7/hyperparams.yaml").unlink()
+    assert "holds results but no hyperparams.yaml that says of which configuration" in refusal(again)
+
+
+# more epochs
+
+
+def constant(folder: Path) -> Path:
+    """The tiny recipe with a rate that knows no epochs."""
+    text = TINY.read_text()
+    start = text.index("schedule:")
+    end = text.index("augmentation:")
+    cyclic = (
+        "schedule: !name:recipes.training.schedules.Cyclic\n    base_lr: !ref <peak_lr>\n    max_lr: !ref <peak_lr>\n"
+        "    step_size: 1000\n\n"
+    )
+    text = (text[:start] + cyclic + text[end:]).replace("../../hparams", str(HPARAMS))
+    (folder / "tiny.yaml").write_text(text)
+    return folder / "tiny.yaml"
+
+
+def test_more_epochs_at_a_constant_rate_end_as_if_asked_for_at_once(train, tones, tmp_path):
+    recipe, data = constant(tmp_path), f"--data_folder={tones.folder}"
+    whole = train(recipe, tmp_path / "whole", *SMALL, data, "--epochs=2")
+    train(recipe, tmp_path / "longer", *SMALL, data)
+    longer = train(recipe, tmp_path / "longer", *SMALL, data, "--epochs=2")
+    weights = [load_file(run / "classifier/weights.safetensors") for run in (whole, longer)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert read(longer / "metrics.json")["training"]["longer"] == ["epochs: 1 -> 2"]
+    assert "longer" not in read(whole / "metrics.json")["training"]
+
+
+def test_a_stretched_schedule_is_said_and_kept(again, mine, capsys):
+    run = again("--epochs=2")
+    told = "going on with schedule.epochs: 1 -> 2; what was trained so far followed the shorter schedule"
+    assert told in capsys.readouterr().out
+    kept = read(run / "classifier/bundle.json")["source"]["training"]["longer"]
+    assert kept == ["epochs: 1 -> 2", "schedule.epochs: 1 -> 2"]
+    assert [line.split(",")[0] for line in (run / "train_log.txt").read_text().splitlines()] == ["epoch: 1", "epoch: 2"]
+    assert again("--epochs=2") == run
+    assert read(run / "metrics.json")["training"]["longer"] == kept
+    assert "(epochs: 2 -> 1)" in refusal(again)
+
+
+# testing
+
+
+def test_testing_takes_classes_by_name_and_leaves_the_bundle(mine, again, train, tmp_path):
+    tones, output = mine
+    run = output / "tiny/7"
+    before = files(run)
+    tones.renumber()
+    assert again("--test_only") == run
+    after = files(run)
+    assert read(run / "metrics.json")["metrics"] == json.loads(before[run / "metrics.json"])["metrics"]
+    assert after[run / "clips.csv"] == before[run / "clips.csv"]
+    for name in ("classifier/bundle.json", "classifier/weights.safetensors", "hyperparams.yaml", "manifest.csv"):
+        assert after[run / name] == before[run / name]
+
+
+def test_scores_of_other_clips_go_beside_those_of_the_runs_own(mine, again, tmp_path):
+    _, output = mine
+    run, other = output / "tiny/7", make_tones(tmp_path / "other", seed=5)
+    other.renumber()
+    before = files(run)
+    folder = again("--test_only", f"--data_folder={other.folder}")
+    assert folder.parent == run and folder.name.startswith("on_tones_")
+    assert {path: files(run)[path] for path in before} == before
+    assert len(read(folder / "metrics.json")["data"]["content"]) == 32
+    with (folder / "clips.csv").open() as file:
+        assert {row["label"] for row in csv.DictReader(file)} == set(NAMES)
+    assert again() == run  # the run itself goes on as it was
+
+
+def test_a_class_that_the_classifier_does_not_know_is_named(mine, again):
+    tones, _ = mine
+    tones.rewrite([row | {"category": row["category"].replace("mid", "middle")} for row in tones.rows()])
+    told = refusal(again, "--test_only")
+    assert "tones lacks mid and tones has middle besides" in told
+
+
+# what an interpreter's run reads
+
+
+def lmac(interpret, explained: Path, tones: Tones, classifier: Path, tmp_path: Path) -> Callable[..., str]:
+    """(*changes) -> the sentence that refuses the interpreter's run once more."""
+    shutil.copytree(explained, tmp_path / "out/lmac/1234")
+    given = (f"--data_folder={tones.folder}", f"--classifier={classifier}", *LMAC_SMALL)
+    return lambda *changes: refusal(interpret, LMAC, tmp_path / "out", *given, *changes)
+
+
+def test_another_classifier_under_the_same_path_is_refused(interpret, explained, tones, trained, tmp_path):
+    other = other_classifier(trained, tmp_path / "classifier")
+    again = lmac(interpret, explained, tones, other, tmp_path)
+    before = files(tmp_path / "out/lmac/1234/interpreter")
+    told = again()
+    assert "holds checkpoints of another configuration (classifier: " in told
+    assert "was trained for another classifier than" in again("--test_only")
+    assert files(tmp_path / "out/lmac/1234/interpreter") == before
+
+
+def test_noise_that_changed_under_the_same_path_is_refused(interpret, tones, trained, tmp_path):
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    sound = np.random.default_rng(0).standard_normal(3 * RATE) / 10
+    for name in ("a", "b", "c", "d", "e"):
+        soundfile.write(noise / f"{name}.wav", sound, RATE)
+    given = (f"--data_folder={tones.folder}", f"--classifier={trained / 'classifier'}", *LMAC_SMALL)
+    given += ("--train_noise=noise", f"--noise_folder={noise}", "--debug", "--debug_batches=1", "--debug_epochs=1")
+    interpret(LMAC, tmp_path / "out", *given)
+    soundfile.write(noise / "a.wav", sound / 2, RATE)
+    assert "(noise_folder: " in refusal(interpret, LMAC, tmp_path / "out", *given)
+
+
+def test_a_start_that_changed_under_the_same_path_is_refused(interpret, explained, tones, trained, tmp_path):
+    start = tmp_path / "start"
+    shutil.copytree(explained, start, ignore=shutil.ignore_patterns("save"))
+    given = (f"--data_folder={tones.folder}", f"--classifier={trained / 'classifier'}", *LMAC_SMALL)
+    given += (f"--start_from={start}", "--experiment=more")
+    interpret(LMAC, tmp_path / "out", *given)
+    bundle = read(start / "interpreter/bundle.json")
+    bundle["sha256"]["weights.safetensors"] = "0" * 64
+    (start / "interpreter/bundle.json").write_text(json.dumps(bundle))
+    shutil.rmtree(tmp_path / "out/more/1234/save")  # so that the start is not read again before it is compared
+    assert "holds results of another configuration (start_from: " in refusal(interpret, LMAC, tmp_path / "out", *given)
+
+
+# runs of older versions
+
+
+def older(tones: Tones, output: Path) -> Path:
+    """The classifier's run as an older version left it, which compared the paths of data."""
+    run = output / "tiny/7"
+    (run / "identity.json").unlink()
+    text = (run / "hyperparams.yaml").read_text()
+    lines = [f"data_folder: {tones.folder}" if line.startswith("data_folder:") else line for line in text.splitlines()]
+    (run / "hyperparams.yaml").write_text("\n".join(lines) + "\n")
+    return run
+
+
+def test_a_run_of_an_older_version_goes_on_with_a_warning(mine, again, caplog):
+    run = older(*mine)
+    weights = (run / "classifier/weights.safetensors").read_bytes()
+    assert again() == run
+    assert "was begun by an older version, which kept no hashes of its sound files" in caplog.text
+    assert (run / "classifier/weights.safetensors").read_bytes() == weights
+    assert (run / "identity.json").is_file()
+
+
+def test_a_run_of_an_older_version_is_compared_by_what_it_kept(mine, again):
+    older(*mine)
+    tones, _ = mine
+    tones.rewrite(tones.rows()[:-1])
+    assert "(test clips: 6 -> 5 (1 gone: 5-high-1))" in refusal(again)
+
+
+def test_an_interpreter_of_an_older_version_belongs_to_its_classifier(interpret, explained, tones, trained, tmp_path):
+    again = lmac(interpret, explained, tones, other_classifier(trained, tmp_path / "classifier"), tmp_path)
+    (tmp_path / "out/lmac/1234/identity.json").unlink()
+    # an older version compares the paths, which differ here, too
+    assert "classifier: " in again()
+
+
+def test_a_damaged_identity_is_one_sentence(mine, again):
+    _, output = mine
+    (output / "tiny/7/identity.json").write_text('{"clips": 3}')
+    assert "identity.json is damaged (" in refusal(again)
+
+
+# nothing is replaced by accident
+
+
+@pytest.fixture
+def modulation(interpret, tones, trained, tmp_path) -> Callable[..., Path]:
+    """(*changes) -> the run's folder of the modulation map on the tiny classifier."""
+    given = (f"--data_folder={tones.folder}", f"--classifier={trained / 'classifier'}", "--report_clips=0")
+    return lambda *changes: interpret(MODULATION, tmp_path / "out", *given, *changes)
+
+
+def test_another_setting_of_an_untrained_method_does_not_replace_its_scores(modulation):
+    run = modulation("--quantile=0.5")
+    before = files(run)
+    told = refusal(modulation, "--quantile=0.9")
+    assert told == (
+        f"{run} holds results of another configuration (quantile: 0.5 -> 0.9); give this one another --experiment or "
+        "--seed, or remove that folder"
+    )
+    assert files(run) == before
+    assert modulation("--quantile=0.5") == run  # the same again
+    assert modulation("--quantile=0.9", "--experiment=more") != run
+
+
+def test_another_contamination_goes_beside_and_another_precision_does_not_replace(modulation):
+    run = modulation("--contamination=white", "--snr_db=3")
+    modulation("--contamination=white", "--snr_db=6")
+    assert {path.parent.name for path in run.glob("*/metrics.json")} == {"white_3dB", "white_6dB"}
+    told = refusal(modulation, "--contamination=white", "--snr_db=3", "--eval_precision=bf16")
+    assert f"{run / 'white_3dB'} holds scores of another configuration (eval_precision: fp32 -> bf16)" in told
+
+
+def test_scores_on_other_noise_do_not_replace(modulation, tmp_path):
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    sound = np.random.default_rng(0).standard_normal(3 * RATE) / 10
+    soundfile.write(noise / "a.wav", sound, RATE)
+    changes = ("--contamination=noise", f"--noise_folder={noise}")
+    modulation(*changes)
+    soundfile.write(noise / "a.wav", sound[::-1].copy(), RATE)
+    assert "noise holds scores of another configuration (noise_folder: " in refusal(modulation, *changes)
+
+
+def test_testing_writes_no_bundle(modulation):
+    run = modulation()
+    before = {path: path.stat().st_mtime_ns for path in (run / "interpreter").iterdir()}
+    modulation("--test_only")
+    assert {path: path.stat().st_mtime_ns for path in (run / "interpreter").iterdir()} == before
+
+
+def test_classes_numbered_otherwise_are_explained_by_name(modulation, mine):
+    run = modulation()
+    before = (run / "clips.csv").read_bytes()
+    tones, _ = mine
+    tones.renumber()
+    assert modulation(f"--data_folder={tones.folder}") == run
+    assert (run / "clips.csv").read_bytes() == before
+
+
+# clips that were trained on
+
+
+def refused_as_seen(modulation, tones: Tones) -> str:
+    folds = ("--test_folds=[1]", "--train_folds=[5]", "--valid_folds=[4]")
+    return refusal(modulation, f"--data_folder={tones.folder}", *folds)
+
+
+def test_a_trained_clip_is_found_in_any_order_and_among_any_others(modulation, mine, trained):
+    tones, _ = mine
+    rows = tones.rows()
+    told = f"{trained / 'classifier'} was trained on fold 1, which is a test fold here: choose other test_folds"
+    assert refused_as_seen(modulation, tones) == told
+    tones.rewrite(rows[::-1])
+    told = refused_as_seen(modulation, tones)
+    assert told == (
+        f"{trained / 'classifier'} was trained on 6 of the 6 test clips here, or on other clips of their recordings: "
+        "1-high-1, 1-high-0, 1-mid-1 and 3 more; choose other test_folds, or leave these clips out"
+    )
+    # all but one of the fold's clips go to another fold, and a clip of the set is left out
+    moved = [row | ({"fold": "2"} if row["fold"] == "1" and row["filename"] != "1-mid-0.wav" else {}) for row in rows]
+    tones.rewrite(moved[:-1])
+    assert "was trained on 1 of the 1 test clips here, or on other clips of their recordings: 1-mid-0" in (
+        refused_as_seen(modulation, tones)
+    )
+
+
+def test_a_trained_interpreter_keeps_what_it_and_its_start_have_seen(explained, interpret, trained, tones, tmp_path):
+    seen = read(explained / "interpreter/bundle.json")["source"]["clips"]
+    assert {part: len(seen[part]["content"]) for part in seen} == {"train": 18, "valid": 6}
+    assert "clips" not in read(explained / "metrics.json")["classifier"]
+
+
+def test_recordings_are_compared_where_the_corpus_tells_them(train, modulation, mine, trained, tmp_path, interpret):
+    tones, _ = mine
+    # both takes of a class are of one recording, by the table
+    rows = [row | {"src_file": row["filename"][:-6]} for row in tones.rows()]
+    tones.rewrite(rows)
+    run = train(TINY, tmp_path / "recorded", *SMALL, f"--data_folder={tones.folder}", "--debug", "--debug_epochs=1")
+    # another take of a trained recording comes as a new clip in the test fold
+    sound = np.sin(np.arange(RATE // 2) / 3) / 2
+    soundfile.write(tones.folder / "audio/5-new.wav", sound, RATE)
+    new = {"filename": "5-new.wav", "fold": "5", "target": "0", "category": "low", "src_file": "1-low"}
+    kept = [row for row in rows if not row["filename"].startswith("1-low")]
+    tones.rewrite([*kept, new])
+    told = refusal(modulation, f"--data_folder={tones.folder}", f"--classifier={run / 'classifier'}")
+    assert "was trained on 1 of the 7 test clips here, or on other clips of their recordings: 5-new" in told
+
+
+def test_an_older_bundle_tells_what_it_told_before(modulation, mine, trained, tmp_path):
+    tones, _ = mine
+    shutil.copytree(trained / "classifier", tmp_path / "older")
+    bundle = read(tmp_path / "older/bundle.json")
+    del bundle["source"]["clips"]
+    (tmp_path / "older/bundle.json").write_text(json.dumps(bundle))
+    folds = ("--test_folds=[1]", "--train_folds=[5]", "--valid_folds=[4]", f"--classifier={tmp_path / 'older'}")
+    with pytest.raises(UsageError, match="was trained on fold 1, which is a test fold here"):
+        modulation(f"--data_folder={tones.folder}", *folds)
