@@ -16,9 +16,8 @@ from recipes.config.yaml_text import Tagged, parse
 from recipes.data.cache import FORMAT, HashMemo
 from recipes.data.kinds import FOLDER_KINDS
 from recipes.data.noise import sound_files
-from recipes.runs.places import is_bundle
+from recipes.runs.places import is_bundle, run_of_fold
 from recipes.runs.run import InterpreterRun, Run
-from recipes.runs.subject import find_reference, find_start
 from recipes.system.files import exclusive_lock, name_some, write_atomically
 
 FILE = "identity.json"
@@ -127,8 +126,8 @@ def _files(run: Run) -> Iterator[tuple[str, str]]:
     """The name and the hash of everything else that the run reads."""
     if isinstance(run, InterpreterRun):
         yield "classifier", bundle_hash(run.subject.info)
-        reference, start = find_reference(run.values, run.folder), find_start(run.values, run.folder)
-        for name, earlier in (("reference", reference), ("start_from", start)):
+        for name in ("reference", "start_from"):
+            earlier = run_of_fold(run.values, name, run.folder)
             if earlier is not None:
                 yield name, bundle_hash(read_facts(earlier / "interpreter", "interpreter"))
     for path in named_paths(parse(run.recipe.text, run.recipe.path)):

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from models.bundle import load_bundle
 from models.errors import UsageError
+from recipes.config.meaning import meaning
 from recipes.config.recipe import load_recipe
-from recipes.config.yaml_text import parse
 from recipes.data.augmentation import Augmentation
 from recipes.data.corpus import fold_split, indices
 from recipes.runs.changes import recipe_changes
@@ -242,7 +242,7 @@ def test_another_configuration_may_not_go_on_in_the_same_folder(run, train):
     output = run.parents[1]
     kept = (run / "hyperparams.yaml").read_bytes()
     changes = {
-        "--peak_lr=2.0e-3": "peak_lr: 0.001 -> 0.002",
+        "--peak_lr=2.0e-3": "schedule.peak_lr: 0.001 -> 0.002",
         "--margin=0.1": "margin: 0.2 -> 0.1",
         "--precision=bf16": "precision: fp32 -> bf16",
         "--train_folds=[1,2]": "train_folds: [1, 2, 3] -> [1, 2]; train clips: 60 -> 40 (20 gone: ",
@@ -257,8 +257,8 @@ def test_another_configuration_may_not_go_on_in_the_same_folder(run, train):
 
 def test_keys_that_leave_the_weights_alone_may_change_between_runs(run, train, arguments):
     recipe = load_recipe(arguments(TINY, run.parents[1], "--eval_precision=bf16", "--ckpt_interval_minutes=5"))
-    kept = parse((run / "hyperparams.yaml").read_text(), "kept")
-    assert recipe_changes(kept, parse(recipe.text, "asked"), UNTRAINED_KEYS) == []
+    kept = meaning((run / "hyperparams.yaml").read_text())
+    assert recipe_changes(kept, meaning(recipe.text), UNTRAINED_KEYS) == []
 
 
 def test_metrics_json_keeps_the_contract(run):
