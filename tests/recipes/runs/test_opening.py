@@ -364,8 +364,8 @@ def test_another_setting_of_an_untrained_method_does_not_replace_its_scores(modu
     before = files(run)
     told = refusal(modulation, "--quantile=0.9")
     assert told == (
-        f"{run} holds results of another configuration (interpreter.quantile: 0.5 -> 0.9); give this one another --experiment or "
-        "--seed, or remove that folder"
+        f"{run} holds results of another configuration (interpreter.quantile: 0.5 -> 0.9); give this one "
+        "another --experiment or --seed, or remove that folder"
     )
     assert files(run) == before
     assert modulation("--quantile=0.5") == run  # the same again
