@@ -116,9 +116,24 @@ def _cut(
 
 
 class QuantileMap(MapInterpreter):
-    """The classifier's native map, brought to [T, F] before it becomes a mask. Training-free, it asks for no class."""
+    """The classifier's native map, brought to [T, F] before it becomes a mask. Training-free, it asks for no class.
+
+    Arguments
+    ---------
+    map: the map that is meant, such as "modulation" or "attention"; None: whichever the classifier has.
+
+    Raises UsageError for a classifier whose native map is another one, beside what `MapInterpreter` refuses.
+    """
 
     requires = frozenset({"native_map"})
+
+    def __init__(self, info: ClassifierInfo, quantile: float | Sequence[float] | None = 0.9, map: str | None = None):
+        super().__init__(info, quantile)
+        if map is not None and info.map_name not in (None, map):
+            raise UsageError(
+                f"the {map} map is asked for, and this classifier's own is its {info.map_name} map: take "
+                f"hparams/{info.map_name}.yaml, or a classifier that has a {map} map"
+            )
 
     def importance(self, classifier, spectrogram, evidence, target=None):
         self.asked_class(evidence, target)

@@ -50,8 +50,8 @@ class ClassifierInfo:
     map_channels: C of each of `Features.maps`. provides: which of "maps", "native_map", "gradient" it offers.
     logit_scale: factor between the logits and raw cosines, 1 for an ordinary head. provenance: where its weights came
     from. mel_top: Hz at the upper end of the maps where their columns lie on a mel axis from 0 Hz, None where they lie
-    evenly up to half the rate. settings: arguments that its YAML left null and its weights decided; a bundle's YAML is
-    completed with them.
+    evenly up to half the rate. map_name: what its native map shows, such as "modulation", None where it does not say.
+    settings: arguments that its YAML left null and its weights decided; a bundle's YAML is completed with them.
     """
 
     num_classes: int
@@ -62,6 +62,7 @@ class ClassifierInfo:
     logit_scale: float = 1.0
     provenance: str = "not stated"
     mel_top: float | None = None
+    map_name: str | None = None
     settings: dict = field(default_factory=dict)
 
 
@@ -89,7 +90,8 @@ class AudioClassifier(nn.Module):
     ---------
     frontend: FrontEnd that made the spectrograms.
     adapter: module, Spectrogram -> backbone input; may say its `mel_top`.
-    backbone: module, backbone input -> Features, with `embedding_size` D; may say its weights' `provenance`.
+    backbone: module, backbone input -> Features, with `embedding_size` D; may say its weights' `provenance` and the
+        `map_name` of its native map.
     head: called with D, returns the module embedding [B, D] -> logits [B, K].
 
     Any other module that takes a Spectrogram and returns Evidence, and has `frontend`, `describe` and `freeze`, may
@@ -131,4 +133,5 @@ class AudioClassifier(nn.Module):
             logit_scale=self.head.scale if isinstance(self.head, CosineHead) else 1.0,
             provenance=getattr(self.backbone, "provenance", ClassifierInfo.provenance),
             mel_top=getattr(self.adapter, "mel_top", ClassifierInfo.mel_top),
+            map_name=getattr(self.backbone, "map_name", ClassifierInfo.map_name),
         )

@@ -33,6 +33,8 @@ class FocalNet(nn.Module):
     Raises UsageError for an unknown size, or weights that are missing or of another shape.
     """
 
+    map_name = "modulation"
+
     def __init__(self, size: str = "base", weights: str | None = None, drop_path: float = 0.1):
         super().__init__()
         self.model, self.provenance = load_backbone(FocalNetBackbone, self._config, SIZES, size, weights, drop_path)

@@ -144,6 +144,8 @@ class PatchBackbone(WaveBackbone):
     adapter: what it hears with; gives the padding, and brings the native map from mel to linear frequency.
     """
 
+    map_name = "attention"
+
     tokens = 2
     linear: Tensor
 

@@ -38,6 +38,8 @@ class ViT(nn.Module):
     Raises UsageError for an unknown size, or weights that are missing or of another shape.
     """
 
+    map_name = "attention"
+
     def __init__(self, size: str = "base", weights: str | None = None, dropout: float = 0.0):
         super().__init__()
         self.model, self.provenance = load_backbone(ViTModel, self._config, SIZES, size, weights, dropout)

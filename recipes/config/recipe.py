@@ -1,6 +1,7 @@
 """Recipes as files: reading a YAML with its command line, and refusing what is wrong before anything slow starts."""
 
 import hashlib
+import inspect
 import io
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -10,41 +11,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ruamel.yaml import YAMLError
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap
 
 from models.errors import UsageError
-from recipes.config.compose import (
-    Draft,
-    compose,
-    find_recipe,
-    full_name,
-    full_name_in_block,
-    referenced,
-    resolve,
-    setting_names,
-    unknown_part,
-)
-from recipes.config.moved import advice
-from recipes.config.options import RUN_OPTIONS, Option, device_problems, nearest, read_run_option
-from recipes.config.rules import (
-    OBJECTS,
-    PATHS,
-    PATHS_OR_NULL,
-    READ_KEYS,
-    RULES,
-    TEXT_KEYS,
-    block_settings,
-    check_all,
-    value_problems,
-)
-from recipes.config.yaml_text import BUILT, NULLS, Tagged, plain, read_tree, read_value, tag_of, write_tree
+from recipes.config.command_line import SWITCHES, CommandLine, read_line
+from recipes.config.compose import Draft, compose, find_recipe, resolve
+from recipes.config.fit import misfits
+from recipes.config.options import device_problems
+from recipes.config.rules import OBJECTS, PATHS, PATHS_OR_NULL, RULES, block_settings, check_all, value_problems
+from recipes.config.yaml_text import Tagged, plain, read_tree, write_tree
 from recipes.system.entry import entry  # noqa: F401  (commands found it here before)
 
 if TYPE_CHECKING:
     from speechbrain.utils.run_opts import RunOptions
-
-SWITCHES = ("download",)
-"""Flags of the commands that change nothing in what a run computes, and are no keys of a recipe."""
 
 
 class Settings(dict):
@@ -109,6 +88,7 @@ class Recipe:
         except (TypeError, ValueError, ImportError, YAMLError) as error:
             detail = ": ".join(" ".join(str(part).split()) for part in error.args)
             raise UsageError(f"{self.path} cannot be built: {detail or type(error).__name__}") from error
+        _check_factories(built, self.path)
         written = plain(read_tree(self.text, self.path))
         return Settings({key: value for key, value in built.items() if _builds(key, written.get(key))})
 
@@ -120,6 +100,23 @@ class Recipe:
         node = read_tree(self.text, self.path)[key]
         _complete(node, settings)
         return write_tree(node)
+
+
+def _check_factories(built: object, path: Path) -> None:
+    """Raises UsageError for an argument that a factory (`!name:`) does not take, wherever in a recipe it stands."""
+    if isinstance(built, Mapping):
+        for part in built.values():
+            _check_factories(part, path)
+    elif isinstance(built, partial):
+        try:
+            signature = inspect.signature(built.func)
+            signature.bind_partial(*built.args, **built.keywords)
+        except TypeError as error:
+            name = f"{built.func.__module__}.{built.func.__qualname__}"
+            raise UsageError(f"{path}: {name} {error}; it takes {', '.join(signature.parameters)}") from error
+        except ValueError:
+            return  # it does not say what it takes
+        _check_factories(built.keywords, path)
 
 
 def load_recipe(
@@ -140,7 +137,7 @@ def load_recipe(
     draft = compose(path)
     _check_command(draft, command)
     problems: list[str] = []
-    line = _read_line(arguments[1:], draft, problems)
+    line = read_line(arguments[1:], draft, problems)
     tree = _changed(draft, line, problems)
     values = dict(plain(tree)) if tree is not None else _written_values(draft)
     problems += [f"{path}: {problem}" for problem in _wrong_values(values, line)]
@@ -158,95 +155,6 @@ def _builds(key: str, value: object) -> bool:
     return key in OBJECTS or isinstance(value, Tagged)
 
 
-@dataclass
-class _Line:
-    """A command line: changes of a recipe's keys, SpeechBrain's run options, and the commands' own switches."""
-
-    changes: CommentedMap = field(default_factory=CommentedMap)
-    options: dict[str, object] = field(default_factory=dict)
-    switches: set[str] = field(default_factory=set)
-
-
-def split_options(arguments: list[str]) -> list[Option]:
-    """`--key=value`, `--key value` and `--key=first second` as options. Raises UsageError for a word before any key."""
-    options: list[Option] = []
-    for argument in arguments:
-        if argument.startswith("--"):
-            key, equals, value = argument[2:].partition("=")
-            options.append(Option(key, value if equals else None))
-        elif options:
-            last = options.pop()
-            options.append(Option(last.key, last.value, (*last.more, argument)))
-        else:
-            raise UsageError(f"{argument!r} is not of the form --key=value")
-    return options
-
-
-def _read_line(arguments: list[str], draft: Draft, problems: list[str]) -> _Line:
-    """What a command line asks for; what is wrong with it joins the problems.
-
-    A name that the recipe and SpeechBrain share, such as precision, is the recipe's, so that the kept configuration
-    says what ran. An abbreviation is nobody's.
-    """
-    line = _Line()
-    expanded = draft.expanded()
-    for option in split_options(arguments):
-        if option.key in SWITCHES and option.key not in draft.tree and not option.words:
-            line.switches.add(option.key)
-            continue
-        try:
-            if option.key in RUN_OPTIONS and option.key not in draft.tree:
-                line.options[option.key] = read_run_option(option)
-            else:
-                line.changes[option.key] = _read_key(option)
-        except UsageError as error:
-            problems.append(str(error))
-    for key in list(line.changes):
-        sentence = _unknown(key, expanded, draft.path)
-        if sentence:
-            problems.append(sentence)
-            del line.changes[key]
-    return line
-
-
-def _read_key(option: Option) -> object:
-    """The value that a command line gives to a key: text as it stands for paths and names, else as YAML reads it."""
-    key, text = option.key.rpartition(".")[2], " ".join(option.words)
-    if key in TEXT_KEYS:
-        if key == "audio" and len(option.words) > 1:
-            return CommentedSeq(option.words)
-        return None if text in NULLS else text
-    try:
-        return read_value(text)
-    except UsageError as error:
-        raise UsageError(
-            f"--{option.key}={text} cannot be read: {error}; put text with such characters into quotation marks, "
-            f"--{option.key}='\"…\"'"
-        ) from error
-
-
-def _unknown(key: str, expanded: CommentedMap, path: Path) -> str | None:
-    """The sentence for a key of the command line that the recipe lacks, with the nearest it has; None for a known one.
-
-    expanded: the recipe with its blocks in place.
-    """
-    if key in expanded:
-        return None
-    missing = unknown_part(full_name(key, expanded), expanded)
-    if missing is None:
-        return None
-    if "." in key:
-        parts = {name.rpartition(".")[2]: name for name in missing[1]}
-        near = parts.get(nearest(missing[0], list(parts), 0.6))
-    else:
-        own = [*expanded, *sorted(RUN_OPTIONS)]
-        begun = [name for name in own if name.startswith(key)]
-        inside = [name.rpartition(".")[2] for name in setting_names(expanded)]
-        near = next(iter(begun), None) or nearest(key, [*own, *inside], 0.75) or nearest(key, own)
-    hint = f"did you mean --{near}?" if near else f"known keys: {', '.join(missing[1] or expanded)}"
-    return f"{path} has no key {key!r}; {hint}"
-
-
 def _check_command(draft: Draft, command: str | None) -> None:
     """Raises UsageError where the other script runs a recipe."""
     makes = {"train.py": "model", "interpret.py": "interpreter"}
@@ -256,12 +164,11 @@ def _check_command(draft: Draft, command: str | None) -> None:
             raise UsageError(f"{draft.path} {does}: run `python {script} {draft.path}`")
 
 
-def _changed(draft: Draft, line: _Line, problems: list[str]) -> CommentedMap | None:
+def _changed(draft: Draft, line: CommandLine, problems: list[str]) -> CommentedMap | None:
     """The recipe's resolved tree with the command line's changes; None where problems keep it from being resolved."""
     before = draft.expanded()
     draft.change(line.changes, before)
-    fit = [*_unset(draft), *_unused(draft), *_displaced(draft, before), *_unknown_in_blocks(draft)]
-    problems += [f"{draft.path}: {problem}" for problem in fit]
+    problems += [f"{draft.path}: {problem}" for problem in misfits(draft, before)]
     if problems:
         return None
     try:
@@ -289,7 +196,7 @@ def _written_values(draft: Draft) -> dict:
     return {key: value for key, value in values.items() if not isinstance(value, Tagged) or key not in RULES}
 
 
-def _wrong_values(values: Mapping, line: _Line) -> list[str]:
+def _wrong_values(values: Mapping, line: CommandLine) -> list[str]:
     """Values and run options that are out of range, in the recipe and inside its blocks."""
     inside = {}
     for key, value in block_settings(values).items():
@@ -297,74 +204,6 @@ def _wrong_values(values: Mapping, line: _Line) -> list[str]:
             inside[key] = value
     wrong = value_problems(values) + value_problems(inside) + device_problems(line.options, values)
     return ["; ".join(wrong)] if wrong else []
-
-
-def _unset(draft: Draft) -> list[str]:
-    """Placeholders that nobody replaced."""
-    problems = []
-    for key, node in draft.tree.items():
-        if tag_of(node) == "PLACEHOLDER":
-            problems.append(
-                f"{key!r} is a !PLACEHOLDER and must be replaced; set it on the command line or in the YAML"
-            )
-    return problems
-
-
-def _unused(draft: Draft) -> list[str]:
-    """Top-level keys that nothing reads: misspelt ones, in the words of the file that holds them."""
-    whole = OBJECTS.intersection(draft.tree)  # else a fragment, whose settings others refer to
-    used = {*(READ_KEYS if whole else RULES), *RUN_OPTIONS, *OBJECTS, *referenced(draft.tree)}
-    problems = []
-    for key in draft.tree:
-        if key not in used:
-            near = nearest(key, sorted((used | {*RULES}) - {*draft.tree}), 0.6) or nearest(key, sorted(used), 0.6)
-            origin = draft.written_in.get(key, draft.path)
-            place = "" if origin == draft.path else f" of {origin}"
-            problems.append(f"nothing uses the key {key!r}{place}" + (f"; did you mean {near}?" if near else ""))
-    return problems
-
-
-def _displaced(draft: Draft, before: CommentedMap) -> list[str]:
-    """Plain values where a block of keys or an object was."""
-    problems = []
-    for key, node in before.items():
-        now = draft.tree[key]
-        if (isinstance(node, dict) or tag_of(node).startswith(BUILT)) and not (
-            isinstance(now, dict) or tag_of(now).startswith(BUILT)
-        ):
-            problems.append(f"{key}={plain(now)!r} stands where a block of keys is; change them in the YAML")
-    return problems
-
-
-def _unknown_in_blocks(draft: Draft) -> list[str]:
-    """Blocks that are not there, and keys that a recipe sets in a block that has no such key."""
-    problems = []
-    for key, node in draft.tree.items():
-        if not tag_of(node).startswith("include:"):
-            continue
-        file = Path(tag_of(node).removeprefix("include:"))
-        if not file.is_file():
-            problems.append(f"{key} includes {file}, which is not there{advice(file)}")
-        elif isinstance(node, dict):
-            problems += _unknown_overrides(node, compose(file).expanded(), file)
-    return problems
-
-
-def _unknown_overrides(changes: CommentedMap, block: CommentedMap, file: Path, prefix: str = "") -> list[str]:
-    problems = []
-    for key, value in changes.items():
-        name = f"{prefix}{key}" if prefix else full_name_in_block(key, block)
-        missing = unknown_part(name, block)
-        if missing is not None:
-            near = nearest(missing[0], [known.rpartition(".")[2] for known in missing[1]])
-            hint = f"did you mean --{near}?" if near else f"known keys: {', '.join(missing[1])}"
-            problems.append(f"{file} has no key {name!r}; {hint}")
-        elif isinstance(value, dict) and not tag_of(value):
-            problems += _unknown_overrides(value, block, file, f"{name}.")
-        elif isinstance(block.get(name), dict) and tag_of(value) == "" and value is not None:
-            parts = ", ".join(f"{name}.{part}" for part in block[name])
-            problems.append(f"{name}={plain(value)!r} stands where an object is; set one of {parts}")
-    return problems
 
 
 def _complete(node: object, settings: Mapping) -> None:

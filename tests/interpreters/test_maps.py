@@ -179,3 +179,19 @@ def test_a_clips_seed_comes_from_its_content():
     assert clip_seed(clip, 100) == 2600
     assert clip_seed(clip.flip(0), 100) == 2600
     assert clip_seed(clip + 0.001, 100) == 2610
+
+
+def test_a_map_that_is_asked_for_by_name_is_not_another(focalnet, vit):
+    for classifier, own, other in ((focalnet, "modulation", "attention"), (vit, "attention", "modulation")):
+        info = classifier.describe()
+        assert QuantileMap(info, 0.9, map=own).quantiles == QuantileMap(info, 0.9).quantiles == (0.9,)
+        with pytest.raises(UsageError) as caught:
+            QuantileMap(info, 0.9, map=other)
+        assert str(caught.value) == (
+            f"the {other} map is asked for, and this classifier's own is its {own} map: take hparams/{own}.yaml, "
+            f"or a classifier that has a {other} map"
+        )
+
+
+def test_a_classifier_that_does_not_name_its_map_may_be_asked_for_any():
+    assert QuantileMap(WITH_NATIVE_MAP, 0.9, map="attention").headline == 0.9

@@ -42,8 +42,9 @@ def test_a_head_with_a_block_is_normalisation_a_layer_and_cosines():
 def test_the_three_networks_describe_themselves(focalnet, vit, cnn14):
     common = {"num_classes": 5, "sample_rate": 16000, "n_fft": 1024, "logit_scale": 30.0, "provenance": "from scratch"}
     everything, maps = frozenset({"gradient", "maps", "native_map"}), frozenset({"gradient", "maps"})
-    assert focalnet.describe() == ClassifierInfo(map_channels=(48, 96, 192, 192), provides=everything, **common)
-    assert vit.describe() == ClassifierInfo(map_channels=(48,) * 4, provides=everything, **common)
+    modulation, attention = common | {"map_name": "modulation"}, common | {"map_name": "attention"}
+    assert focalnet.describe() == ClassifierInfo(map_channels=(48, 96, 192, 192), provides=everything, **modulation)
+    assert vit.describe() == ClassifierInfo(map_channels=(48,) * 4, provides=everything, **attention)
     assert cnn14.describe() == ClassifierInfo(map_channels=(16, 32, 64, 128), provides=maps, mel_top=8000.0, **common)
 
 

@@ -54,6 +54,8 @@ def python_commands(path: Path) -> list[list[str]]:
 
 def left_for_the_recipe(module, arguments: list[str], monkeypatch) -> list[str]:
     """What a command's own parser, where it has one, leaves of its arguments: the recipe and its keys, or nothing."""
+    if {"--help", "--list"}.intersection(arguments):
+        return []
     parse = argparse.ArgumentParser.parse_known_args
 
     def stop(parser, given, namespace=None):

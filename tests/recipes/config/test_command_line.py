@@ -176,3 +176,17 @@ def test_a_recipes_text_may_be_of_another_encoding_and_is_told(tmp_path):
     (tmp_path / "latin.yaml").write_bytes("experiment: Fußgänger\n".encode("latin-1"))
     with pytest.raises(UsageError, match=r"latin\.yaml is not UTF-8 text: save it as UTF-8"):
         load_recipe([str(tmp_path / "latin.yaml")])
+
+
+def test_an_argument_that_a_factory_does_not_take_is_told_with_those_it_takes(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    schedule = "optimizer: !name:recipes.training.schedules.WarmupCosine\n    lr: 1\n"
+    recipe.write_text(f"extends: {HPARAMS / 'lmac.yaml'}\n{schedule}")
+    with pytest.raises(UsageError) as caught:
+        load_recipe([str(recipe)]).build()
+    assert str(caught.value).startswith(
+        f"{recipe}: recipes.training.schedules.WarmupCosine got an unexpected keyword argument 'lr'; it takes "
+    )
+    inner = load_recipe([str(HPARAMS / "lmac.yaml"), "--interpreter.decoder={height: 3}"])
+    with pytest.raises(UsageError, match=r"LightDecoder got an unexpected keyword argument 'height'; it takes .*width"):
+        inner.build()
