@@ -13,8 +13,11 @@ from models.errors import UsageError
 from recipes.config.recipe import Recipe
 from recipes.config.rules import check_all
 from recipes.data.contamination import Contamination
+from recipes.data.sound_files import find_sounds
+from recipes.explaining import Request, explain_sounds
 from recipes.report.closing import interpreter_closing
-from recipes.report.examples import explain_file, write_examples
+from recipes.report.examples import write_examples
+from recipes.runs.explainer import Explainer, keep_bundles
 from recipes.runs.facts import Result, RunFacts, summarize_folds, write_metrics
 from recipes.runs.folder import splits_of
 from recipes.runs.leaks import add_seen, check_interpreter_unseen, check_unseen, seen_clips
@@ -90,12 +93,24 @@ def _prepare(recipe: Recipe, subject: Subject, fold: int | None) -> Callable[...
 
 
 def _explain_audio(recipe: Recipe) -> Path:
-    """Explain the sound file that the recipe names, with the interpreter that its run left."""
+    """Explain the sounds that the recipe names, with the interpreter that its run left."""
+    request = Request(recipe.values.get("target"), recipe.values["masks"])
+    sources = find_sounds(recipe.values["audio"])
+    return on_main(explain_sounds, [make_explainer(recipe)], sources, request)
+
+
+def make_explainer(recipe: Recipe) -> Explainer:
+    """The classifier and the interpreter of a recipe, ready for sounds.
+
+    Their bundles are left in the run's folder where no run has left its own, so that Python can load them.
+    """
     subject, folder = _subject(recipe, None), run_folder(recipe.values)
     factory = interpreter_factory(recipe, recipe.build(), subject, folder)
     command = f"python interpret.py {recipe.path}"
     interpreter = untrained_or_loaded(factory, folder, subject, command, recipe.trust).to(device_of(recipe))
-    return on_main(explain_file, subject, interpreter, Path(recipe.values["audio"]), folder)
+    explainer = Explainer(recipe.path.stem, subject, interpreter, folder, interpreter_block(recipe, folder))
+    on_main(keep_bundles, explainer)
+    return explainer
 
 
 def _run_split(run: InterpreterRun) -> Path:

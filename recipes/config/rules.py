@@ -15,7 +15,7 @@ BLOCKS = ("model", "interpreter", "augmentation")
 FOLD_LISTS = ("train_folds", "valid_folds", "test_folds")
 PATHS = ("output_folder", "data_folder", "cache_folder", "classifier", "reference")
 PATHS_OR_NULL = ("weights", "audio", "noise_folder", "start_from")
-TEXT_KEYS = frozenset({*PATHS, *PATHS_OR_NULL, "experiment"})
+TEXT_KEYS = frozenset({*PATHS, *PATHS_OR_NULL, "experiment", "target"})
 """Keys whose values are paths or names: text as it stands, whatever YAML would take it for."""
 
 Check = Callable[[object], bool]
@@ -83,6 +83,7 @@ RULES: dict[str, tuple[str, Check]] = {
     **dict.fromkeys(PATHS, _PATH_RULE),
     **dict.fromkeys(PATHS_OR_NULL, _PATH_OR_NULL_RULE),
     "audio": ("null, a path or a list of paths", _or_null(_or_list(_path))),
+    "target": ("null, or a class by its name or index", lambda value: value is None or _text(value) or _count(value)),
     "contamination": ("a kind of contamination or a list of them", _or_list(_text)),
     "train_noise": ("a kind of contamination", _text),
     **dict.fromkeys(("snr_db", "train_snr_db"), _LEVEL),

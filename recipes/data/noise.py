@@ -12,8 +12,8 @@ import soundfile
 
 from models.errors import UsageError
 from recipes.data.audio import SAMPLE_RATES, check_whole, resample, to_mono
+from recipes.data.sound_files import SUFFIXES
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 WHAM_FOLDERS = {"train": "tr", "valid": "cv", "test": "tt"}
 IN_MEMORY_SECONDS = 30 * 60
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from interpreters.base import Interpreter
 from recipes.data.audio import peak_normalize, write_wav
 from recipes.data.clips import ClipDataset, ClipStore, collate
-from recipes.data.sounds import open_sound
-from recipes.report.figures import Panel, bitmap, encode, explanation_figure, spectrogram_figure, tradeoff_figure
+from recipes.report.cards import explanation_card, part_sounds
+from recipes.report.figures import Panel, encode, explanation_figure, spectrogram_figure, tradeoff_figure
 from recipes.report.page import Card, Confusion, Page, Rival, Sound, finite, render_confusion, render_page
 from recipes.runs.facts import Result, RunFacts
 from recipes.runs.run import InterpreterRun
@@ -21,43 +21,6 @@ from recipes.scoring.quality import proxies
 from recipes.scoring.scores import AVERAGED
 from recipes.scoring.table import ClipTable
 from recipes.system.files import write_atomically
-
-TOP = 3
-PARTS = {"input": "sound", "relevant": "relevant", "residual": "residual"}
-
-
-def explain_file(subject: Subject, interpreter: Interpreter, path: Path, run: Path) -> Path:
-    """Explain one sound file of any length and rate into `<run>/audio/<name>/`, and print what was heard.
-
-    Leaves input.wav, relevant.wav, residual.wav, explanation.png and .pdf, explanation.json and report.html there.
-    Raises UsageError when the file cannot be read.
-    """
-    rate, names = subject.info.sample_rate, subject.info.class_names
-    found = explain(subject.classifier, interpreter, open_sound(path, rate), subject.info.clip_seconds)
-    folder = run / "audio" / path.stem
-    card = _write(folder, "", path.name, found, subject, kinds=("png", "pdf"))
-    summary = {
-        "file": path.name,
-        "seconds": len(found.sound) / rate,
-        "top": _top(found.mean(found.probabilities), names),
-        "kept": float(found.mask.mean()),
-        "windows": [
-            {
-                "start_seconds": round(window * found.window_seconds, 3),
-                "prediction": names[int(found.probabilities[window].argmax())],
-                "input": _top(found.probabilities[window], names),
-                "relevant": _top(found.relevant_probabilities[window], names),
-                "residual": _top(found.residual_probabilities[window], names),
-            }
-            for window in range(len(found.probabilities))
-        ],
-    }
-    write_atomically(folder / "explanation.json", (json.dumps(summary, indent=2) + "\n").encode())
-    facts = {"interpreter": type(interpreter).__name__, "classifier": subject.bundle.path}
-    write_atomically(folder / "report.html", render_page(Page(path.name, facts, [card])))
-    heard = ", ".join(f"{name} {share:.2f}" for name, share in summary["top"].items())
-    print(f"{path.name}: {heard}\nexplanation: {folder}")
-    return folder
 
 
 def write_examples(run: InterpreterRun, result: Result) -> None:
@@ -163,7 +126,7 @@ def _mixture(
     for name, sound in zip(("first", "second", "mixture", "interpretation"), sounds, strict=True):
         write_wav(folder / "media" / f"mixture_{name}.wav", sound.waveform, rate)
     title = f"{clips[0].label} ({clips[0].id}) + {clips[1].label} ({clips[1].id}), at equal L2 norm"
-    return _card(title, found, subject.info.class_names, sounds)
+    return explanation_card(title, found, subject.info.class_names, sounds)
 
 
 def _draw(figure: Figure, path: Path, kinds: tuple[str, ...] = ("png", "pdf")) -> None:
@@ -176,36 +139,8 @@ def _write(
 ) -> Card:
     """WAVs and pictures of one explanation, and its card for the page."""
     rate = subject.info.sample_rate
-    sounds = [Sound(part, getattr(found, wave), rate, part) for part, wave in PARTS.items()]
+    sounds = part_sounds(found, rate)
     for sound in sounds:
         write_wav(folder / f"{prefix}{sound.name}.wav", sound.waveform, rate)
     _draw(explanation_figure(found, rate), folder / f"{prefix}explanation", kinds)
-    return _card(title, found, subject.info.class_names, sounds, label, scores)
-
-
-def _card(
-    title: str, found: Explanation, names: tuple[str, ...], sounds: list[Sound], label: str | None = None, scores=None
-) -> Card:
-    """The card of an explanation, with the classes that win on input, relevant or residual, and the true one."""
-    posteriors = (found.probabilities, found.relevant_probabilities, found.residual_probabilities)
-    parts = [found.mean(posterior) for posterior in posteriors]
-    told = dict.fromkeys([*(int(part.argmax()) for part in parts), *([names.index(label)] if label else [])])
-    rate = sounds[0].sample_rate
-    return Card(
-        title,
-        names[found.prediction],
-        label,
-        {names[k]: tuple(float(part[k]) for part in parts) for k in told},
-        scores or {"kept": float(found.mask.mean())},
-        bitmap(found.log_magnitude, max(float(found.log_magnitude.max()), 1e-3), "magma"),
-        bitmap(found.mask, 1.0, "gray"),
-        len(found.sound) / rate,
-        rate / 2000,
-        sounds,
-    )
-
-
-def _top(probabilities: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
-    """The most probable classes by name."""
-    order = np.argsort(-probabilities)[:TOP]
-    return {names[int(k)]: float(probabilities[k]) for k in order}
+    return explanation_card(title, found, subject.info.class_names, sounds, label, scores)

@@ -52,16 +52,20 @@ def spectrogram_figure(panels: Sequence[Panel], sample_rate: int) -> Figure:
     return figure
 
 
-@styled
 def explanation_figure(explanation: Explanation, sample_rate: int) -> Figure:
     """Input with the mask's outline, relevant part and residual."""
     seconds = len(explanation.sound) / sample_rate
-    magnitude, mask = explanation.log_magnitude, explanation.mask
+    return parts_figure(explanation.log_magnitude, explanation.mask, seconds, sample_rate)
+
+
+@styled
+def parts_figure(log_magnitude: np.ndarray, mask: np.ndarray, seconds: float, sample_rate: int) -> Figure:
+    """Input with the mask's outline, relevant part and residual, of a log1p magnitude and a mask [T, F]."""
     return spectrogram_figure(
         [
-            Panel("input, relevant part outlined", magnitude, seconds, mask),
-            Panel("relevant", magnitude * mask, seconds),
-            Panel("residual", magnitude * (1 - mask), seconds),
+            Panel("input, relevant part outlined", log_magnitude, seconds, mask),
+            Panel("relevant", log_magnitude * mask, seconds),
+            Panel("residual", log_magnitude * (1 - mask), seconds),
         ],
         sample_rate,
     )

@@ -72,7 +72,10 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Page:
-    """What a report shows: facts and scores by name, an SVG plot, rivals, confusion, the mixture's card, the clips."""
+    """What a report shows: facts and scores by name, an SVG plot, rivals, confusion, the mixture's card, the clips.
+
+    pages: names of the pages that a long sound has, this one among them.
+    """
 
     title: str
     facts: dict
@@ -82,6 +85,7 @@ class Page:
     rivals: Sequence[Rival] = ()
     confusion: Confusion | None = None
     mixture: Card | None = None
+    pages: Sequence[str] = ()
 
     @property
     def classes(self) -> list[str]:
@@ -89,9 +93,10 @@ class Page:
         return sorted({name for card in self.cards for name in (card.label, card.prediction) if name})
 
 
-def render_page(page: Page) -> bytes:
-    """The page as UTF-8, nothing outside it needed. Every string is escaped."""
-    lossless = len(page.cards) <= LOSSLESS_CARDS
+def render_page(page: Page, lossless: bool | None = None) -> bytes:
+    """The page as UTF-8, nothing outside it needed. Every string is escaped. lossless: FLAC; None: for a few cards."""
+    if lossless is None:
+        lossless = len(page.cards) <= LOSSLESS_CARDS
     return render("report.html", page=page, lossless=lossless).encode()
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from models.errors import UsageError
 from recipes.config.rules import check_all
 from recipes.data.kinds import check_contamination
+from recipes.data.sound_files import find_sounds
 from recipes.runs.places import classifier_path, contaminations, first_fold, is_bundle, run_folder, run_of_fold
-from recipes.system.files import check_file
 
 # the classifier's own map that a method shows, with the modules whose classifiers have one
 MAKERS = {"modulation": ("models.focalnet.",), "attention": ("models.vit.", "models.huggingface.")}
@@ -104,7 +104,7 @@ def _start(values: Mapping) -> None:
 
 def _audio(values: Mapping) -> None:
     if values["audio"] is not None:
-        check_file(values["audio"])
+        find_sounds(values["audio"])
 
 
 RUN_KEYS = ("folds", "output_folder", "experiment", "seed")

@@ -5,7 +5,7 @@ learned from. The sound's probabilities are the mean over windows, weighted by t
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -242,14 +242,17 @@ def explain(
 ) -> Explanation:
     """`explain_windows` of a whole sound as one Explanation, which is held in memory."""
     windows = list(explain_windows(classifier, interpreter, sound, clip_seconds, target))
+    return join_windows(windows, clip_seconds)
+
+
+def join_windows(windows: Sequence[ExplainedWindow], clip_seconds: float) -> Explanation:
+    """Consecutive windows as one Explanation."""
     lengthwise = ("sound", "relevant", "residual", "log_magnitude", "mask", "importance")
     posteriors = ("probabilities", "relevant_probabilities", "residual_probabilities")
-    joined = {name: np.concatenate([getattr(window, name) for window in windows]) for name in lengthwise}
-    stacked = {name: np.stack([getattr(window, name) for window in windows]) for name in posteriors}
     return Explanation(
-        **joined,
-        **stacked,
-        window_seconds=round(clip_seconds * classifier.frontend.sample_rate) / classifier.frontend.sample_rate,
+        **{name: np.concatenate([getattr(window, name) for window in windows]) for name in lengthwise},
+        **{name: np.stack([getattr(window, name) for window in windows]) for name in posteriors},
+        window_seconds=clip_seconds,
         window_samples=np.array([len(window.sound) for window in windows]),
         targets=np.array([window.target for window in windows]),
     )

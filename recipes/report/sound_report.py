@@ -1,0 +1,168 @@
+"""What is left about one explained sound: WAVs, pictures, a page or several, explanation.json and, on request, masks.
+
+A sound is written as its windows come, in memory that does not grow with its length.
+"""
+
+import json
+import math
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from models.frontend import FrontEnd
+from models.staging import STAGED
+from recipes.data.audio import to_int16
+from recipes.report.cards import PARTS, explanation_card, part_sounds
+from recipes.report.figures import encode, parts_figure
+from recipes.report.page import Page, render_page
+from recipes.scoring.answer import Answer
+from recipes.scoring.explanation import ExplainedWindow, Explanation, join_windows
+from recipes.system.files import write_atomically
+
+CARD_SECONDS = 60.0
+"""A longer sound is shown in several cards, each a page of its own."""
+
+FIGURE_FRAMES = 4000
+"""Frames of the figure for papers; of more, every k-th is drawn."""
+
+
+@dataclass(frozen=True)
+class SoundFacts:
+    """What is known about a sound before it is explained.
+
+    title: of its page. question: what the answer is about (`recipes.runs.explainer.question`). num_samples: at the
+    classifier's rate. method, classifier: for the head of the page. faults: what deceives about it, as clauses.
+    """
+
+    title: str
+    question: dict
+    num_samples: int
+    method: str
+    classifier: str
+    faults: tuple[str, ...] = ()
+
+
+@dataclass
+class SoundReport:
+    """Writes the folder of one sound.
+
+    folder: where to. answer: collects what is said. frontend: of the classifier. keep_masks: also leave masks.npz.
+    """
+
+    folder: Path
+    facts: SoundFacts
+    answer: Answer
+    frontend: FrontEnd
+    clip_seconds: float
+    keep_masks: bool = False
+    thinned: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    pages_written: int = 0
+
+    def write(self, windows: Iterable[ExplainedWindow]) -> dict:
+        """Write everything, explanation.json last: where it is, the other files are whole. Returns what it holds."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for stale in ("explanation.json", "masks.npz"):
+            (self.folder / stale).unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=STAGED) as staging:
+            self._write_staged(windows, Path(staging))
+        self._draw()
+        document = {"file": self.facts.title, "question": self.facts.question, "faults": list(self.facts.faults)}
+        document |= {"method": self.facts.method} | self.answer.document()
+        write_atomically(self.folder / "explanation.json", (json.dumps(document, indent=2) + "\n").encode())
+        return document
+
+    def _write_staged(self, windows: Iterable[ExplainedWindow], staging: Path) -> None:
+        """Write sounds, pages and masks while the windows come; each sound gets its name when it is whole."""
+        with ExitStack() as stack:
+            sinks = {name: stack.enter_context(self._open_wav(staging / f"{name}.wav")) for name in PARTS}
+            masks = stack.enter_context((staging / "mask.f16").open("wb")) if self.keep_masks else None
+            for group in self._groups(windows):
+                for name, attribute in PARTS.items():
+                    sinks[name].write(to_int16(getattr(group, attribute)))
+                if masks is not None:
+                    masks.write(group.mask.astype(np.float16).tobytes())
+                self.thinned.append(self._thin(group))
+                self._write_page(group)
+        for name in PARTS:
+            (staging / f"{name}.wav").replace(self.folder / f"{name}.wav")
+        if self.keep_masks:
+            self._write_masks(staging)
+
+    @property
+    def windows_of_card(self) -> int:
+        return max(1, int(CARD_SECONDS / self.clip_seconds))
+
+    @property
+    def page_names(self) -> list[str]:
+        """report.html and, for a sound of several cards, report_2.html and so on: a card each."""
+        seconds = self.facts.num_samples / self.answer.rate
+        windows = math.ceil(round(seconds / self.clip_seconds, 6))
+        count = max(1, math.ceil(windows / self.windows_of_card))
+        return ["report.html", *(f"report_{number}.html" for number in range(2, count + 1))]
+
+    def _write_page(self, group: Explanation) -> None:
+        """The page of the next card. A single one holds its sounds as FLAC, several hold MP3; the WAVs are beside them."""
+        facts, answer, names = self.facts, self.answer, self.page_names
+        title = facts.title
+        if len(names) > 1:
+            start = self.pages_written * self.windows_of_card * self.clip_seconds
+            title += f", {_clock(start)} to {_clock(start + len(group.sound) / answer.rate)}"
+        about = {"method": facts.method, "classifier": facts.classifier, "explained class": answer.names[group.target]}
+        if facts.faults:
+            about["beware"] = "; ".join(facts.faults)
+        card = explanation_card(title, group, answer.names, part_sounds(group, answer.rate))
+        page = Page(title, about, [card], pages=names)
+        write_atomically(self.folder / names[self.pages_written], render_page(page, lossless=len(names) == 1))
+        self.pages_written += 1
+
+    def _groups(self, windows: Iterable[ExplainedWindow]) -> Iterator[Explanation]:
+        """The windows of one card after another, as explanations."""
+        group: list[ExplainedWindow] = []
+        for window in windows:
+            self.answer.add(window)
+            group.append(window)
+            if len(group) == self.windows_of_card:
+                yield join_windows(group, self.clip_seconds)
+                group = []
+        if group:
+            yield join_windows(group, self.clip_seconds)
+
+    def _open_wav(self, path: Path) -> soundfile.SoundFile:
+        return soundfile.SoundFile(path, "w", self.answer.rate, 1, "PCM_16", format="WAV")
+
+    def _thin(self, group: Explanation) -> tuple[np.ndarray, np.ndarray]:
+        """Every k-th frame of the spectrogram and the mask, so that the whole sound's fit into one figure."""
+        step = -(-self.frontend.num_frames(self.facts.num_samples) // FIGURE_FRAMES)
+        return group.log_magnitude[::step].copy(), group.mask[::step].copy()
+
+    def _draw(self) -> None:
+        """explanation.png and explanation.pdf."""
+        magnitude, mask = (np.concatenate(parts) for parts in zip(*self.thinned, strict=True))
+        figure = parts_figure(magnitude, mask, self.answer.seconds, self.answer.rate)
+        for kind in ("png", "pdf"):
+            write_atomically(self.folder / f"explanation.{kind}", encode(figure, kind))
+
+    def _write_masks(self, staging: Path) -> None:
+        """masks.npz: the mask [T, F], its axes in seconds and Hz, the classes and their probabilities."""
+        bins = self.frontend.num_bins
+        mask = np.memmap(staging / "mask.f16", np.float16, "r").reshape(-1, bins)
+        np.savez_compressed(
+            staging / "masks.npz",
+            mask=mask,
+            times=np.arange(len(mask)) * self.frontend.hop / self.answer.rate,
+            frequencies=np.linspace(0, self.answer.rate / 2, bins),
+            classes=np.array(self.answer.names),
+            probabilities=self.answer.mean(self.answer.probabilities),
+            target=self.answer.names[self.answer.target],
+        )
+        (staging / "masks.npz").replace(self.folder / "masks.npz")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

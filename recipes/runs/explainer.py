@@ -1,0 +1,72 @@
+"""A method on a classifier, ready to be asked about sounds, and where its answers go."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from interpreters.base import Interpreter
+from models.bundle import save_bundle
+from recipes.runs.subject import Subject, keep_classifier
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """A classifier and an interpreter of it.
+
+    name: of the method, as its recipe is called. folder: of its run, below which answers about sounds are written.
+    document: the interpreter's settings, as its bundle keeps them.
+    """
+
+    name: str
+    subject: Subject
+    interpreter: Interpreter
+    folder: Path
+    document: str
+
+    @property
+    def identity(self) -> str:
+        """Hex digest of what an answer depends on besides the sound: the classifier's weights and the settings."""
+        parts = [self.subject.info.sha256, self.document]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def keep_bundles(explainer: Explainer) -> None:
+    """Leave the bundles `interpreter/` and `classifier/` in the run's folder, unless an interpreter is there already."""
+    folder = explainer.folder
+    if (folder / "interpreter").exists():
+        return
+    subject = explainer.subject
+    source = subject.info.source | {"classifier_weights_sha256": subject.fingerprint, "training": {}}
+    info = replace(subject.info, kind="interpreter", source=source, sha256={})
+    folder.mkdir(parents=True, exist_ok=True)
+    save_bundle(folder / "interpreter", explainer.interpreter, explainer.document, info)
+    keep_classifier(folder, subject)
+
+
+def question(explainer: Explainer, source: Path, asked: str | None) -> dict:
+    """What an answer is about, as its explanation.json keeps it. asked: the class by name, None for the predicted."""
+    return {"source": str(source.resolve()), "asked": asked, "identity": explainer.identity}
+
+
+def sound_folder(explainer: Explainer, source: Path, asked: str | None) -> Path:
+    """Where the answer about a file goes: `<run>/audio/<name>`, with the asked class in the name where one is asked.
+
+    Where that folder holds the answer to another question (a file of the same name, other settings), a digest is added
+    to the name: nothing is overwritten but an earlier answer to the same question.
+    """
+    name = source.stem if asked is None else f"{source.stem}_{asked}".replace("/", "_")
+    about = question(explainer, source, asked)
+    folder = explainer.folder / "audio" / name
+    answer = folder / "explanation.json"
+    if not answer.exists() or _read_question(answer) == about:
+        return folder
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
+    return folder.with_name(f"{name}-{digest}")
+
+
+def _read_question(answer: Path) -> dict | None:
+    try:
+        return json.loads(answer.read_text(encoding="utf-8")).get("question")
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,149 @@
+"""The answer about one sound: which classes are heard, which one is explained, and what its two parts do to each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+import numpy as np
+
+from models.errors import UsageError
+from recipes.scoring.explanation import ExplainedWindow, weighted_mean
+
+NOTABLE = 0.1
+"""A class of at least this probability is always listed, beside the one that is explained."""
+
+TOP = 3
+
+
+@dataclass(frozen=True)
+class ClassAnswer:
+    """One class by name: its probability on the whole sound, on the relevant part alone and on the residual."""
+
+    name: str
+    input: float
+    relevant: float
+    residual: float
+
+
+@dataclass
+class Answer:
+    """What is said of a sound of W windows, collected window by window.
+
+    names: the classes, in the order of the classifier's outputs. rate: Hz. probabilities, relevant_probabilities,
+    residual_probabilities: W posteriors [K]. starts, samples: of each window, in samples. targets: the class that each
+    explains.
+    """
+
+    names: Sequence[str]
+    rate: int
+    probabilities: list[np.ndarray] = field(default_factory=list)
+    relevant_probabilities: list[np.ndarray] = field(default_factory=list)
+    residual_probabilities: list[np.ndarray] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    kept_sum: float = 0.0
+    frames: int = 0
+
+    def add(self, window: ExplainedWindow) -> None:
+        """Take in the next window."""
+        self.probabilities.append(window.probabilities)
+        self.relevant_probabilities.append(window.relevant_probabilities)
+        self.residual_probabilities.append(window.residual_probabilities)
+        self.starts.append(window.start)
+        self.samples.append(len(window.sound))
+        self.targets.append(window.target)
+        self.kept_sum += float(window.mask.mean(axis=1, dtype=np.float64).sum())
+        self.frames += len(window.mask)
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.samples) / self.rate
+
+    @property
+    def kept(self) -> float:
+        """Fraction of the time-frequency plane that is kept."""
+        return self.kept_sum / self.frames
+
+    @property
+    def prediction(self) -> int:
+        """Index of the most probable class of the whole sound."""
+        return int(self.mean(self.probabilities).argmax())
+
+    @property
+    def target(self) -> int:
+        """The class that is explained; the predicted one where windows explain several."""
+        return self.targets[0] if len(set(self.targets)) == 1 else self.prediction
+
+    @property
+    def one_class(self) -> bool:
+        """Whether all windows explain one class."""
+        return len(set(self.targets)) == 1
+
+    def mean(self, posteriors: Sequence[np.ndarray]) -> np.ndarray:
+        """[K] of the whole sound: windows weigh by the samples they hold."""
+        return weighted_mean(np.stack(posteriors), np.array(self.samples))
+
+    def classes(self, at_least: float = NOTABLE) -> list[ClassAnswer]:
+        """The predicted class, the explained one, and all of a probability of `at_least`; the most probable first."""
+        whole = self.mean(self.probabilities)
+        relevant, residual = self.mean(self.relevant_probabilities), self.mean(self.residual_probabilities)
+        chosen = {self.prediction, self.target, *np.flatnonzero(whole >= at_least).tolist()}
+        ordered = sorted(chosen, key=lambda index: -whole[index])
+        return [
+            ClassAnswer(self.names[index], float(whole[index]), float(relevant[index]), float(residual[index]))
+            for index in ordered
+        ]
+
+    def scores(self) -> dict[str, float]:
+        """fid_i and fa of the explained class on the whole sound, and kept."""
+        relevant, target = self.mean(self.relevant_probabilities), self.target
+        lost = self.mean(self.probabilities)[target] - self.mean(self.residual_probabilities)[target]
+        return {"fid_i": float(relevant.argmax() == target), "fa": float(lost), "kept": self.kept}
+
+    def document(self) -> dict:
+        """The answer for JSON: the whole sound, then what each window would have said."""
+        windows = []
+        for number, start in enumerate(self.starts):
+            windows.append(
+                {
+                    "start_seconds": round(start / self.rate, 3),
+                    "prediction": self.names[int(self.probabilities[number].argmax())],
+                    "target": self.names[self.targets[number]],
+                    "input": self.top(self.probabilities[number]),
+                    "relevant": self.top(self.relevant_probabilities[number]),
+                    "residual": self.top(self.residual_probabilities[number]),
+                }
+            )
+        return {
+            "seconds": self.seconds,
+            "prediction": self.names[self.prediction],
+            "target": self.names[self.target],
+            "top": self.top(self.mean(self.probabilities)),
+            "classes": [vars(answer) for answer in self.classes()],
+            "kept": self.kept,
+            "scores": self.scores(),
+            "windows": windows,
+        }
+
+    def top(self, posterior: np.ndarray) -> dict[str, float]:
+        """The most probable classes by name."""
+        order = np.argsort(-posterior)[:TOP]
+        return {self.names[int(index)]: float(posterior[index]) for index in order}
+
+
+def class_index(names: Sequence[str], asked: str | int | None) -> int | None:
+    """The index of a class that is asked for by its name, or by its index; None for None.
+
+    Raises UsageError for anything else, naming the nearest classes.
+    """
+    if asked is None:
+        return None
+    text = str(asked)
+    if text in names:
+        return list(names).index(text)
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    near = get_close_matches(text, names, 3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it knows {', '.join(names[:8])}, …"
+    raise UsageError(f"target={text!r} is no class of this classifier, nor an index from 0 to {len(names) - 1}; {hint}")
