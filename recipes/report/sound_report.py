@@ -106,7 +106,7 @@ class SoundReport:
         return ["report.html", *(f"report_{number}.html" for number in range(2, count + 1))]
 
     def _write_page(self, group: Explanation) -> None:
-        """The page of the next card. A single one holds its sounds as FLAC, several hold MP3; the WAVs are beside them."""
+        """The page of the next card: a single one holds FLAC, several hold MP3, and the WAVs lie beside them."""
         facts, answer, names = self.facts, self.answer, self.page_names
         title = facts.title
         if len(names) > 1:

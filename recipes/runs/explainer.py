@@ -32,7 +32,7 @@ class Explainer:
 
 
 def keep_bundles(explainer: Explainer) -> None:
-    """Leave the bundles `interpreter/` and `classifier/` in the run's folder, unless an interpreter is there already."""
+    """Leave the bundles `interpreter/` and `classifier/` in the run's folder, unless an interpreter is there."""
     folder = explainer.folder
     if (folder / "interpreter").exists():
         return
