@@ -36,7 +36,8 @@ def _matching(asked: Path) -> list[Path]:
             raise UsageError(f"{asked} holds no sound file (of {' '.join(SUFFIXES)}): give a folder that does.")
         return found
     if not asked.exists() and glob.has_magic(str(asked)):
-        found = sorted(Path(name) for name in glob.glob(str(asked), recursive=True) if Path(name).is_file())
+        names = glob.glob(str(asked), recursive=True)  # noqa: PTH207 - a pattern may be absolute
+        found = sorted(Path(name) for name in names if Path(name).is_file())
         if not found:
             raise UsageError(f"no file matches the pattern {asked}: give the path of a sound file.")
         return found

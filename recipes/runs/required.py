@@ -105,6 +105,10 @@ def _start(values: Mapping) -> None:
 def _audio(values: Mapping) -> None:
     if values["audio"] is not None:
         find_sounds(values["audio"])
+    elif "target" in values and values["target"] is not None:
+        raise UsageError(f"target={values['target']!r} is a question about a sound: pass --audio=path/to/a/sound too")
+    elif values.get("masks"):
+        raise UsageError("--masks leaves the masks of sounds: pass --audio=path/to/a/sound too")
 
 
 RUN_KEYS = ("folds", "output_folder", "experiment", "seed")
@@ -113,6 +117,6 @@ REQUIRED: dict[Callable[[Mapping], None], Collection[str]] = {
     _classifier: ("classifier", "folds", "output_folder"),
     _reference: ("reference", *RUN_KEYS),
     _start: ("start_from", *RUN_KEYS),
-    _audio: ("audio",),
+    _audio: ("audio", "target"),
 }
 """What `interpret.py` looks for: each check, with the keys that it reads."""

@@ -222,3 +222,9 @@ def test_python_loads_a_method_after_a_single_file_alone(interpret, focalnet, so
     interpreter = SoundInterpreter.from_hparams(folder.parents[1])
     assert interpreter.interpreter.quantiles == (0.6,)
     assert interpreter.interpret_file(path).mask.mean() == pytest.approx(answer(folder)["kept"], abs=1e-5)
+
+
+@pytest.mark.parametrize(("flag", "sentence"), [("--target=dog", "target='dog' is a question"), ("--masks", "--masks")])
+def test_a_question_without_a_sound_is_refused(interpret, focalnet, tmp_path, flag, sentence):
+    with pytest.raises(UsageError, match=rf"{sentence} .*: pass --audio=path/to/a/sound too"):
+        interpret(MODULATION, tmp_path, focalnet, flag)
