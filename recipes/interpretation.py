@@ -14,7 +14,6 @@ from recipes.config.recipe import Recipe
 from recipes.config.rules import check_all
 from recipes.data.contamination import Contamination
 from recipes.data.sound_files import find_sounds
-from recipes.explaining import Request, explain_sounds
 from recipes.report.closing import interpreter_closing
 from recipes.report.examples import write_examples
 from recipes.runs.explainer import Explainer, keep_bundles
@@ -94,6 +93,9 @@ def _prepare(recipe: Recipe, subject: Subject, fold: int | None) -> Callable[...
 
 def _explain_audio(recipe: Recipe) -> Path:
     """Explain the sounds that the recipe names, with the interpreter that its run left."""
+    # imported only here: a scoring run does not need it
+    from recipes.explaining import Request, explain_sounds
+
     request = Request(recipe.values.get("target"), recipe.values["masks"])
     sources = find_sounds(recipe.values["audio"])
     return on_main(explain_sounds, [make_explainer(recipe)], sources, request)
