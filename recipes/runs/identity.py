@@ -196,6 +196,7 @@ OWN_PATHS = (
     "reference",
     "start_from",
     "audio",
+    "target",
     "trust",
 )
 """Keys whose paths `named_paths` leaves alone: what lies there is hashed by what it is, or is not read by training."""

@@ -34,6 +34,7 @@ UNTRAINED_KEYS = (
     "eval_batch_size",
     "eval_precision",
     "audio",
+    "target",
     "cache_folder",
     "output_folder",
     "tensorboard",
