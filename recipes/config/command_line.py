@@ -11,7 +11,7 @@ from recipes.config.options import RUN_OPTIONS, Option, nearest, read_run_option
 from recipes.config.rules import TEXT_KEYS
 from recipes.config.yaml_text import NULLS, read_value
 
-SWITCHES = ("download",)
+SWITCHES = ("download", "masks")
 """Flags of the commands that change nothing in what a run computes, and are no keys of a recipe."""
 
 
