@@ -24,7 +24,7 @@ import torch
 
 from models.errors import UsageError
 from recipes.config.recipe import entry
-from recipes.data.metadata import metadata_file
+from recipes.data.layouts import find_tables
 from recipes.report.markdown import markdown_table
 from tools.bench_cases import SWEEP
 from tools.runner import ROOT, check_out, positive, save_result, tool_parser
@@ -40,7 +40,7 @@ NO_REPORT = "--report_clips=0"
 
 def subset(data_folder: Path, clips: int, folder: Path) -> int:
     """Make a data folder with the first `clips` clips of every fold, by class; returns how many classes they have."""
-    with metadata_file(data_folder).open(encoding="utf-8", newline="") as file:
+    with find_tables(data_folder)[0].open(encoding="utf-8", newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: (row["fold"], int(row["target"]), row["filename"]))
     kept: list[dict] = []
     for fold in sorted({row["fold"] for row in rows}):

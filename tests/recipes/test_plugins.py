@@ -161,7 +161,8 @@ def test_conformance_is_a_command(examples, classified, bundle, arguments, tmp_p
 def test_the_command_finds_a_module_on_the_path(bundle, corpus, tmp_path):
     """As a user outside the repository would call it."""
     (tmp_path / "band_occlusion.py").write_text((EXAMPLES / "band_occlusion.py").read_text())
-    (tmp_path / "band_occlusion.yaml").write_text((EXAMPLES / "band_occlusion.yaml").read_text())
+    text = (EXAMPLES / "band_occlusion.yaml").read_text()
+    (tmp_path / "band_occlusion.yaml").write_text(text.replace("../../hparams", str(HPARAMS)))
     command = [sys.executable, str(ROOT / "interpret.py"), "band_occlusion.yaml", f"--data_folder={corpus}"]
     command += [f"--classifier={bundle('cnn14')}", "--report_clips=0", "--device=cpu", "--bands=2", "--noprogressbar"]
     command += ["--debug", "--debug_batches=1"]
