@@ -36,13 +36,12 @@ def masking_terms(
     terms = {}
     if w_in and w_out:
         of_relevant, of_residual = logits_of_parts(classifier, relevant, residual)
-    else:
-        of_relevant = classifier(relevant).logits.float() if w_in else None
-        of_residual = classifier(residual).logits.float() if w_out else None
-    if w_in:
         terms["inside"] = w_in * F.cross_entropy(of_relevant, target, reduction="none")
-    if w_out:
         terms["outside"] = -w_out * F.cross_entropy(of_residual, target, reduction="none")
+    elif w_in:
+        terms["inside"] = w_in * F.cross_entropy(classifier(relevant).logits.float(), target, reduction="none")
+    elif w_out:
+        terms["outside"] = -w_out * F.cross_entropy(classifier(residual).logits.float(), target, reduction="none")
     return terms
 
 
