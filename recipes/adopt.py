@@ -79,7 +79,7 @@ def adopt(recipe: Recipe, folder: Path) -> Path:
     """
     values, run = recipe.values, run_folder(recipe.values)
     published = read_label_encoder(folder / "label_encoder.txt")
-    corpus = read_corpus(values["data_folder"], values["subset"])
+    corpus = read_corpus(values["data_folder"], values["subset"], values.get("columns") or {})
     classifier = recipe.build()["model"]["classifier"]
     load_speechbrain(classifier, folder)
     reorder_head(classifier, published, corpus.class_names)

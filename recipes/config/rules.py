@@ -62,6 +62,10 @@ def _one_of(*values: object) -> Check:
     return lambda value: value in values
 
 
+def _names(value: object) -> bool:
+    return isinstance(value, dict) and all(_text(key) and _text(name) for key, name in value.items())
+
+
 def _modules(value: object) -> bool:
     return value == [] or _list_of(_text)(value)
 
@@ -91,6 +95,7 @@ RULES: dict[str, tuple[str, Check]] = {
     **dict.fromkeys(FOLD_LISTS, ("a list of fold numbers", _list_of(partial(_whole, 0, 1e6)))),
     "folds": ("null (the three lists) or 'all' (cross-validation)", _one_of(None, "all")),
     "subset": ("null or 'esc10'", _one_of(None, "esc10")),
+    "columns": ("null or names of a table's columns, such as {filename: path, category: label}", _or_null(_names)),
     "clip_seconds": ("a number of seconds in (0, 3600]", partial(_number, 1e-3, 3600)),
     "num_classes": ("a whole number of 2 or more", partial(_whole, 2, 1e6)),
     **dict.fromkeys(("epochs", "batch_size", "eval_batch_size", "grad_accumulation_factor", "step_size"), _SIZE),

@@ -3,6 +3,7 @@
 `recipes.data.metadata.read_corpus` makes one from a data folder.
 """
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from recipes.data.audio import read_audio
 from recipes.data.sound_names import composed
 from recipes.system.files import name_some
 from recipes.system.threads import run_all
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,20 @@ def check_trainable(corpus: Corpus, split: FoldSplit) -> None:
             f"{len(untrained)} of the {len(corpus.class_names)} classes of {corpus.name} have no clip in the training "
             f"folds {list(split.train)} and could never be learned: {name_some(untrained)}; move clips of them into "
             "a training fold, choose other train_folds, or take these classes out of the table"
+        )
+
+
+def warn_of_unused_folds(corpus: Corpus, splits: Sequence[FoldSplit]) -> None:
+    """Say which folds take no part: recipes name three lists for five folds, and a set may have ten."""
+    used = set()
+    for split in splits:
+        used.update(split.train, split.valid, split.test)
+    unused = set(corpus.folds) - used
+    if unused:
+        logger.warning(
+            "The clips of %s of %s are not used by train_folds, valid_folds or test_folds.",
+            _fold_list(unused),
+            corpus.name,
         )
 
 

@@ -11,7 +11,7 @@ from models.errors import UsageError
 from models.staging import STAGED
 from recipes.config.rules import check_all
 from recipes.data.clips import ClipStore, DataSource, prepare
-from recipes.data.corpus import Corpus, FoldSplit, cross_validation, fold_split
+from recipes.data.corpus import Corpus, FoldSplit, cross_validation, fold_split, warn_of_unused_folds
 from recipes.system.files import lock_now
 
 
@@ -22,13 +22,24 @@ def open_store(
 
     check: what else the metadata must pass before anything is decoded, beside the recipe's folds.
     """
-    source = DataSource(Path(values["data_folder"]), values["subset"], download=values.get("download", False))
-    return prepare(
-        source,
+    store = prepare(
+        data_source(values),
         values["cache_folder"],
         sample_rate,
         clip_seconds,
         check=lambda corpus: check_all(partial(check, corpus), partial(splits_of, values, corpus)),
+    )
+    warn_of_unused_folds(store.corpus, splits_of(values, store.corpus))
+    return store
+
+
+def data_source(values: dict) -> DataSource:
+    """Where the data of a recipe's plain values come from."""
+    return DataSource(
+        Path(values["data_folder"]),
+        values["subset"],
+        columns=values.get("columns") or {},
+        download=values.get("download", False),
     )
 
 

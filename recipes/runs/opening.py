@@ -43,13 +43,13 @@ UNTRAINED_KEYS = (
 )
 """Keys that leave the trained weights alone."""
 
-CONTENT_KEYS = ("data_folder", "noise_folder", "classifier", "reference", "start_from")
+CONTENT_KEYS = ("data_folder", "columns", "noise_folder", "classifier", "reference", "start_from")
 """Keys whose paths may change where what lies there is the same by its content."""
 
 LONGER_KEYS = ("epochs", "schedule.epochs")
 """Numbers that may grow while a training goes on."""
 
-TEST_KEYS = (*UNTRAINED_KEYS, "data_folder", "noise_folder")
+TEST_KEYS = (*UNTRAINED_KEYS, "data_folder", "columns", "noise_folder")
 """Keys that may change where nothing is trained and the run's own interpreter or classifier is tested."""
 
 

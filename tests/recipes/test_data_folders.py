@@ -57,3 +57,28 @@ def test_clips_of_one_class_make_no_mixture(tmp_path):
     )
     assert _mixture(tmp_path, None, None, None, table) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_with_other_columns_trains_by_one_command(train, relabel, tmp_path):
+    names = {"filename": "path", "category": "label", "fold": "part", "src_file": "take from"}
+
+    def rename(row: dict) -> dict:
+        return {names[key]: row[key] for key in names}
+
+    folder = relabel(rename)
+    columns = "--columns={" + ", ".join(f"{key}: {name}" for key, name in names.items()) + "}"
+    run = train(TINY, tmp_path, f"--data_folder={folder}", columns, "--epochs=1")
+    plain = train(TINY, tmp_path / "plain", "--epochs=1")
+    assert len((run / "clips.csv").read_text().splitlines()) == len((plain / "clips.csv").read_text().splitlines())
+    with pytest.raises(UsageError, match=r"lacks the columns \['filename', 'fold', 'category'\]"):
+        train(TINY, tmp_path / "no", f"--data_folder={folder}")
+
+
+def test_columns_are_names(arguments, tmp_path):
+    with pytest.raises(UsageError, match=r"columns=\['path'\] must be null or names of a table's columns"):
+        load_recipe(arguments(TINY, tmp_path, "--columns=[path]"))
+
+
+def test_folds_without_a_part_are_told(train, tmp_path, caplog):
+    train(TINY, tmp_path, "--epochs=1", "--train_folds=[1,2]")
+    assert "The clips of fold 3 of synthetic are not used by train_folds, valid_folds or test_folds." in caplog.text
