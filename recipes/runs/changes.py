@@ -55,7 +55,7 @@ def _differences(key: str, old: object, new: object) -> Iterator[Change]:
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys((*old, *new)):
             yield from _differences(f"{key}.{name}", old.get(name, ABSENT), new.get(name, ABSENT))
-    elif old != new:
+    elif old != new and not (old == ABSENT and new is None):  # a key that is new and null asks for nothing
         yield Change(key, old, new)
 
 
