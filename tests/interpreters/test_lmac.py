@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from hyperpyyaml import load_hyperpyyaml, resolve_references
+from hyperpyyaml import load_hyperpyyaml
 from speechbrain.lobes.models.Cnn14 import CNN14PSI_stft
 from torch import nn
 
@@ -16,6 +16,7 @@ from models.bundle import build_trusted
 from models.classifier import ClassifierInfo, Evidence, Features
 from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
+from recipes.config.recipe import load_recipe
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 CLASSIFIERS = {
@@ -72,7 +73,7 @@ def losses(interpreter: LMAC, sound: Spectrogram, classifier: nn.Module, **extra
 
 def real(name: str):
     torch.manual_seed(0)
-    with (HPARAMS / "classifiers" / f"{name}.yaml").open() as stream:
+    with (HPARAMS / "classifiers" / f"{name}_network.yaml").open() as stream:
         return load_hyperpyyaml(stream, CLASSIFIERS[name])["classifier"].freeze()
 
 
@@ -250,15 +251,15 @@ def test_sizes_of_the_decoders_for_cnn14():
     assert count == [pytest.approx(236.7, abs=0.05), pytest.approx(1.19, abs=0.01)]
 
 
-@pytest.mark.parametrize("name", ["lmac", "lmac_paper"])
-def test_the_recipes_blocks_build_from_a_bundle(name):
-    with (HPARAMS / "interpreters" / f"{name}.yaml").open() as stream:
-        factory = build_trusted(resolve_references(stream, {}).read(), name)["interpreter"]
+@pytest.mark.parametrize(("name", "sparsity"), [("lmac", 0.4), ("lmac_paper", 6.4)])
+def test_the_recipes_blocks_build_from_a_bundle(name, sparsity):
+    block = load_recipe([str(HPARAMS / f"{name}.yaml")]).block("interpreter")
+    factory = build_trusted(block, name)["interpreter"]
     interpreter = factory(info=info(8, 16, 32, 64))
     assert interpreter.weights == {
         "inside": 4.0,
         "outside": 0.2,
-        "sparsity": 0.4,
+        "sparsity": sparsity,
         "smoothness": 0.0,
         "guidance": 0.0,
     }

@@ -18,8 +18,10 @@ from models.classifier import AudioClassifier, ClassifierInfo, CosineHead
 from models.cnn14 import CNN14
 from models.errors import UsageError
 from models.frontend import FrontEnd
+from recipes.config.recipe import load_recipe
 
-RECIPE = Path(__file__).parents[2] / "hparams" / "interpreters" / "lmac_td.yaml"
+HPARAMS = Path(__file__).parents[2] / "hparams"
+RECIPE = HPARAMS / "interpreters" / "lmac_td_method.yaml"
 RATE = 16000
 CODEC = partial(Codec, filters=64, kernel=32)
 NETWORK = partial(MaskNetwork, width=16, layers=1, chunk=50, intra_layers=1, inter_layers=1, heads=2, feed_forward=16)
@@ -409,10 +411,15 @@ def test_the_recipe_is_the_papers_size(info):
 
 
 def test_the_recipe_shrinks_by_scalars(classifier, info):
-    small = {"filters": 128, "kernel": 64, "width": 64, "layers": 1, "chunk": 100}
-    with RECIPE.open() as stream:
-        block = load_hyperpyyaml(stream, small | {"intra_layers": 2, "inter_layers": 1, "alpha": 0.5})
-    model = block["interpreter"](info=info)
+    small = (
+        "--width=64",
+        "--interpreter.codec.filters=128",
+        "--interpreter.codec.kernel=64",
+        "--layers=1",
+        "--chunk=100",
+    )
+    recipe = load_recipe([str(HPARAMS / "lmac_td.yaml"), *small, "--intra_layers=2", "--inter_layers=1", "--alpha=0.5"])
+    model = recipe.build()["interpreter"]["interpreter"](info=info)
     assert sum(p.numel() for p in model.mask_network.parameters()) < 200_000
     spectrogram, evidence = looked_at(classifier, sound(1))
     with torch.no_grad():

@@ -16,7 +16,7 @@ from models.errors import UsageError
 from models.frontend import Spectrogram
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
-BLOCK = HPARAMS / "interpreters" / "piq.yaml"
+BLOCK = HPARAMS / "interpreters" / "piq_method.yaml"
 
 
 def info(channels: int = 4, classes: int = 2) -> ClassifierInfo:
@@ -236,7 +236,7 @@ CLASSIFIERS = {
 def test_clips_of_any_length_are_split_in_two(name):
     torch.manual_seed(0)
     settings, options = CLASSIFIERS[name]
-    with (HPARAMS / "classifiers" / f"{name}.yaml").open() as stream:
+    with (HPARAMS / "classifiers" / f"{name}_network.yaml").open() as stream:
         classifier = load_hyperpyyaml(stream, settings)["classifier"].freeze()
     with BLOCK.open() as stream:
         make = load_hyperpyyaml(stream, {"channels": 4, **options})["interpreter"]

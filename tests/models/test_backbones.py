@@ -42,13 +42,13 @@ def shapes(maps) -> list[tuple[int, ...]]:
 
 @pytest.fixture(scope="module")
 def full_cnn14() -> AudioClassifier:
-    with (CLASSIFIERS / "cnn14.yaml").open() as stream:
+    with (CLASSIFIERS / "cnn14_network.yaml").open() as stream:
         return load_hyperpyyaml(stream)["classifier"]
 
 
 @pytest.mark.parametrize("name, expected", [("focalnet", 87.3), ("vit", 86.5)])
 def test_parameters_with_50_classes_are_the_papers(name, expected):
-    with torch.device("meta"), (CLASSIFIERS / f"{name}.yaml").open() as stream:
+    with torch.device("meta"), (CLASSIFIERS / f"{name}_network.yaml").open() as stream:
         assert millions(load_hyperpyyaml(stream)["classifier"]) == pytest.approx(expected, abs=0.05)
 
 
