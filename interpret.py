@@ -1,7 +1,10 @@
-"""Explain a sound classifier: python interpret.py hparams/modulation.yaml"""
+"""Explain a sound classifier: python interpret.py hparams/modulation.yaml
+
+Several recipes run one after the other: python interpret.py hparams/grad_cam.yaml hparams/lmac.yaml --audio=siren.wav
+"""
 
 from recipes.config.catalog import answer
-from recipes.config.recipe import load_recipe
+from recipes.config.recipe import each_recipe, load_recipe
 from recipes.runs.required import REQUIRED
 from recipes.system.entry import entry
 
@@ -11,11 +14,12 @@ def main(arguments: list[str]) -> None:
     if told is not None:
         print(told, end="")
         return
-    recipe = load_recipe(arguments, REQUIRED, command="interpret.py")
+    recipes = [load_recipe(line, REQUIRED, command="interpret.py") for line in each_recipe(arguments)]
     # imported only now: torch and SpeechBrain take seconds, and a mistake above is told at once
     from recipes.interpretation import run_interpreter
 
-    run_interpreter(recipe)
+    for recipe in recipes:
+        run_interpreter(recipe)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from recipes.config.catalog import answer
 from recipes.config.recipe import load_recipe
+from recipes.runs.required import REQUIRED_TO_TRAIN
 from recipes.system.entry import entry
 
 
@@ -10,7 +11,7 @@ def main(arguments: list[str]) -> None:
     if told is not None:
         print(told, end="")
         return
-    recipe = load_recipe(arguments, command="train.py")
+    recipe = load_recipe(arguments, REQUIRED_TO_TRAIN, command="train.py")
     # imported only now: torch and SpeechBrain take seconds, and a mistake above is told at once
     from recipes.classification import train_classifier
 

@@ -167,7 +167,7 @@ def _settings(node: CommentedMap, prefix: str, comments: dict[str, str]) -> dict
         name = f"{prefix}.{key}"
         if isinstance(value, CommentedMap):
             rows |= _settings(value, name, comments)
-        elif tag_of(value) == "":
+        elif tag_of(value) in ("", "PLACEHOLDER"):
             rows[f"--{name}={shown(value)}"] = comments.get(name, "")
     return rows
 

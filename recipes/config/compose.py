@@ -200,7 +200,8 @@ class _Resolver:
     def node(self, node: object, name: str) -> object:
         tag = tag_of(node)
         if tag == "PLACEHOLDER":
-            raise UsageError(f"{self.origin}: {name!r} is a !PLACEHOLDER and must be replaced")
+            told = f"{self.origin}: {name!r} is a !PLACEHOLDER and must be replaced"
+            raise UsageError(f"{told}; set it on the command line or in the YAML")
         if tag in ("ref", "copy") and isinstance(node, TaggedScalar):
             value = self.reference(node.value)
             return deepcopy(value) if tag == "copy" else value

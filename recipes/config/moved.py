@@ -45,6 +45,7 @@ FILES = {
     "classifiers/focalnet.yaml": "classifiers/focalnet_network.yaml",
     "classifiers/mobilenet.yaml": "classifiers/mobilenet_network.yaml",
     "classifiers/vit.yaml": "classifiers/vit_network.yaml",
+    "interpreters/amortized.yaml": "interpreters/amortized_method.yaml",
     "interpreters/constant.yaml": "interpreters/constant_method.yaml",
     "interpreters/gradient.yaml": "interpreters/gradient_method.yaml",
     "interpreters/l2i.yaml": "interpreters/l2i_method.yaml",

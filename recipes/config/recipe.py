@@ -119,6 +119,15 @@ def _check_factories(built: object, path: Path) -> None:
         _check_factories(built.keywords, path)
 
 
+def each_recipe(arguments: list[str]) -> list[list[str]]:
+    """The command line of every recipe that one names: `a.yaml b.yaml --key=value` is two with the same key."""
+    count = 0
+    while count < len(arguments) and not arguments[count].startswith("-"):
+        count += 1
+    paths, options = arguments[:count], arguments[count:]
+    return [[path, *options] for path in paths] or [options]
+
+
 def load_recipe(
     arguments: list[str],
     checks: Mapping[Callable, Collection[str]] = MappingProxyType({}),
@@ -143,10 +152,10 @@ def load_recipe(
     problems += [f"{path}: {problem}" for problem in _wrong_values(values, line)]
     known = block_settings(values)
     known |= {key: value for key, value in values.items() if not _builds(key, value)}
+    known |= {name: name in line.switches for name in SWITCHES}
     faulty = {key for key in known if value_problems({key: known[key]})}
     possible = [partial(check, Settings(known)) for check, keys in checks.items() if not faulty.intersection(keys)]
     check_all(*possible, told=problems)
-    known |= {name: name in line.switches for name in SWITCHES}
     return Recipe(path, write_tree(tree), Settings(known), line.options)
 
 

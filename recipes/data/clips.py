@@ -15,6 +15,7 @@ from recipes.data.audio import SILENCE_PEAK, fit_length, from_int16, load_mono
 from recipes.data.cache import DecodedClips, decoded_clips
 from recipes.data.corpus import Corpus, indices
 from recipes.data.download import download_esc50, is_missing
+from recipes.data.folder import require_folder
 from recipes.data.metadata import read_corpus
 
 
@@ -205,11 +206,7 @@ def find_data(source: DataSource) -> None:
     Raises UsageError for a folder that is not there: a mistyped path must not start a download of 600 MB.
     """
     folder = source.folder
-    if not folder.exists() and not source.download:
-        raise UsageError(
-            f"data_folder={folder} is not there: give the path of a folder laid out like ESC-50; to download ESC-50 "
-            "(600 MB) to that path, pass --download, or make the folder and leave it empty"
-        )
+    require_folder(folder, source.download)
     if is_missing(folder):
         download_esc50(folder)
 

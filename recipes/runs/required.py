@@ -7,6 +7,7 @@ from pathlib import Path
 
 from models.errors import UsageError
 from recipes.config.rules import check_all
+from recipes.data.folder import require_folder
 from recipes.data.kinds import check_contamination
 from recipes.data.sound_files import find_sounds
 from recipes.runs.places import classifier_path, contaminations, first_fold, is_bundle, run_folder, run_of_fold
@@ -14,6 +15,8 @@ from recipes.runs.places import classifier_path, contaminations, first_fold, is_
 # the classifier's own map that a method shows, with the modules whose classifiers have one
 MAKERS = {"modulation": ("models.focalnet.",), "attention": ("models.vit.", "models.huggingface.")}
 MOST_NAMED = 3
+MOBILENET_WEIGHTS = "mn04_as_mAP_432.pt"
+RELEASES = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 
 
 def require_classifier(path: Path, values: Mapping | None = None) -> None:
@@ -111,6 +114,31 @@ def _audio(values: Mapping) -> None:
         raise UsageError("--masks leaves the masks of sounds: pass --audio=path/to/a/sound too")
 
 
+def _one_quantile(values: Mapping) -> None:
+    """A sound is explained at one quantile; which of several would be anybody's guess."""
+    quantiles = values.get("quantile")
+    if values["audio"] is not None and isinstance(quantiles, list) and len(quantiles) > 1:
+        raise UsageError(
+            f"quantile={quantiles} with --audio: a sound is explained at one, such as --quantile={quantiles[0]}"
+        )
+
+
+def _data(values: Mapping) -> None:
+    if values.get("audio") is None:
+        require_folder(Path(values["data_folder"]), values.get("download", False))
+
+
+def _weights(values: Mapping) -> None:
+    """Raises UsageError where a file of weights is not there, with the command that fetches it."""
+    path = values.get("weights")
+    if path is None or Path(path).suffix not in (".pt", ".ckpt", ".safetensors") or Path(path).is_file():
+        return
+    fetch = f"fetch it with `curl --create-dirs -Lo {path} {RELEASES}/{Path(path).name}` (4 MB)"
+    known = Path(path).name == MOBILENET_WEIGHTS
+    way = fetch if known else "give the path of the file"
+    raise UsageError(f"weights={path} is not there: {way}, or pass --weights=null to train from scratch")
+
+
 RUN_KEYS = ("folds", "output_folder", "experiment", "seed")
 REQUIRED: dict[Callable[[Mapping], None], Collection[str]] = {
     _noise: ("contamination", "snr_db", "noise_folder", "train_noise"),
@@ -118,5 +146,13 @@ REQUIRED: dict[Callable[[Mapping], None], Collection[str]] = {
     _reference: ("reference", *RUN_KEYS),
     _start: ("start_from", *RUN_KEYS),
     _audio: ("audio", "target"),
+    _one_quantile: ("audio", "quantile"),
+    _data: ("audio", "data_folder"),
 }
 """What `interpret.py` looks for: each check, with the keys that it reads."""
+
+REQUIRED_TO_TRAIN: dict[Callable[[Mapping], None], Collection[str]] = {
+    _weights: ("weights",),
+    _data: ("data_folder",),
+}
+"""What `train.py` looks for."""

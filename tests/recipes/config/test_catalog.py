@@ -63,8 +63,10 @@ def test_help_shows_values_comments_and_settings_inside_blocks():
     assert "--optimizer.lr=1e-06" in lines
 
 
-def test_an_unset_key_is_shown_as_one_to_give():
-    assert "--weights=VALUE" in answer([str(HPARAMS / "mobilenet.yaml"), "--help"], "train.py")
+def test_an_unset_key_is_shown_as_one_to_give(tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"extends: {HPARAMS / 'common/interpreter.yaml'}\n")
+    told = answer([str(tmp_path / "mine.yaml"), "--help"], "interpret.py")
+    assert re.search(r"^  --classifier=VALUE +the bundle to explain, such as", told, re.M)
 
 
 def test_work_is_not_answered():

@@ -35,7 +35,7 @@ def recipe_file(tmp_path):
 
 
 def test_a_misspelt_key_is_one_line_on_stderr_and_exit_code_2():
-    command = [sys.executable, "train.py", "hparams/focalnet.yaml", DATA, "--bacth_size=4"]
+    command = [sys.executable, "train.py", "hparams/focalnet.yaml", "--data_folder=tests", "--bacth_size=4"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 2
     assert found.stdout == ""
@@ -83,9 +83,9 @@ def test_an_argument_without_dashes_is_refused():
     assert refused(HPARAMS / "vit.yaml", "batch_size=4") == "'batch_size=4' is not of the form --key=value"
 
 
-def test_an_unset_placeholder_is_named():
-    told = refused(HPARAMS / "mobilenet.yaml", DATA)
-    assert "'weights' is a !PLACEHOLDER and must be replaced" in told
+def test_an_unset_placeholder_is_named(recipe_file):
+    told = refused(recipe_file(f"extends: {HPARAMS / 'focalnet.yaml'}\nepochs: !PLACEHOLDER\n"), DATA)
+    assert "'epochs' is a !PLACEHOLDER and must be replaced" in told
     assert told.endswith("set it on the command line or in the YAML")
 
 

@@ -8,7 +8,7 @@ from recipe_files import HPARAMS
 
 from models.errors import UsageError
 from recipes.config.recipe import load_recipe
-from recipes.runs.required import REQUIRED, fitting_classifiers, require_classifier
+from recipes.runs.required import REQUIRED, REQUIRED_TO_TRAIN, fitting_classifiers, require_classifier
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def results(tmp_path) -> Path:
 
 def told(recipe: str, *changes: str) -> str:
     with pytest.raises(UsageError) as caught:
-        load_recipe([str(HPARAMS / f"{recipe}.yaml"), *changes], REQUIRED)
+        load_recipe([str(HPARAMS / f"{recipe}.yaml"), "--data_folder=/", *changes], REQUIRED)
     return str(caught.value)
 
 
@@ -72,3 +72,53 @@ def test_a_classifier_of_every_fold_is_named_without_the_fold(results):
 
 def test_a_bundle_is_not_read(results):
     assert require_classifier(results / "vit/1234/classifier") is None
+
+
+def told_by_training(*arguments: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        load_recipe([str(HPARAMS / arguments[0]), *arguments[1:]], REQUIRED_TO_TRAIN, "train.py")
+    return str(caught.value)
+
+
+def test_a_missing_data_folder_is_told_with_the_ways_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("EARWITNESS_DATA", str(tmp_path / "gone"))
+    expected = (
+        f"data_folder={tmp_path / 'gone'} is not there: give the path of a folder laid out like ESC-50, with "
+        "--data_folder or in the environment variable EARWITNESS_DATA; to download ESC-50 (600 MB) to that path, pass "
+        "--download, or make the folder and leave it empty"
+    )
+    assert told_by_training("cnn14.yaml") == expected
+    assert load_recipe([str(HPARAMS / "cnn14.yaml"), "--download"], REQUIRED_TO_TRAIN).values["download"]
+    (tmp_path / "gone").mkdir()
+    assert load_recipe([str(HPARAMS / "cnn14.yaml")], REQUIRED_TO_TRAIN).values["data_folder"] == str(tmp_path / "gone")
+
+
+def test_the_data_folder_is_set_once_for_all_recipes_or_said_on_the_line(monkeypatch):
+    for recipe in ("cnn14", "lmac", "grad_cam"):
+        monkeypatch.delenv("EARWITNESS_DATA", raising=False)
+        assert load_recipe([str(HPARAMS / f"{recipe}.yaml")]).values["data_folder"] == "data/ESC-50"
+        monkeypatch.setenv("EARWITNESS_DATA", "/my sounds #2")
+        recipe_now = load_recipe([str(HPARAMS / f"{recipe}.yaml")])
+        assert recipe_now.values["data_folder"] == "/my sounds #2"
+        line = load_recipe([str(HPARAMS / f"{recipe}.yaml"), "--data_folder=other"])
+        assert line.values["data_folder"] == "other"
+    assert load_recipe([str(HPARAMS / "demo_focalnet.yaml")]).values["data_folder"] == "results/synthetic"
+
+
+def test_missing_weights_are_told_with_the_line_that_fetches_them(tmp_path):
+    told = told_by_training("mobilenet.yaml", "--data_folder=/")
+    assert told == (
+        "weights=data/mn04_as_mAP_432.pt is not there: fetch it with `curl --create-dirs -Lo data/mn04_as_mAP_432.pt "
+        "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/mn04_as_mAP_432.pt` (4 MB), or pass "
+        "--weights=null to train from scratch"
+    )
+    other = told_by_training("mobilenet.yaml", "--data_folder=/", f"--weights={tmp_path}/mine.pt")
+    assert other.startswith(f"weights={tmp_path}/mine.pt is not there: give the path of the file, or pass")
+
+
+def test_a_sound_is_explained_at_one_quantile(results, tmp_path):
+    (tmp_path / "x.wav").write_bytes(b"RIFF")
+    line = ("modulation", f"--classifier={results / 'focalnet/1234/classifier'}", f"--audio={tmp_path / 'x.wav'}")
+    assert told(*line, "--quantile=[0.5,0.9]") == (
+        "quantile=[0.5, 0.9] with --audio: a sound is explained at one, such as --quantile=0.5"
+    )
