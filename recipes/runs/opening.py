@@ -170,8 +170,8 @@ def _scored(run: Run, folder: Path, earlier: Mapping[str, dict]) -> dict[str, di
             told = phrases(recipe_changes(before, now))
             if told:
                 raise UsageError(
-                    f"{part} holds scores of another configuration ({'; '.join(told)}); remove that folder, or give "
-                    "this run another --experiment"
+                    f"{part / 'metrics.json'} holds scores of another configuration ({'; '.join(told)}); remove that "
+                    "file to replace them, or give this run another --experiment"
                 )
         scored[name] = now
     return scored

@@ -65,6 +65,7 @@ def score_batch(
     whole = _describe_prediction(evidence, label)
     for interpretation in _timed(interpreter.sweep(classifier, spectrogram, evidence), label, cost):
         _check_finite(f"masks of {type(interpreter).__name__}", interpretation.mask)
+        _check_finite(f"importances of {type(interpreter).__name__}", interpretation.importance)
         relevant, residual = classifier(interpretation.relevant), classifier(interpretation.residual)
         _check_finite("the classifier's probabilities on the relevant part", relevant.probabilities)
         _check_finite("the classifier's probabilities on the residual part", residual.probabilities)

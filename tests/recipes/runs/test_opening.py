@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 from recipe_files import HPARAMS, TINY
 from safetensors.torch import load_file
 
+from interpreters.maps import QuantileMap
 from models.bundle import load_bundle, save_bundle
 from models.errors import UsageError
 from tests.helpers import refusal
@@ -377,7 +379,8 @@ def test_another_contamination_goes_beside_and_another_precision_does_not_replac
     modulation("--contamination=white", "--snr_db=6")
     assert {path.parent.name for path in run.glob("*/metrics.json")} == {"white_3dB", "white_6dB"}
     told = refusal(modulation, "--contamination=white", "--snr_db=3", "--eval_precision=bf16")
-    assert f"{run / 'white_3dB'} holds scores of another configuration (eval_precision: fp32 -> bf16)" in told
+    path = run / "white_3dB/metrics.json"
+    assert f"{path} holds scores of another configuration (eval_precision: fp32 -> bf16); remove that file" in told
 
 
 def test_scores_on_other_noise_do_not_replace(modulation, tmp_path):
@@ -388,7 +391,7 @@ def test_scores_on_other_noise_do_not_replace(modulation, tmp_path):
     changes = ("--contamination=noise", f"--noise_folder={noise}")
     modulation(*changes)
     soundfile.write(noise / "a.wav", sound[::-1].copy(), RATE)
-    assert "noise holds scores of another configuration (noise_folder: " in refusal(modulation, *changes)
+    assert "metrics.json holds scores of another configuration (noise_folder: " in refusal(modulation, *changes)
 
 
 def test_testing_writes_no_bundle(modulation):
@@ -405,6 +408,13 @@ def test_classes_numbered_otherwise_are_explained_by_name(modulation, mine):
     tones.renumber()
     assert modulation(f"--data_folder={tones.folder}") == run
     assert (run / "clips.csv").read_bytes() == before
+
+
+def test_nan_in_scoring_is_one_sentence(modulation, monkeypatch):
+    monkeypatch.setattr(QuantileMap, "importance", lambda *given, **options: torch.full((6, 44, 513), math.nan))
+    told = refusal(modulation)
+    # a comparison with NaN is false: the mask itself would be dark and finite
+    assert told.startswith("importances of QuantileMap are NaN or infinite on test clips: pass --eval_precision=fp32")
 
 
 # clips that were trained on
