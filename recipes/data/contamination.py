@@ -57,7 +57,7 @@ class Mixture:
     added_label: Tensor
 
     def to(self, device: torch.device | str) -> "Mixture":
-        return Mixture(*(part.to(device) for part in (self.batch, self.clip, self.added, self.added_label)))
+        return Mixture(self.batch.to(device), self.clip.to(device), self.added.to(device), self.added_label.to(device))
 
 
 class Contamination:
@@ -88,17 +88,23 @@ class Contamination:
         self.snr_db = SNR_DB.get(kind) if snr_db is None or kind == "clean" else float(snr_db)
         self._members = frozenset(self.clips)
         self._noise = NoiseFolder(folder, part, store.sample_rate) if kind in FOLDER_KINDS else None
-        if kind == "mixture":
-            corpus = store.corpus.clips
-            # by id, so that the order in which clips are listed cannot change a draw
-            ordered = sorted(self._members, key=lambda i: corpus[i].id)
-            targets = {corpus[i].target for i in ordered}
-            if len(targets) < 2:
-                raise UsageError(
-                    f"contamination mixture needs clips of at least two labels, and the {part} clips have "
-                    f"{len(targets)}: choose other folds or another contamination."
-                )
-            self._others = {t: [i for i in ordered if corpus[i].target != t] for t in targets}
+        self._partners = self._find_partners() if kind == "mixture" else {}
+
+    def _find_partners(self) -> dict[int, list[int]]:
+        """The clips that a clip of each class may be mixed with: those of all other classes."""
+        corpus = self.store.corpus.clips
+        # by id, so that the order in which clips are listed cannot change a draw
+        ordered = sorted(self._members, key=lambda i: corpus[i].id)
+        targets = {corpus[i].target for i in ordered}
+        if len(targets) < 2:
+            raise UsageError(
+                f"contamination mixture needs clips of at least two labels, and the {self.part} clips have "
+                f"{len(targets)}: choose other folds or another contamination."
+            )
+        partners = {}
+        for target in targets:
+            partners[target] = [i for i in ordered if corpus[i].target != target]
+        return partners
 
     @property
     def name(self) -> str:
@@ -130,18 +136,20 @@ class Contamination:
         """As `apply`, with the two parts at their levels. Raises ValueError for kind "clean"."""
         draws = [self.draw(index, epoch) for index in batch.index.tolist()]
         clip, added = batch.waveform, _stacked([draw.waveform for draw in draws], batch)
-        norms = [torch.linalg.vector_norm(one, dim=1, keepdim=True) for one in (clip, added)]
-        gain = norms[0] / norms[1] * 10 ** (-self.snr_db / 20)
+        gain = _norm(clip) / _norm(added) * 10 ** (-self.snr_db / 20)
         audible = clip.abs().amax(dim=1, keepdim=True) >= SILENCE_PEAK
         mixed = torch.where(audible, clip + gain * added, clip)
         peak = torch.where(audible, mixed.abs().amax(dim=1, keepdim=True).clamp_min(SILENCE_PEAK), 1)
-        labels = [-1 if draw.clip is None else self.store.corpus.clips[draw.clip].target for draw in draws]
-        added_label = torch.where(audible[:, 0], torch.tensor(labels).to(batch.label), -1)
+        added_label = torch.where(audible[:, 0], torch.tensor(self._labels(draws)).to(batch.label), -1)
         if self.kind == "mixture" and self.store.knows_events:
             clip = _stacked([self.store.event(index) for index in batch.index.tolist()], batch)
             added = _stacked([self.store.event(draw.clip) for draw in draws], batch)
         heard = ClipBatch(mixed / peak, batch.label, batch.index)
         return Mixture(heard, clip / peak, torch.where(audible, gain * added / peak, 0), added_label)
+
+    def _labels(self, draws: Sequence[Draw]) -> list[int]:
+        """The class of what is drawn, -1 where it is no clip."""
+        return [-1 if draw.clip is None else self.store.corpus.clips[draw.clip].target for draw in draws]
 
     def draw(self, index: int, epoch: int = 0) -> Draw:
         """What clip `index` meets in this epoch; silent draws are repeated. Raises as `apply`."""
@@ -153,9 +161,7 @@ class Contamination:
         rng = np.random.default_rng(np.random.SeedSequence(entropy))
         for _ in range(MAX_DRAWS):
             if self.kind == "mixture":
-                others = self._others[clip.target]
-                other = others[rng.integers(len(others))]
-                draw = Draw(self.store.corpus.clips[other].id, 0, self.store.waveform(other), other)
+                draw = self._draw_clip(rng, clip.target)
             elif self.kind == "white":
                 noise = rng.standard_normal(self.store.num_samples, dtype=np.float32)
                 draw = Draw(f"default_rng({entropy})", 0, noise)
@@ -168,6 +174,12 @@ class Contamination:
             f"contamination {self.kind} met only silence in {MAX_DRAWS} draws for clip {clip.id}: "
             f"draw from sounds with an absolute peak of at least {SILENCE_PEAK:g}."
         )
+
+    def _draw_clip(self, rng: np.random.Generator, target: int) -> Draw:
+        """A clip of another class than `target`."""
+        partners = self._partners[target]
+        partner = partners[rng.integers(len(partners))]
+        return Draw(self.store.corpus.clips[partner].id, 0, self.store.waveform(partner), partner)
 
     def partner(self, index: int, epoch: int = 0) -> int:
         """Position in the corpus of the clip that a mixture adds to clip `index`. Raises as `apply`."""
@@ -196,6 +208,11 @@ class Contamination:
 
 def _stacked(waveforms: list[np.ndarray], batch: ClipBatch) -> Tensor:
     return torch.from_numpy(np.stack(waveforms)).to(batch.waveform)
+
+
+def _norm(waveform: Tensor) -> Tensor:
+    """L2 norm of each waveform of a batch: [B, N] -> [B, 1]."""
+    return torch.linalg.vector_norm(waveform, dim=1, keepdim=True)
 
 
 def _is_silent(waveform: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from models.errors import UsageError
 from recipes.data.folds import SPLITS
-from recipes.data.noise import SUFFIXES
+from recipes.data.sound_files import SUFFIXES
 from recipes.data.sound_names import is_litter, list_files
 from recipes.data.table import Table
 from recipes.system.files import name_some

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,9 @@ from recipes.data.audio import SAMPLE_RATES, check_whole, resample, to_mono
 from recipes.data.sound_files import SUFFIXES
 
 WHAM_FOLDERS = {"train": "tr", "valid": "cv", "test": "tt"}
+FIFTHS = {"train": (0, 3), "valid": (3, 4), "test": (4, 5)}
+"""Which fifths of a file's length a part owns, where there are too few files to divide them."""
+
 IN_MEMORY_SECONDS = 30 * 60
 
 _FILTER_REACH = 64
@@ -25,8 +29,10 @@ def check_noise_folder(folder: str | Path) -> None:
     """Raise UsageError when `folder` is no folder or holds no sound file that can be opened."""
     if not Path(folder).is_dir():
         raise UsageError(f"{folder} is not a folder: give the path of a folder of sound files.")
-    if not any(_opens(path) for path in sound_files(Path(folder))):
-        raise UsageError(f"{folder} holds no readable sound file (of {' '.join(SUFFIXES)}): give a folder that does.")
+    for path in sound_files(Path(folder)):
+        if _opens(path):
+            return
+    raise UsageError(f"{folder} holds no readable sound file (of {' '.join(SUFFIXES)}): give a folder that does.")
 
 
 @dataclass(frozen=True)
@@ -59,17 +65,19 @@ class NoiseFolder:
     def __init__(self, folder: str | Path, part: str, sample_rate: int):
         folder = Path(folder)
         check_noise_folder(folder)
-        spans = _divide(folder, sound_files(folder), part)
-        recordings = [_recording(folder, span, sample_rate) for span in spans]
-        self.recordings = tuple(one for one in recordings if one.num_samples > 0)
+        self.recordings: list[Recording] = []
+        for span in _divide(folder, sound_files(folder), part):
+            recording = _recording(folder, span, sample_rate)
+            if recording.num_samples > 0:
+                self.recordings.append(recording)
         if not self.recordings:
             raise UsageError(
                 f"{folder} leaves nothing for {part}: give it more or longer files, or the folder "
                 f"{WHAM_FOLDERS[part]} where it has folders as WHAM! has."
             )
         self._folder, self._part = folder, part
-        seconds = sum(one.num_samples for one in self.recordings) / sample_rate
-        self._in_memory = seconds <= IN_MEMORY_SECONDS
+        total = sum(recording.num_samples for recording in self.recordings)
+        self._in_memory = total / sample_rate <= IN_MEMORY_SECONDS
 
     @property
     def description(self) -> str:
@@ -77,15 +85,15 @@ class NoiseFolder:
 
     def draw(self, rng: np.random.Generator, num_samples: int) -> Crop:
         """A recording and an offset in it, both uniform; one shorter than the crop is repeated."""
-        one = self.recordings[rng.integers(len(self.recordings))]
-        spare = one.num_samples - num_samples
-        offset = int(rng.integers(spare + 1 if spare >= 0 else one.num_samples))
+        recording = self.recordings[rng.integers(len(self.recordings))]
+        spare = recording.num_samples - num_samples
+        offset = int(rng.integers(spare + 1 if spare >= 0 else recording.num_samples))
         if spare >= 0 and not self._in_memory:
-            waveform = one.read(offset, num_samples)
+            waveform = recording.read(offset, num_samples)
         else:
-            whole = one.whole if self._in_memory else one.read(0, one.num_samples)
+            whole = recording.whole if self._in_memory else recording.read(0, recording.num_samples)
             waveform = whole.take(np.arange(offset, offset + num_samples), mode="wrap")
-        return Crop(one.name, one.offset + offset, waveform)
+        return Crop(recording.name, recording.offset + offset, waveform)
 
 
 @dataclass(frozen=True)
@@ -148,20 +156,36 @@ class _Span:
 
 
 def _divide(folder: Path, paths: Sequence[Path], part: str) -> list[_Span]:
-    wham = {
-        name: [_Span(path) for path in paths if name in path.relative_to(folder).parts[:-1]]
-        for name in WHAM_FOLDERS.values()
-    }
-    if any(wham.values()):
-        return wham[WHAM_FOLDERS[part]]
-    if len(paths) < 3:
-        start, stop = {"train": (0, 3), "valid": (3, 4), "test": (4, 5)}[part]
-        return [_Span(path, start, stop) for path in paths]
-    names = {path: path.relative_to(folder).as_posix().encode() for path in paths}
-    ranked = sorted(paths, key=lambda path: hashlib.sha256(names[path]).digest())
+    """What a part owns of the files, by the rules of `NoiseFolder`."""
+    by_part = _wham_files(folder, paths)
+    if not by_part:
+        if len(paths) < 3:
+            start, stop = FIFTHS[part]
+            return [_Span(path, start, stop) for path in paths]
+        by_part = _ranked_files(folder, paths)
+    return [_Span(path) for path in by_part.get(part, [])]
+
+
+def _wham_files(folder: Path, paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """The files of each part where folders are named as in WHAM!; empty where none is."""
+    by_part = defaultdict(list)
+    for path in paths:
+        folders = path.relative_to(folder).parts[:-1]
+        for part, name in WHAM_FOLDERS.items():
+            if name in folders:
+                by_part[part].append(path)
+    return by_part
+
+
+def _ranked_files(folder: Path, paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """The files of each part by the rank of a hash of their names."""
+
+    def rank(path: Path) -> bytes:
+        return hashlib.sha256(path.relative_to(folder).as_posix().encode()).digest()
+
+    ranked = sorted(paths, key=rank)
     fifth = max(1, round(len(paths) / 5))
-    owned = {"test": ranked[:fifth], "valid": ranked[fifth : 2 * fifth], "train": ranked[2 * fifth :]}
-    return [_Span(path) for path in owned[part]]
+    return {"test": ranked[:fifth], "valid": ranked[fifth : 2 * fifth], "train": ranked[2 * fifth :]}
 
 
 def _recording(folder: Path, span: _Span, sample_rate: int) -> Recording:
@@ -173,17 +197,20 @@ def _recording(folder: Path, span: _Span, sample_rate: int) -> Recording:
         raise UsageError(f"{span.path} cannot be decoded ({error}): replace or remove it.") from error
     if info.frames == 0 or info.samplerate not in SAMPLE_RATES:
         raise UsageError(f"{span.path} holds {info.frames} frames at {info.samplerate} Hz: replace or remove it.")
+    # a recording begins on a whole sample at both rates
     step = info.samplerate // math.gcd(info.samplerate, sample_rate)
-    start, stop = (
-        info.frames if share == 5 else info.frames * share // 5 // step * step for share in (span.start, span.stop)
-    )
+    start = info.frames * span.start // 5 // step * step
+    stop = info.frames if span.stop == 5 else info.frames * span.stop // 5 // step * step
     return Recording(span.path, name, info.samplerate, sample_rate, start, stop)
 
 
 def sound_files(folder: Path) -> list[Path]:
-    """In the order of their names; hidden ones left out."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith("."))
+    """The sound files below a folder in the order of their names; hidden ones are left out."""
+    paths = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            paths.append(path)
+    return paths
 
 
 def _opens(path: Path) -> bool:
