@@ -7,11 +7,13 @@ a clip without events counts as a whole.
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from models.errors import UsageError
 from recipes.data.corpus import Corpus, Event
+from recipes.data.metadata_faults import Entry
 from recipes.data.sound_names import composed
 from recipes.data.table import Table
 from recipes.system.files import name_some
@@ -20,17 +22,26 @@ COLUMNS = {"filename": "filename", "start": "start", "end": "end", "label": "lab
 DESED_COLUMNS = {"filename": "filename", "start": "onset", "end": "offset", "label": "event_label"}
 
 
-def read_events(path: Path, corpus: Corpus, filename_of: dict[str, str]) -> Corpus:
-    """The corpus with the events of a table, where there is one. filename_of: by a clip's id, as the metadata has it.
+def read_events(path: Path, corpus: Corpus, entries: Sequence[Entry]) -> Corpus:
+    """The corpus with the events of a table, where there is one. entries: the metadata of its clips, in their order.
 
     Raises UsageError for times that are no spans, and for files and labels that the corpus does not have.
     """
     if not path.is_file():
         return corpus
+    names = [composed(entry.filename.strip()) for entry in entries]
+    events = _read_table(path, Counter(names), set(corpus.class_names))
+    clips = []
+    for name, clip in zip(names, corpus.clips, strict=True):
+        spans = sorted(events.get((name, clip.label), []), key=lambda event: event.start)
+        clips.append(replace(clip, events=tuple(spans)))
+    return replace(corpus, clips=tuple(clips))
+
+
+def _read_table(path: Path, clip_counts: Counter, labels: Collection[str]) -> dict[tuple[str, str], list[Event]]:
+    """The events of each file name and label."""
     table = Table.read(path)
     columns = DESED_COLUMNS if table.matches("onset") else COLUMNS
-    clip_counts = Counter(composed(name.strip()) for name in filename_of.values())
-    known_labels = {composed(name) for name in corpus.class_names}
     events, faults = defaultdict(list), defaultdict(list)
     for row in table.rows(columns, required=columns):
         name, label = composed(row["filename"].strip()), composed(row["label"].strip())
@@ -41,17 +52,13 @@ def read_events(path: Path, corpus: Corpus, filename_of: dict[str, str]) -> Corp
             faults["events of clips that the metadata lacks"].append(name)
         if clip_counts[name] > 1:
             faults["events of file names that several clips have"].append(name)
-        if label not in known_labels:
+        if label not in labels:
             faults["events with a label that no clip has"].append(label)
         events[name, label].append(Event(start, end))
     if faults:
         parts = [f"{len(names)} {fault}: {name_some(names)}" for fault, names in faults.items()]
         raise UsageError(f"{path} cannot be used; it has {'; '.join(parts)}.")
-    clips = []
-    for clip in corpus.clips:
-        own = events.get((composed(filename_of[clip.id].strip()), composed(clip.label)), [])
-        clips.append(replace(clip, events=tuple(sorted(own, key=lambda event: event.start))))
-    return replace(corpus, clips=tuple(clips))
+    return events
 
 
 def _seconds(text: str) -> float:

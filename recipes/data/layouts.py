@@ -4,14 +4,13 @@ docs/data.md shows each of them.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
 from models.errors import UsageError
-from recipes.data.folds import SPLITS
 from recipes.data.sound_files import SUFFIXES
 from recipes.data.sound_names import is_litter, list_files
 from recipes.data.table import Table
@@ -39,6 +38,13 @@ AUDIOFOLDER_COLUMNS = {
     "category": "label",
     "src_file": "src_file",
 }
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""What folders or folds of splits are called, and which split each means."""
+
 KNOWN_COLUMNS = (ESC50_COLUMNS, URBANSOUND8K_COLUMNS, AUDIOFOLDER_COLUMNS)
 
 FOLD_FOLDER = re.compile(r"fold[ _-]?\d+", re.IGNORECASE)
@@ -91,11 +97,16 @@ def find_layout(data_folder: Path, columns: Mapping[str, str] = MappingProxyType
     files = list_files(sounds)
     if not table_paths and not _are_classes(files):
         raise _unknown_layout(data_folder, [])
-    tables = tuple(Table.read(path) for path in table_paths)
+    tables = tuple(map(Table.read, table_paths))
     names = dict(known_columns(tables[0])) if tables else {}
-    named_after = table_paths[0] if len(table_paths) == 1 else data_folder
-    name = data_folder.resolve().name if named_after.stem == "metadata" or not tables else named_after.stem
-    return Layout(name, tables, sounds, tuple(files), names | dict(columns))
+    return Layout(_set_name(data_folder, table_paths), tables, sounds, tuple(files), names | dict(columns))
+
+
+def _set_name(data_folder: Path, table_paths: Sequence[Path]) -> str:
+    """The name of the one table, and that of the folder where tables say nothing."""
+    if len(table_paths) == 1 and table_paths[0].stem != "metadata":
+        return table_paths[0].stem
+    return data_folder.resolve().name
 
 
 def check_columns(columns: Mapping[str, str]) -> None:
@@ -119,9 +130,9 @@ def find_tables(data_folder: Path) -> list[Path]:
         if tables:
             return [data_folder / place / tables[0]]
     split_tables = []
-    for folder in sorted(_folders(data_folder), key=lambda folder: folder.name):
-        if folder.name.lower() in SPLITS and (folder / "metadata.csv").is_file():
-            split_tables.append(folder / "metadata.csv")
+    for table in sorted(data_folder.glob("*/metadata.csv")):
+        if table.parent.name.lower() in SPLITS:
+            split_tables.append(table)
     return split_tables
 
 
@@ -150,23 +161,23 @@ def split_of(file: str) -> str:
 
 def _are_classes(files: Collection[str]) -> bool:
     """Whether the folders of sounds may be classes: two or more of them, not named fold1, fold2, …"""
-    places = [class_and_split(file) for file in files]
-    classes = {place[0] for place in places if place is not None}
-    return len(classes) > 1 and not all(FOLD_FOLDER.fullmatch(name) for name in classes)
+    classes, only_folds = set(), True
+    for file in files:
+        place = class_and_split(file)
+        if place is not None:
+            classes.add(place[0])
+            only_folds = only_folds and FOLD_FOLDER.fullmatch(place[0]) is not None
+    return len(classes) > 1 and not only_folds
 
 
 def _csv_files(folder: Path) -> list[str]:
     """Names of the tables in a folder itself. Raises UsageError for a folder that cannot be read."""
     try:
         paths = sorted(folder.iterdir()) if folder.is_dir() else []
-        names = [path.name for path in paths if path.suffix.lower() == ".csv" and path.is_file()]
+        tables = [path for path in paths if path.suffix.lower() == ".csv" and path.is_file()]
     except OSError as error:
         raise UsageError(f"{folder} cannot be read ({error.strerror}).") from error
-    return [name for name in names if not is_litter(name) and name != EVENTS]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return [table.name for table in tables if not is_litter(table.name) and table.name != EVENTS]
 
 
 def known_columns(table: Table) -> Mapping[str, str]:

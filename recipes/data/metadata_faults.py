@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.data.sound_names import SoundNames
+from recipes.data.sound_names import SoundNames, stem_of
 from recipes.system.files import name_some
 
 INTEGER = re.compile(r"([+-]?\d{1,9})(?:\.0*)?", re.ASCII)
@@ -17,19 +17,26 @@ MAX_NAME_BYTES = 200
 
 @dataclass(slots=True)
 class Entry:
-    """A row of the metadata. `file` is the path below the folder of sounds that it means, None where there is none.
+    """A row of the metadata.
 
-    fold, target: as whole numbers are spelt, or what stands there instead; a table may have no targets. recording:
-    what clips cut from one sound share, "" where nothing is known. (Not frozen: sets have 100 000 of them.)
+    fold: as whole numbers are spelt, or the name of a split, or what stands there instead. file: the path below the
+    folder of sounds that `filename` means, None where no file is there. target: as a whole number is spelt, None where
+    the table numbers no classes. recording: what clips cut from one sound share, "" where nothing is known.
     """
 
     filename: str
-    file: str | None
-    fold: str
-    target: str | None
     category: str
-    recording: str
+    fold: str
+    file: str | None = None
+    target: str | None = None
+    recording: str = ""
     esc10: bool = False
+    id: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name without its folders."""
+        return self.filename.strip().rpartition("/")[2]
 
 
 def leads_outside(name: str) -> bool:
@@ -47,78 +54,106 @@ def spell_number(text: str) -> str:
     return str(int(number[1])) if number else text
 
 
-def whole_number(text: str) -> int:
-    """The number that `spell_number` has spelt."""
-    return int(text)
-
-
 def _is_number(text: str) -> bool:
     return INTEGER.fullmatch(text) is not None
 
 
-def find_faults(entries: Sequence[Entry], ids: Sequence[str], sounds: SoundNames, audio_folder: Path) -> list[str]:
+def find_faults(entries: Sequence[Entry], sounds: SoundNames, audio_folder: Path) -> list[str]:
     """Every fault of the metadata with how often it occurs and examples, as parts of a sentence."""
-    outside = {entry.filename for entry in entries if leads_outside(entry.filename)}
-    missing = {entry.filename for entry in entries if entry.file is None} - outside
-    absent = []
-    for name in sorted(missing):
-        similar = sounds.in_other_case(name)
-        absent.append(f"{name} (there is {similar})" if similar else name)
     faults = {
-        "file names that are empty or lead to another folder": [repr(name) for name in sorted(outside)],
-        f"file names that cannot be printed or are longer than {MAX_NAME_BYTES} bytes": _unfit_names(entries, outside),
-        "clips given twice": _repeated(entries, ids),
-        **_number_faults(entries),
+        "file names that are empty or lead to another folder": _outside_names(entries),
+        f"file names that cannot be printed or are longer than {MAX_NAME_BYTES} bytes": _unfit_names(entries),
+        "clips given twice": _repeated(entries),
+        "folds that are no integers": _faulty_folds(entries),
+        "targets that are no integers": _faulty_targets(entries),
         **_class_faults(entries),
-        f"files that are not in {audio_folder}": absent,
+        f"files that are not in {audio_folder}": _absent_files(entries, sounds),
     }
-    return [f"{len(examples)} {fault}: {name_some(examples)}" for fault, examples in faults.items() if examples]
+    parts = []
+    for fault, examples in faults.items():
+        if examples:
+            parts.append(f"{len(examples)} {fault}: {name_some(examples)}")
+    return parts
 
 
-def _unfit_names(entries: Sequence[Entry], outside: set[str]) -> list[str]:
+def _outside_names(entries: Sequence[Entry]) -> list[str]:
+    outside = set()
+    for entry in entries:
+        if entry.file is None and leads_outside(entry.filename):
+            outside.add(repr(entry.filename))
+    return sorted(outside)
+
+
+def _unfit_names(entries: Sequence[Entry]) -> list[str]:
     unfit = set()
     for entry in entries:
-        name = entry.filename
-        if name not in outside and not (name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES):
-            unfit.add(repr(name))
+        fit = entry.filename.isprintable() and len(entry.filename.encode()) <= MAX_NAME_BYTES
+        if not fit and not leads_outside(entry.filename):
+            unfit.add(repr(entry.filename))
     return sorted(unfit)
 
 
-def _repeated(entries: Sequence[Entry], ids: Sequence[str]) -> list[str]:
+def _repeated(entries: Sequence[Entry]) -> list[str]:
     """Clips whose id or file two rows have."""
-    id_counts = Counter(ids)
-    file_counts = Counter(entry.file for entry in entries if entry.file is not None)
+    id_counts = Counter(entry.id for entry in entries)
+    file_counts = Counter(entry.file for entry in entries)
     repeated = set()
-    for entry, identifier in zip(entries, ids, strict=True):
-        if id_counts[identifier] > 1 or file_counts[entry.file] > 1:
-            repeated.add(Path(entry.filename.strip()).stem)
+    for entry in entries:
+        shares_file = entry.file is not None and file_counts[entry.file] > 1
+        if shares_file or id_counts[entry.id] > 1:
+            repeated.add(stem_of(entry.name))
     return sorted(repeated)
 
 
-def _number_faults(entries: Sequence[Entry]) -> dict[str, list[str]]:
-    folds = [f"{entry.fold!r} ({entry.filename})" for entry in entries if not _is_number(entry.fold)]
-    targets = []
+def _faulty_folds(entries: Sequence[Entry]) -> list[str]:
+    faulty = []
+    for entry in entries:
+        if not _is_number(entry.fold):
+            faulty.append(f"{entry.fold!r} ({entry.filename})")
+    return faulty
+
+
+def _faulty_targets(entries: Sequence[Entry]) -> list[str]:
+    faulty = []
     for entry in entries:
         if entry.target is not None and not _is_number(entry.target):
-            targets.append(f"{entry.target!r} ({entry.filename})")
-    return {"folds that are no integers": folds, "targets that are no integers": targets}
+            faulty.append(f"{entry.target!r} ({entry.filename})")
+    return faulty
 
 
 def _class_faults(entries: Sequence[Entry]) -> dict[str, list[str]]:
     categories_of, targets_of = defaultdict(set), defaultdict(set)
+    unprintable, unlabelled = set(), []
     for entry in entries:
-        targets = targets_of[entry.category]
         if entry.target is not None:
             categories_of[entry.target].add(entry.category)
-            targets.add(entry.target)
+            targets_of[entry.category].add(entry.target)
+        if not entry.category.isprintable():
+            unprintable.add(repr(entry.category))
+        if not entry.category:
+            unlabelled.append(entry.filename)
     return {
         "targets with several categories": _ambiguous(categories_of),
         "categories with several targets": _ambiguous(targets_of),
-        "categories that cannot be printed": sorted(repr(name) for name in targets_of if not name.isprintable()),
-        "clips without a category": sorted(entry.filename for entry in entries if not entry.category),
+        "categories that cannot be printed": sorted(unprintable),
+        "clips without a category": sorted(unlabelled),
     }
 
 
 def _ambiguous(partners: dict[str, set[str]]) -> list[str]:
     """`name (first, second)` for each name that has several partners."""
-    return [f"{name} ({', '.join(sorted(values))})" for name, values in partners.items() if len(values) > 1]
+    ambiguous = []
+    for name, values in partners.items():
+        if len(values) > 1:
+            ambiguous.append(f"{name} ({', '.join(sorted(values))})")
+    return ambiguous
+
+
+def _absent_files(entries: Sequence[Entry], sounds: SoundNames) -> list[str]:
+    """File names without a file, each with the file whose name differs in case only."""
+    absent = set()
+    for entry in entries:
+        if entry.file is None and not leads_outside(entry.filename):
+            similar = sounds.in_other_case(entry.filename)
+            absent.add(f"{entry.filename} (there is {similar})" if similar else entry.filename)
+    return sorted(absent)

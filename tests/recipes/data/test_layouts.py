@@ -11,7 +11,7 @@ import soundfile
 from models.errors import UsageError
 from recipes.data.clips import DataSource, prepare
 from recipes.data.corpus import FoldSplit, cross_validation, fold_split
-from recipes.data.folds import folds_of_splits, make_folds
+from recipes.data.folds import make_folds
 from recipes.data.layouts import find_layout
 from recipes.data.metadata import read_corpus
 
@@ -251,12 +251,12 @@ def test_made_folds_keep_recordings_together_and_do_not_depend_on_the_order():
     assert make_folds(recordings[::-1], labels[::-1]) == folds[::-1]
 
 
-def test_splits_become_the_folds_of_the_recipes():
-    splits = ["train"] * 8 + ["test"] * 2
-    folds = folds_of_splits(splits, [str(k) for k in range(10)], ["cat", "dog"] * 5)
-    assert folds[8:] == [5, 5]
-    assert Counter(folds[:8]) == {1: 2, 2: 2, 3: 2, 4: 2}
-    assert folds_of_splits(["train", "valid"], ["a", "b"], ["cat", "cat"]) == [1, 4]
+def test_splits_become_the_folds_of_the_recipes(tmp_path, caplog):
+    names = [f"{split}/{label}/{k}.wav" for split, label, k in product(("train", "test"), ("cat", "dog"), range(4))]
+    clips = read_corpus(put_sounds(tmp_path, names)).clips
+    folds = Counter(clip.fold for clip in clips)
+    assert folds == {1: 2, 2: 2, 3: 2, 4: 2, 5: 8}
+    assert "its training split is folds 1 to 4" in caplog.text
 
 
 # annotated events
