@@ -5,18 +5,21 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from models.errors import UsageError
 from recipes.data.signals import sentence
-from recipes.data.sounds import open_sound
+from recipes.data.sounds import MonoSound, open_sound
+from recipes.report.cards import View, build_view
 from recipes.report.page import render
 from recipes.report.sound_report import SoundFacts, SoundReport
 from recipes.runs.explainer import Explainer, question, sound_folder
-from recipes.scoring.answer import Answer, class_index
-from recipes.scoring.explanation import explain_windows
+from recipes.scoring.answer import NOTABLE, Answer, class_index
+from recipes.scoring.explanation import Explanation, explain, explain_windows
 from recipes.system.files import name_some, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -90,8 +93,23 @@ def _explain_file(
     answer = Answer(info.class_names, info.sample_rate)
     folder = sound_folder(explainer, source, asked)
     report = SoundReport(folder, facts, answer, classifier.frontend, info.clip_seconds, keep_masks)
+    if target is None and explainer.interpreter.answers_any_class:
+        report.more_views = partial(_other_classes, explainer, sound)
     report.write(explain_windows(classifier, explainer.interpreter, sound, info.clip_seconds, target))
     return folder, answer, _row(source, folder, facts, answer)
+
+
+def _other_classes(explainer: Explainer, sound: MonoSound, explanation: Explanation) -> list[View]:
+    """Views of the other notable classes of a sound, the most probable first."""
+    subject, info = explainer.subject, explainer.subject.info
+    probabilities = explanation.mean(explanation.probabilities)
+    views = []
+    for index in np.argsort(-probabilities, kind="stable").tolist():
+        if index == explanation.target or probabilities[index] < NOTABLE:
+            continue
+        answer = explain(subject.classifier, explainer.interpreter, sound, info.clip_seconds, index)
+        views.append(build_view(info.class_names[index], answer, info.class_names, info.sample_rate))
+    return views
 
 
 def _row(source: Path, folder: Path, facts: SoundFacts, answer: Answer) -> dict:

@@ -3,19 +3,18 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib import image
 from matplotlib.figure import Figure
 
 from recipes.scoring.explanation import Explanation
 from recipes.scoring.scores import AVERAGED, heading
+from recipes.system.files import write_atomically
 
 styled = matplotlib.rc_context({"font.size": 8, "svg.hashsalt": "earwitness", "svg.fonttype": "none"})
 """Decorates what draws or saves: the style holds while it runs, and no other program's figures change."""
-
-MAX_COLUMNS = 4000
 
 
 @dataclass(frozen=True)
@@ -144,13 +143,7 @@ def encode(figure: Figure, kind: str) -> bytes:
     return stream.getvalue()
 
 
-@styled
-def bitmap(values: np.ndarray, top: float, colours: str) -> bytes:
-    """[T, F] values in 0 .. `top` as a lossy WebP without axes, time to the right and frequency upwards.
-
-    Of more than `MAX_COLUMNS` frames, every k-th is drawn.
-    """
-    stream = io.BytesIO()
-    drawn = values[:: -(-len(values) // MAX_COLUMNS)].T[::-1]
-    image.imsave(stream, drawn, vmin=0, vmax=top, cmap=colours, format="webp", pil_kwargs={"quality": 75})
-    return stream.getvalue()
+def write_figure(figure: Figure, path: Path, kinds: Sequence[str] = ("png", "pdf")) -> None:
+    """The figure as files of these kinds; path is without an ending."""
+    for kind in kinds:
+        write_atomically(path.with_name(f"{path.name}.{kind}"), encode(figure, kind))

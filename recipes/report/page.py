@@ -1,61 +1,28 @@
-"""report.html: one self-contained page with scores, plots, and every explained clip to see and hear."""
+"""Self-contained HTML pages: every explained clip to see and hear, a table of all clips, scores and plots."""
 
-import base64
-import io
 import math
+import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import matplotlib
 import numpy as np
-import soundfile
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from recipes.data.audio import to_int16
+from recipes.report.cards import Card, percent
+from recipes.report.media import data_uri, encode_sound
 from recipes.scoring.scores import heading, sentence
+from recipes.scoring.verdict import VERDICTS, Verdict
 
 LOSSLESS_CARDS = 40
-"""Up to so many clips a page holds FLAC; beyond, MP3, at about a third of the size. media/ has the WAVs."""
-
-
-@dataclass(frozen=True)
-class Sound:
-    """A named sound for a player: float waveform [N], its rate in Hz, and the part of the picture that it is."""
-
-    name: str
-    waveform: np.ndarray
-    sample_rate: int
-    part: str = "input"
-
-
-@dataclass(frozen=True)
-class Card:
-    """One explained clip. `label` is None where the true class is unknown.
-
-    probabilities: class name -> probability on (input, relevant, residual). scores: by name, NaN where undefined.
-    picture, mask: WebP images of the spectrogram and of its mask over `seconds` and 0 .. `top_khz`.
-    """
-
-    title: str
-    prediction: str
-    label: str | None
-    probabilities: dict[str, tuple[float, float, float]]
-    scores: dict[str, float]
-    picture: bytes
-    mask: bytes
-    seconds: float
-    top_khz: float
-    sounds: Sequence[Sound]
-
-    @property
-    def wrong(self) -> bool:
-        return self.label not in (None, self.prediction)
+"""Up to so many clips a page holds FLAC; beyond, MP3, at about a sixth of the size. media/ has the WAVs."""
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A run on the same classifier and clips, for the leaderboard: its name, averages, and whether it is this run."""
+    """A run on the same classifier and clips: its name, averages, and whether it is this run."""
 
     name: str
     metrics: dict[str, float | None]
@@ -69,60 +36,145 @@ class Confusion:
     counts: Counter
     names: tuple[str, ...]
 
+    @property
+    def totals(self) -> Counter:
+        """The number of clips of every true class."""
+        totals = Counter()
+        for (true, _), count in self.counts.items():
+            totals[true] += count
+        return totals
+
+    def most_confused(self, limit: int) -> list[tuple[tuple[str, str], int]]:
+        """The most frequent wrong (true, predicted) pairs by name, with their counts."""
+        pairs = []
+        for (true, predicted), count in self.counts.most_common():
+            if true != predicted:
+                pairs.append(((self.names[true], self.names[predicted]), count))
+        return pairs[:limit]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of clips. kind: "clip", "text", "verdict" or "number"."""
+
+    key: str
+    heading: str
+    kind: str
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A clip in the table. verdicts: keys of all its verdicts. values: by the columns' keys, None where undefined."""
+
+    id: str
+    label: str
+    prediction: str
+    verdicts: Sequence[str]
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class ClipTableView:
+    """The table of all clips."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    cards: Sequence[str] = ()
+
+    @property
+    def numbers(self) -> list[Column]:
+        """The columns that clips can be ordered and filtered by."""
+        return [column for column in self.columns if column.kind == "number"]
+
+    @property
+    def content(self) -> dict:
+        """What the page's script reads."""
+        rows = []
+        for row in self.rows:
+            card = f"clip-{anchor(row.id)}" if row.id in self.cards else None
+            rows.append(asdict(row) | {"wrong": row.label != row.prediction, "card": card})
+        verdicts = {verdict.key: {"symbol": verdict.symbol, "label": verdict.label} for verdict in VERDICTS}
+        return {"columns": [asdict(column) for column in self.columns], "rows": rows, "verdicts": verdicts}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure below the clips."""
+
+    title: str
+    description: str
+    svg: bytes
+
 
 @dataclass(frozen=True)
 class Page:
-    """What a report shows: facts and scores by name, an SVG plot, rivals, confusion, the mixture's card, the clips.
+    """What a page shows.
 
-    pages: names of the pages that a long sound has, this one among them.
+    summary: sentences below the title. choice: how the cards' clips were chosen. table: all clips. wide: the cards take
+    the page's whole width, because several views stand side by side. pages: names of the pages that a long sound has,
+    this one among them.
     """
 
     title: str
-    facts: dict
+    facts: Mapping[str, object]
     cards: Sequence[Card]
-    scores: dict[str, float] = field(default_factory=dict)
-    plot: bytes | None = None
+    summary: Sequence[str] = ()
+    choice: str = ""
+    table: ClipTableView | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    plots: Sequence[Plot] = ()
     rivals: Sequence[Rival] = ()
     confusion: Confusion | None = None
     mixture: Card | None = None
+    wide: bool = False
     pages: Sequence[str] = ()
 
     @property
     def classes(self) -> list[str]:
-        """Every class that is true or predicted on some card."""
-        return sorted({name for card in self.cards for name in (card.label, card.prediction) if name})
+        """Every class that is true or predicted for some clip."""
+        names = set()
+        for row in self.table.rows if self.table else ():
+            names |= {row.label, row.prediction}
+        return sorted(names)
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The verdicts to explain and to filter by; none on a page without explanations."""
+        return VERDICTS if self.cards and self.cards[0].views else ()
 
 
 def render_page(page: Page, lossless: bool | None = None) -> bytes:
     """The page as UTF-8, nothing outside it needed. Every string is escaped. lossless: FLAC; None: for a few cards."""
     if lossless is None:
         lossless = len(page.cards) <= LOSSLESS_CARDS
-    return render("report.html", page=page, lossless=lossless).encode()
+    colours = np.round(255 * matplotlib.colormaps["magma"](np.arange(256))[:, :3]).astype(int).tolist()
+    return render("report.html", page=page, colours=colours, lossless=lossless).encode()
 
 
 def render_confusion(confusion: Confusion) -> str:
     """The confusion matrix as an SVG: rows are true classes, colour the share of the row's clips."""
-    totals = Counter()
-    for (true, _), count in confusion.counts.items():
-        totals[true] += count
-    return render("confusion.svg", names=confusion.names, counts=confusion.counts, totals=totals)
+    return render("confusion.svg", names=confusion.names, counts=confusion.counts, totals=confusion.totals)
+
+
+def render_confusion_table(confusion: Confusion) -> str:
+    """The confusion matrix as an HTML table whose cells filter the page's clips."""
+    return render("confusion_table.html", names=confusion.names, counts=confusion.counts, totals=confusion.totals)
 
 
 def render(template: str, **values: object) -> str:
-    """A template of recipes/assets, filled in; what it includes is inlined."""
+    """A template of recipes/report/assets, filled in; what it includes is inlined."""
     return _templates.get_template(template).render(**values)
 
 
-def encode_sound(sound: Sound, lossless: bool = True) -> str:
-    """The sound as a data URI: 16-bit FLAC, or MP3 at its encoder's default quality. Clipped at full scale."""
-    kind, format, subtype = ("flac", "FLAC", "PCM_16") if lossless else ("mpeg", "MP3", "MPEG_LAYER_III")
-    stream = io.BytesIO()
-    soundfile.write(stream, to_int16(sound.waveform), sound.sample_rate, format=format, subtype=subtype)
-    return _data(stream.getvalue(), f"audio/{kind}")
+def anchor(name: str) -> str:
+    """A clip's id as the id of an element: characters that an id may not hold become their numbers."""
+    return re.sub(r"[^\w.-]", lambda character: f"_{ord(character[0]):x}_", name)
 
 
-def _data(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def finite(scores: Mapping[str, float]) -> dict[str, float | None]:
+    """The scores for JSON, which has no NaN: None where undefined."""
+    return {name: value if math.isfinite(value) else None for name, value in scores.items()}
 
 
 def _short(value: object) -> str:
@@ -131,16 +183,8 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def finite(scores: dict[str, float]) -> dict[str, float | None]:
-    """The scores for JSON, which has no NaN: None where undefined."""
-    return {name: value if math.isfinite(value) else None for name, value in scores.items()}
-
-
-def _ticks(end: float) -> list[float]:
-    """About five round numbers from 0 to `end`."""
-    step = 10 ** math.floor(math.log10(end / 4))
-    step *= max(factor for factor in (1, 2, 5) if factor * step <= end / 4)
-    return [round(step * k, 6) for k in range(math.floor(end / step + 1e-6) + 1)]
+def _webp(picture: bytes) -> str:
+    return data_uri(picture, "image/webp")
 
 
 _templates = Environment(
@@ -150,6 +194,14 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters |= {"short": _short, "finite": finite, "data": _data, "ticks": _ticks, "sound": encode_sound}
-_templates.filters |= {"heading": heading, "sentence": sentence}
-_templates.filters |= {"confusion": render_confusion}
+_templates.filters |= {
+    "anchor": anchor,
+    "confusion_table": render_confusion_table,
+    "data": data_uri,
+    "heading": heading,
+    "percent": percent,
+    "sentence": sentence,
+    "short": _short,
+    "sound": encode_sound,
+    "webp": _webp,
+}

@@ -6,7 +6,7 @@ A sound is written as its windows come, in memory that does not grow with its le
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ import soundfile
 from models.frontend import FrontEnd
 from models.staging import STAGED
 from recipes.data.audio import to_int16
-from recipes.report.cards import PARTS, explanation_card, part_sounds
+from recipes.report.cards import PARTS, Card, Clip, View, build_card, build_view
 from recipes.report.figures import encode, parts_figure
 from recipes.report.page import Page, render_page
 from recipes.scoring.answer import Answer
@@ -47,11 +47,17 @@ class SoundFacts:
     faults: tuple[str, ...] = ()
 
 
+def no_views(explanation: Explanation) -> Sequence[View]:
+    """No views beside the first."""
+    return ()
+
+
 @dataclass
 class SoundReport:
     """Writes the folder of one sound.
 
     folder: where to. answer: collects what is said. frontend: of the classifier. keep_masks: also leave masks.npz.
+    more_views: from the explanation of a short sound to views of its other classes.
     """
 
     folder: Path
@@ -60,6 +66,7 @@ class SoundReport:
     frontend: FrontEnd
     clip_seconds: float
     keep_masks: bool = False
+    more_views: Callable[[Explanation], Sequence[View]] = no_views
     thinned: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     pages_written: int = 0
 
@@ -115,10 +122,18 @@ class SoundReport:
         about = {"method": facts.method, "classifier": facts.classifier, "explained class": answer.names[group.target]}
         if facts.faults:
             about["beware"] = "; ".join(facts.faults)
-        card = explanation_card(title, group, answer.names, part_sounds(group, answer.rate))
+        card = self._card(title, group)
         page = Page(title, about, [card], pages=names)
         write_atomically(self.folder / names[self.pages_written], render_page(page, lossless=len(names) == 1))
         self.pages_written += 1
+
+    def _card(self, title: str, group: Explanation) -> Card:
+        """The card of a stretch; that of a whole sound also has a view of every other notable class."""
+        names, rate = self.answer.names, self.answer.rate
+        views = [build_view(names[group.target], group, names, rate)]
+        if len(self.page_names) == 1:
+            views += self.more_views(group)
+        return build_card(Clip(title), views, group, names, rate, choose_view=True)
 
     def _groups(self, windows: Iterable[ExplainedWindow]) -> Iterator[Explanation]:
         """The windows of one card after another, as explanations."""

@@ -10,7 +10,8 @@ from scipy.signal import firwin
 
 from models.errors import UsageError
 from recipes.data.audio import SILENCE_PEAK, load_mono, read_audio
-from recipes.report.page import Sound, encode_sound, render
+from recipes.report.media import Sound, encode_sound
+from recipes.report.page import render
 from recipes.runs.results import read_json
 from recipes.scoring.scores import QUALITY
 

@@ -47,6 +47,46 @@ def run_name(result: dict) -> str:
     return result["experiment"] if quantile is None else f"{result['experiment']}, q = {quantile}"
 
 
+NAMES = {
+    "ast": "AST",
+    "attention": "attention map",
+    "control_loudest": "loudest bins (control)",
+    "control_matched": "matched mask (control)",
+    "control_nothing": "nothing (control)",
+    "control_random": "random bins (control)",
+    "control_whole": "whole input (control)",
+    "grad_cam": "Grad-CAM",
+    "gradient": "gradient",
+    "gradient_shap": "Gradient SHAP",
+    "guided_grad_cam": "Guided Grad-CAM",
+    "input_x_gradient": "input × gradient",
+    "integrated_gradients": "integrated gradients",
+    "kernel_shap": "Kernel SHAP",
+    "l2i": "L2I",
+    "lime": "LIME",
+    "lmac": "L-MAC",
+    "lmac_td": "LMAC-TD",
+    "modulation": "modulation map",
+    "occlusion": "occlusion",
+    "piq": "PIQ",
+    "smoothgrad": "SmoothGrad",
+}
+"""Readable names of recipes; a longer recipe's name adds what follows: "lmac_focalnet" is "L-MAC, focalnet"."""
+
+
+def method_name(interpreter: dict) -> str:
+    """A readable name for the interpreter of a metrics.json: "Grad-CAM, q = 0.9"."""
+    recipe, quantile = interpreter["recipe"], interpreter.get("quantile")
+    known = [name for name in NAMES if recipe == name or recipe.startswith(f"{name}_")]
+    if known:
+        longest = max(known, key=len)
+        rest = recipe[len(longest) :].replace("_", " ").strip()
+        name = f"{NAMES[longest]}, {rest}" if rest else NAMES[longest]
+    else:
+        name = recipe.replace("_", " ")
+    return name if quantile is None else f"{name}, q = {quantile}"
+
+
 def condition(result: dict) -> str:
     """What is mixed into the clips of a run, and how loud it is: "clean", or "mixture, 12.0 dB"."""
     contamination = result["data"]["contamination"]

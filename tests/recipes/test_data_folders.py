@@ -1,5 +1,7 @@
 """Data folders as the commands take them: refused before anything slow, and nothing is made or fetched unasked."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from recipe_files import TINY
@@ -7,7 +9,7 @@ from recipe_files import TINY
 from models.errors import UsageError
 from recipes.config.recipe import load_recipe
 from recipes.data import clips
-from recipes.report.examples import _mixture
+from recipes.report.mixture import write_mixture
 from recipes.scoring.table import ClipTable
 
 
@@ -55,7 +57,8 @@ def test_clips_of_one_class_make_no_mixture(tmp_path):
         acc=torch.tensor([1.0, 0.0, 1.0]),
         probability=torch.tensor([0.5, 0.4, 0.9]),
     )
-    assert _mixture(tmp_path, None, None, None, table) is None
+    result = SimpleNamespace(folder=tmp_path, table=table)
+    assert write_mixture(SimpleNamespace(subject=None), result) is None
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -148,17 +149,28 @@ def test_accuracy_is_the_classifiers_own(sweep, bundle):
     assert metrics(sweep)["metrics"]["acc"] == pytest.approx(own)
 
 
-def test_a_report_holds_clips_a_mixture_and_the_trade_off(sweep, lmac):
+def explained_clips(run: Path) -> list[str]:
+    """The wrong predictions, five at most for each of `report_clips`=2, and as many others."""
+    rows = table(run / "clips.csv")
+    wrong = [row["id"] for row in rows if row["acc"] == "0"]
+    return [*wrong[:10], *(["another"] * min(2, len(rows) - len(wrong)))]
+
+
+def test_a_report_holds_wrong_clips_first_a_mixture_and_the_trade_off(sweep, lmac):
     page = (sweep / "report.html").read_text()
-    assert page.count("<article") == 3
-    assert page.count("data-sound=") == 3 + 3 + 4
+    expected = explained_clips(sweep)
+    # of the mixture there are both clips and their sum
+    assert page.count("<article") == len(expected) + 1
+    assert page.count("data-sound=") == 3 * len(expected) + 5
+    shown = re.findall(r'data-clip="([^"]*)"', page)
+    wrong = [clip for clip in expected if clip != "another"]
+    assert shown[: len(wrong)] == wrong
     assert "svg+xml" in page
     plots = {"tradeoff.png", "tradeoff.pdf", "mixture.png", "mixture.pdf", "confusion.svg"}
     assert plots <= {path.name for path in sweep.iterdir()}
-    ids = [row["id"] for row in table(sweep / "clips.csv")]
     sounds = {path.name for path in (sweep / "media").glob("*.wav")}
     assert sounds == {
-        *(f"{one}_{part}.wav" for one in (ids[0], ids[-1]) for part in ("input", "relevant", "residual")),
+        *(f"{clip}_{part}.wav" for clip in shown[:-1] for part in ("input", "relevant", "residual")),
         *(f"mixture_{part}.wav" for part in ("first", "second", "mixture", "interpretation")),
     }
     assert all(soundfile.info(path).channels == 1 for path in (sweep / "media").glob("*.wav"))
@@ -168,13 +180,17 @@ def test_a_report_holds_clips_a_mixture_and_the_trade_off(sweep, lmac):
 def test_what_was_said_about_a_reports_clips_is_kept(sweep):
     rows = {row["id"]: row for row in table(sweep / "clips.csv")}
     told = json.loads((sweep / "media/explanations.json").read_text())
-    assert len(told) == 2
+    assert len(told) == len(explained_clips(sweep))
     for name, one in told.items():
         assert (one["label"], one["prediction"]) == (rows[name]["label"], rows[name]["prediction"])
         whole, _, residual = one["probabilities"][one["prediction"]]
         assert whole == pytest.approx(float(rows[name]["probability"]), abs=1e-4)
         assert whole - residual == pytest.approx(float(rows[name]["fa"]), abs=1e-4)
         assert one["scores"]["fa"] == pytest.approx(float(rows[name]["fa"]), abs=1e-4)
+        parts = (rows[name][part] for part in ("prediction", "relevant_prediction", "residual_prediction"))
+        prediction, relevant, residual = parts
+        verdicts = {(True, True): "holds", (True, False): "not_needed", (False, True): "not_enough"}
+        assert one["verdict"] == verdicts.get((relevant == prediction, residual != prediction), "fails")
         # the relevant sound of a mask method is the masked input itself
         assert one["scores"]["si_sdr"] == SI_SDR_LIMIT_DB
 

@@ -1,0 +1,118 @@
+"""The page of one interpreter's run: what is said above the clips, the table of all of them, and runs beside it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from recipes.data.corpus import Corpus
+from recipes.report.cards import Card, percent
+from recipes.report.page import ClipTableView, Column, Confusion, Page, Plot, Rival, Row, finite
+from recipes.runs.facts import Result, RunFacts
+from recipes.runs.results import method_name, read_json
+from recipes.runs.run import InterpreterRun
+from recipes.scoring.scores import AVERAGED, heading, sentence
+from recipes.scoring.table import ClipTable
+from recipes.scoring.verdict import VERDICTS, verdict
+
+CLIP, LABEL, PREDICTION, VERDICT = "clip", "label", "prediction", "verdict"
+
+
+def build_page(
+    run: InterpreterRun, result: Result, cards: Sequence[Card], rule: str, plots: Sequence[Plot], mixture: Card | None
+) -> Page:
+    """The page of a run. rule: how the clips of the cards were chosen. mixture: the card of the two-sound figure."""
+    facts, corpus = result.facts, run.store.corpus
+    table = clip_table_view(result.table, corpus, shown=[card.title for card in cards])
+    return Page(
+        title=f"{method_name(facts.interpreter)} on {facts.classifier['experiment']}",
+        facts=_shown_facts(run, result),
+        cards=cards,
+        summary=_summary(table),
+        choice=rule,
+        table=table,
+        scores=result.metrics,
+        plots=plots,
+        rivals=_rivals(result.folder, facts),
+        confusion=confusion_of(result.table, run.subject.info.class_names),
+        mixture=mixture,
+    )
+
+
+def confusion_of(table: ClipTable, class_names: tuple[str, ...]) -> Confusion:
+    """How often each pair of true and predicted class occurs."""
+    counts = Counter()
+    for label, prediction in zip(table.columns["label"], table.columns["prediction"], strict=True):
+        counts[int(label), int(prediction)] += 1
+    return Confusion(counts, class_names)
+
+
+def clip_table_view(table: ClipTable, corpus: Corpus, shown: Sequence[str]) -> ClipTableView:
+    """The table of all clips with every score. shown: ids of the clips that have a card."""
+    keys = [key for key in ("probability", *AVERAGED) if key in table.columns and key != "acc"]
+    has_verdicts = "residual_prediction" in table.columns
+    columns = [Column(CLIP, "clip", "clip"), Column(LABEL, "true", "text"), Column(PREDICTION, "predicted", "text")]
+    if has_verdicts:
+        columns.append(Column(VERDICT, "verdict", "verdict", "whether the relevant part keeps the class and is needed"))
+    columns += [Column(key, heading(key), "number", sentence(key)) for key in keys]
+    rows = []
+    for number, index in enumerate(table.index):
+        numbers = {key: table.columns[key][number] for key in table.columns}
+        label, prediction = (corpus.class_names[int(numbers[key])] for key in (LABEL, PREDICTION))
+        values: dict = {LABEL: label, PREDICTION: prediction} | finite({key: numbers[key] for key in keys})
+        verdicts = []
+        if has_verdicts:
+            parts = (int(numbers[key]) for key in (PREDICTION, "relevant_prediction", "residual_prediction"))
+            verdicts = [verdict(*parts).key]
+            values[VERDICT] = verdicts[0]
+        rows.append(Row(corpus.clips[index].id, label, prediction, verdicts, values))
+    return ClipTableView(columns, rows, shown)
+
+
+def _summary(table: ClipTableView) -> list[str]:
+    """The answer first: how often the classifier is right, and how often its explanations hold."""
+    count = len(table.rows)
+    wrong = sum(row.label != row.prediction for row in table.rows)
+    sentences = [f"{count} test clips: {percent((count - wrong) / count)} classified correctly, {wrong} wrong."]
+    verdict_counts = Counter(key for row in table.rows for key in row.verdicts)
+    if verdict_counts:
+        parts = []
+        for kind in VERDICTS:
+            parts.append(f"{kind.symbol} {kind.label} {verdict_counts[kind.key]}")
+        sentences.append(f"The explanation of the predicted class: {', '.join(parts)}.")
+    return sentences
+
+
+def _shown_facts(run: InterpreterRun, result: Result) -> Mapping[str, object]:
+    facts = result.facts
+    weights = facts.classifier["classifier"]["weights"]
+    return {
+        "interpreter": facts.interpreter["class"],
+        "recipe": facts.interpreter["recipe"],
+        "classifier": f"{run.subject.bundle.path} (weights: {weights})",
+        "data": f"{facts.data['name']}, test folds {facts.data['test_folds']}, {facts.data['clips']} clips",
+        "contamination": result.noise.name,
+        "seed": facts.seed,
+        "commit": facts.commit,
+        "device": facts.device,
+    }
+
+
+def _rivals(folder: Path, facts: RunFacts) -> list[Rival]:
+    """The runs beside this one, itself included, that scored the same classifier on the same clips; by FID-I."""
+    experiment = next(path for path in folder.parents if path.name == facts.experiment)
+    root, contamination = experiment.parent, folder.relative_to(experiment).parts[1:]
+    rivals = []
+    for path in sorted(root.glob("/".join(("*/*", *contamination, "metrics.json")))):
+        result = read_json(path)
+        if _is_rival(result, facts):
+            name = "/".join(path.parent.relative_to(root).parts)
+            rivals.append(Rival(name, result["metrics"], path.parent == folder))
+    return sorted(rivals, key=lambda rival: -rival.metrics["fid_i"])
+
+
+def _is_rival(result: dict, facts: RunFacts) -> bool:
+    """Whether a metrics.json is of an interpreter of the same classifier on the same clips."""
+    if not result["interpreter"] or result["classifier"]["sha256"] != facts.classifier["sha256"]:
+        return False
+    shared = ("content", "test_folds", "clips", "contamination")
+    return all(result["data"].get(key) == facts.data[key] for key in shared)

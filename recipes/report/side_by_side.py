@@ -1,0 +1,166 @@
+"""One page for several explainers of one classifier on the same clips: a row a clip, a column a method."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from interpreters.base import Interpreter
+from interpreters.controls import Ranked
+from models.errors import UsageError
+from recipes.data.audio import load_mono
+from recipes.report.cards import Card, Clip, build_card, build_view
+from recipes.report.page import ClipTableView, Column, Page, Row
+from recipes.runs.results import method_name, read_json, read_rows
+from recipes.runs.subject import Subject, load_interpreter, load_subject
+from recipes.scoring.batch import explanation_scores
+from recipes.scoring.explanation import Explanation, explain
+from recipes.scoring.scores import heading, sentence
+
+CONTROL = "loudest bins (control)"
+INPUT_ENDING = "_input.wav"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One column: a name for people and an interpreter that is ready to explain."""
+
+    name: str
+    interpreter: Interpreter
+
+
+@dataclass(frozen=True)
+class ComparedClip:
+    """One row: a clip's id, its true class where it is known, and its sound [N] at the classifier's rate."""
+
+    id: str
+    label: str | None
+    sound: np.ndarray
+
+
+def load_compared(runs: Sequence[Path], device: str, trust: Sequence[str] = ()) -> tuple[Subject, list[Method]]:
+    """The classifier that all runs explain, and their interpreters, the loudest-bins control among them.
+
+    Raises UsageError for folders that are no runs of interpret.py, or that explain different classifiers.
+    """
+    if len(set(runs)) < max(len(runs), 1):
+        raise UsageError("give different runs' folders, such as results/lmac/1234 results/grad_cam/1234")
+    subject, methods = None, []
+    for run in runs:
+        if not (run / "classifier").is_dir() or not (run / "metrics.json").is_file():
+            raise UsageError(f"{run} is no finished run of interpret.py: give a folder such as results/lmac/1234")
+        if subject is None:
+            subject = load_subject(run / "classifier", device, trust)
+        facts = read_json(run / "metrics.json")
+        name = _unused(method_name(facts["interpreter"]), facts["experiment"], [method.name for method in methods])
+        command = f"python interpret.py hparams/{facts['interpreter']['recipe']}.yaml"
+        bundle = load_interpreter(run, subject, command, trust)
+        methods.append(Method(name, bundle.network.to(device).eval()))
+    if not any(_is_loudest(method.interpreter) for method in methods):
+        methods.append(Method(CONTROL, Ranked(subject.offers, "loudest", _quantile(methods)).to(device)))
+    return subject, methods
+
+
+def _unused(name: str, experiment: str, names: Sequence[str]) -> str:
+    """A method's name, with its experiment where another method has the same."""
+    return f"{name} ({experiment})" if name in names else name
+
+
+def _is_loudest(interpreter: Interpreter) -> bool:
+    return isinstance(interpreter, Ranked) and interpreter.order == "loudest"
+
+
+def _quantile(methods: Sequence[Method]) -> float:
+    """The quantile of the first method that has one, so that the control keeps as much; else 0.9."""
+    for method in methods:
+        if method.interpreter.quantiles:
+            return method.interpreter.headline
+    return 0.9
+
+
+def explained_clips(runs: Sequence[Path], limit: int, rate: int) -> list[ComparedClip]:
+    """The clips whose input a run has left in media/: those of several runs first, at most `limit`.
+
+    Raises UsageError where there is none, or where runs heard different sounds under one name.
+    """
+    paths: dict[str, list[Path]] = {}
+    labels: dict[str, str] = {}
+    for run in runs:
+        for path in sorted((run / "media").glob(f"*{INPUT_ENDING}")):
+            paths.setdefault(path.name.removesuffix(INPUT_ENDING), []).append(path)
+        for row in read_rows(run / "clips.csv"):
+            labels[row["id"]] = row["label"]
+    if not paths:
+        raise UsageError(f"{runs[0]} holds no explained clips: run interpret.py with report_clips above 0")
+    clips = []
+    for clip in sorted(paths, key=lambda clip: -len(paths[clip]))[:limit]:
+        sound = load_mono(paths[clip][0], rate)
+        for path in paths[clip][1:]:
+            if not np.array_equal(sound, load_mono(path, rate)):
+                raise UsageError(f"{path} is another sound than {paths[clip][0]}: give runs on the same clips")
+        clips.append(ComparedClip(clip, labels.get(clip), sound))
+    return clips
+
+
+def build_comparison(title: str, subject: Subject, methods: Sequence[Method], clips: Sequence[ComparedClip]) -> Page:
+    """The page: wrong predictions first, then the clips on which the methods differ most."""
+    cards, rows = [], []
+    for clip in clips:
+        explanations = {}
+        for method in methods:
+            explanations[method.name] = explain(
+                subject.classifier, method.interpreter, clip.sound, subject.info.clip_seconds
+            )
+        card = comparison_card(clip, explanations, subject)
+        cards.append(card)
+        rows.append(_row(card))
+    order = sorted(range(len(cards)), key=lambda number: _difference(cards[number], rows[number]))
+    names = ", ".join(method.name for method in methods)
+    return Page(
+        title=title,
+        facts={"classifier": subject.bundle.path, "methods": names},
+        cards=[cards[number] for number in order],
+        summary=[f"{len(cards)} clips, {len(methods)} methods: {names}."],
+        choice="Wrong predictions first, then the clips on which the methods' verdicts and scores differ most.",
+        table=ClipTableView(_columns(methods), [rows[number] for number in order], [card.title for card in cards]),
+        wide=True,
+    )
+
+
+def comparison_card(clip: ComparedClip, explanations: Mapping[str, Explanation], subject: Subject) -> Card:
+    """The card of one clip with a view for every method."""
+    names, rate = subject.info.class_names, subject.info.sample_rate
+    views = []
+    for name, explanation in explanations.items():
+        views.append(build_view(name, explanation, names, rate, explanation_scores(explanation), clip.label))
+    return build_card(Clip(clip.id, clip.label), views, next(iter(explanations.values())), names, rate)
+
+
+def _columns(methods: Sequence[Method]) -> list[Column]:
+    columns = [
+        Column("clip", "clip", "clip"),
+        Column("label", "true", "text"),
+        Column("prediction", "heard as", "text"),
+    ]
+    columns.append(Column("spread", "FA range", "number", "largest less smallest FA of the methods"))
+    for method in methods:
+        columns.append(Column(f"verdict {method.name}", method.name, "verdict"))
+        columns.append(Column(f"fa {method.name}", heading("fa"), "number", f"{method.name}: {sentence('fa')}"))
+    return columns
+
+
+def _row(card: Card) -> Row:
+    values: dict = {"label": card.label, "prediction": card.prediction}
+    for view in card.views:
+        values[f"verdict {view.name}"] = view.verdict.key
+        values[f"fa {view.name}"] = view.scores["fa"]
+    faithfulness = [view.scores["fa"] for view in card.views]
+    values["spread"] = max(faithfulness) - min(faithfulness)
+    verdicts = [view.verdict.key for view in card.views]
+    return Row(card.title, card.label or card.prediction, card.prediction, verdicts, values)
+
+
+def _difference(card: Card, row: Row) -> tuple:
+    """Sorts the clips to look at first to the front."""
+    return not card.wrong, -len(set(row.verdicts)), -row.values["spread"]
