@@ -4,21 +4,16 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
-from interpreters.base import Interpreter
 from recipes.data.audio import write_wav
 from recipes.data.clips import ClipDataset, collate
-from recipes.data.sounds import MonoSound, open_sound
 from recipes.report.cards import PARTS, Clip, build_card, build_view
 from recipes.report.choice import choose_clips
 from recipes.report.figures import encode, explanation_figure, tradeoff_figure, write_figure
 from recipes.report.mixture import write_mixture
-from recipes.report.page import Page, Plot, finite, render_confusion, render_page
+from recipes.report.page import Plot, finite, render_confusion, render_page
 from recipes.report.run_page import build_page, confusion_of
 from recipes.runs.facts import Result
 from recipes.runs.run import InterpreterRun
-from recipes.runs.subject import Subject
 from recipes.scoring.explanation import Explanation, explain
 from recipes.scoring.quality import proxies
 from recipes.scoring.scores import AVERAGED

@@ -1,20 +1,24 @@
 """The two-sound figure of the FocalNet paper (arXiv 2402.02754, Figure 2) and its card."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from recipes.data.audio import peak_normalize, write_wav
 from recipes.report.cards import Card, Clip, build_card, build_view
 from recipes.report.figures import Panel, spectrogram_figure, write_figure
 from recipes.report.media import Sound
-from recipes.runs.facts import Result
-from recipes.runs.run import InterpreterRun
 from recipes.scoring.explanation import Explanation, explain
 from recipes.scoring.table import ClipTable
+
+if TYPE_CHECKING:
+    from recipes.runs.facts import Result
+    from recipes.runs.run import InterpreterRun
 
 FILES = ("first", "second", "mixture", "interpretation")
 
 
-def write_mixture(run: InterpreterRun, result: Result) -> Card | None:
+def write_mixture(run: "InterpreterRun", result: "Result") -> Card | None:
     """Draw mixture.png and .pdf, write the four sounds into media/, and return the card.
 
     The sounds are two clips at the same L2 norm, their sum, and what explains the prediction on the sum. None where all

@@ -3,22 +3,30 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recipes.data.corpus import Corpus
 from recipes.report.cards import Card, percent
 from recipes.report.page import ClipTableView, Column, Confusion, Page, Plot, Rival, Row, finite
-from recipes.runs.facts import Result, RunFacts
 from recipes.runs.results import method_name, read_json
-from recipes.runs.run import InterpreterRun
 from recipes.scoring.scores import AVERAGED, heading, sentence
 from recipes.scoring.table import ClipTable
 from recipes.scoring.verdict import VERDICTS, verdict
+
+if TYPE_CHECKING:
+    from recipes.runs.facts import Result, RunFacts
+    from recipes.runs.run import InterpreterRun
 
 CLIP, LABEL, PREDICTION, VERDICT = "clip", "label", "prediction", "verdict"
 
 
 def build_page(
-    run: InterpreterRun, result: Result, cards: Sequence[Card], rule: str, plots: Sequence[Plot], mixture: Card | None
+    run: "InterpreterRun",
+    result: "Result",
+    cards: Sequence[Card],
+    rule: str,
+    plots: Sequence[Plot],
+    mixture: Card | None,
 ) -> Page:
     """The page of a run. rule: how the clips of the cards were chosen. mixture: the card of the two-sound figure."""
     facts, corpus = result.facts, run.store.corpus
@@ -82,7 +90,7 @@ def _summary(table: ClipTableView) -> list[str]:
     return sentences
 
 
-def _shown_facts(run: InterpreterRun, result: Result) -> Mapping[str, object]:
+def _shown_facts(run: "InterpreterRun", result: "Result") -> Mapping[str, object]:
     facts = result.facts
     weights = facts.classifier["classifier"]["weights"]
     return {
@@ -97,7 +105,7 @@ def _shown_facts(run: InterpreterRun, result: Result) -> Mapping[str, object]:
     }
 
 
-def _rivals(folder: Path, facts: RunFacts) -> list[Rival]:
+def _rivals(folder: Path, facts: "RunFacts") -> list[Rival]:
     """The runs beside this one, itself included, that scored the same classifier on the same clips; by FID-I."""
     experiment = next(path for path in folder.parents if path.name == facts.experiment)
     root, contamination = experiment.parent, folder.relative_to(experiment).parts[1:]
@@ -110,7 +118,7 @@ def _rivals(folder: Path, facts: RunFacts) -> list[Rival]:
     return sorted(rivals, key=lambda rival: -rival.metrics["fid_i"])
 
 
-def _is_rival(result: dict, facts: RunFacts) -> bool:
+def _is_rival(result: dict, facts: "RunFacts") -> bool:
     """Whether a metrics.json is of an interpreter of the same classifier on the same clips."""
     if not result["interpreter"] or result["classifier"]["sha256"] != facts.classifier["sha256"]:
         return False

@@ -158,7 +158,7 @@ function linkDownloads(details) {
   if (holder.childElementCount) return;
   const buttons = [...card.querySelectorAll(".view:first-of-type [data-part=input][data-sound]"), ...details.closest(".view").querySelectorAll("[data-sound]:not([data-part=input])")];
   for (const button of buttons) {
-    const link = document.createElement("a"), ending = button.dataset.sound.startsWith("data:audio/flac") ? "flac" : "mp3";
+    const link = document.createElement("a"), ending = /^data:audio.mpeg/.test(button.dataset.sound) ? "mp3" : "flac";
     link.href = button.dataset.sound;
     link.download = `${card.dataset.clip} ${button.textContent.trim()}.${ending}`.replace(/[^\w. -]/g, "_");
     link.textContent = button.textContent.trim();
