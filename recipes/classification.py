@@ -13,7 +13,8 @@ from recipes.config.recipe import Recipe, Settings
 from recipes.data.clips import ClipStore
 from recipes.data.corpus import Corpus, FoldSplit, check_trainable
 from recipes.report.closing import classifier_closing
-from recipes.runs.facts import RunFacts, summarize_folds, write_confusion, write_metrics
+from recipes.runs.cross_validation import summarize_folds
+from recipes.runs.facts import RunFacts, write_confusion, write_metrics
 from recipes.runs.folder import open_store, splits_of
 from recipes.runs.identity import known_classes
 from recipes.runs.leaks import check_unseen, seen_clips

@@ -16,8 +16,9 @@ from recipes.data.contamination import Contamination
 from recipes.data.sound_files import find_sounds
 from recipes.report.closing import interpreter_closing
 from recipes.report.examples import write_examples
+from recipes.runs.cross_validation import summarize_folds
 from recipes.runs.explainer import Explainer, keep_bundles
-from recipes.runs.facts import Result, RunFacts, summarize_folds, write_metrics
+from recipes.runs.facts import Result, RunFacts, write_metrics
 from recipes.runs.folder import splits_of
 from recipes.runs.leaks import add_seen, check_interpreter_unseen, check_unseen, seen_clips
 from recipes.runs.opening import open_run

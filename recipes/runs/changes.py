@@ -23,8 +23,11 @@ class Change:
     @property
     def grows(self) -> bool:
         """Whether a number becomes larger."""
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (self.old, self.new))
-        return numbers and self.new > self.old
+        return _is_number(self.old) and _is_number(self.new) and self.new > self.old
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def recipe_changes(old: dict, new: dict, left_out: Collection[str] = ()) -> list[Change]:
@@ -42,11 +45,11 @@ def recipe_changes(old: dict, new: dict, left_out: Collection[str] = ()) -> list
 def phrases(changes: Sequence[Change]) -> list[str]:
     """The changes in words. A value that blocks of the recipe take from one of its top-level keys is told once."""
     top_level = [(change.old, change.new) for change in changes if "." not in change.key]
-    told = []
+    sentences = []
     for change in changes:
         if "." not in change.key or (change.old, change.new) not in top_level:
-            told.append(str(change))
-    return told
+            sentences.append(str(change))
+    return sentences
 
 
 def _differences(key: str, old: object, new: object) -> Iterator[Change]:
@@ -60,5 +63,7 @@ def _differences(key: str, old: object, new: object) -> Iterator[Change]:
 
 
 def _shown(value: object) -> str:
-    text = f"!{value.tag}" if isinstance(value, Tagged) else "null" if value is None else str(value)
+    text = "null" if value is None else str(value)
+    if isinstance(value, Tagged):
+        text = f"!{value.tag}"
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

@@ -1,10 +1,9 @@
-"""Results as files: metrics.json, manifest.csv, clips.csv, the confusion matrix and summaries over folds."""
+"""Results as files: metrics.json, manifest.csv and the confusion matrix, with the facts that belong to them."""
 
 import csv
 import io
 import json
 import math
-import statistics
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -41,7 +40,7 @@ class RunFacts:
     def of(cls, run: Run, weights: str, training: dict) -> "RunFacts":
         """The facts of a run that trains a classifier.
 
-        weights: where those came from that training began with. training: what is to be told of it.
+        weights: where the weights came from that training began with. training: facts about the training.
         """
         device = device_name(run.device)
         return cls(
@@ -58,11 +57,10 @@ class RunFacts:
 
     @classmethod
     def of_interpreter(cls, run: InterpreterRun, training: dict) -> "RunFacts":
-        """The facts of a run that explains a classifier. training: what is to be told of the interpreter's."""
+        """The facts of a run that explains a classifier. training: facts about the interpreter's training."""
         subject, interpreter = run.subject, run.interpreter
-        # the hashes of every clip it has seen stay in its own bundle
-        source = {key: value for key, value in subject.info.source.items() if key != "clips"}
-        about_classifier = {"path": str(subject.bundle.path), "sha256": subject.fingerprint} | source
+        about_classifier = {"path": str(subject.bundle.path), "sha256": subject.fingerprint} | subject.info.source
+        about_classifier.pop("clips", None)  # the hashes of all clips that it has seen stay in its own bundle
         about_interpreter = {
             "recipe": run.recipe.path.stem,
             "class": type(interpreter).__name__,
@@ -73,7 +71,10 @@ class RunFacts:
 
     def source(self) -> dict:
         """The part that a bundle keeps: where it came from."""
-        return {key: asdict(self)[key] for key in ("experiment", "seed", "commit", "data", "classifier", "training")}
+        facts = asdict(self)
+        for key in ("config_sha256", "device", "torch", "interpreter"):
+            del facts[key]
+        return facts
 
 
 def _data_facts(run: Run) -> dict:
@@ -108,53 +109,13 @@ def write_metrics(path: Path, facts: RunFacts, metrics: dict, seconds: float, sw
 
 def score_table(rows: list[dict], names: Sequence[str] = ("quantile", *AVERAGED)) -> str:
     """Averages as aligned text for a terminal: a line for each setting, a column for each score."""
-    names = [name for name in names if name in rows[0]]
-    lines = [names, *([f"{row[name]:.4g}" for name in names] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
-    return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
-
-
-def summarize_folds(runs: list[Path], folder: Path) -> Path:
-    """metrics.json of a cross-validation: mean and spread (sample standard deviation) of the folds' metrics.
-
-    Of the training it tells what all folds share.
-    """
-    folds = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in runs]
-    names = _shared([fold["metrics"] for fold in folds])
-    values = {name: [fold["metrics"][name] for fold in folds] for name in names}
-    summary = folds[0] | {
-        "data": {
-            "name": folds[0]["data"]["name"],
-            "protocol": f"{len(folds)}-fold cross-validation",
-            "test_folds": [fold["data"]["test_folds"] for fold in folds],
-            "clips": sum(fold["data"]["clips"] for fold in folds),
-            "contamination": folds[0]["data"]["contamination"],
-        },
-        "seconds": sum(fold["seconds"] for fold in folds),
-        "training": {
-            key: value
-            for key, value in folds[0]["training"].items()
-            if all(fold["training"].get(key) == value for fold in folds)
-        },
-        "metrics": {name: statistics.fmean(each) for name, each in values.items()},
-        "spread": {name: statistics.stdev(each) for name, each in values.items()},
-        "folds": values,
-    }
-    if "sweep" in summary:
-        summary["sweep"] = [
-            {"quantile": rows[0]["quantile"]}
-            | {name: statistics.fmean(row[name] for row in rows) for name in _shared(rows)}
-            for rows in zip(*(fold["sweep"] for fold in folds), strict=True)
-        ]
-    write_atomically(folder / "metrics.json", (json.dumps(summary, indent=2) + "\n").encode())
+    columns = []
     for name in names:
-        print(f"{name}: {summary['metrics'][name]:.4f} +- {summary['spread'][name]:.4f} over {len(folds)} folds")
-    return folder
-
-
-def _shared(rows: Sequence[dict]) -> list[str]:
-    """The scores that every row has a number for."""
-    return [name for name in AVERAGED if all(row.get(name) is not None for row in rows)]
+        if name in rows[0]:
+            cells = [name, *(f"{row[name]:.4g}" for row in rows)]
+            width = max(map(len, cells))
+            columns.append([cell.rjust(width) for cell in cells])
+    return "\n".join("  ".join(line) for line in zip(*columns, strict=True))
 
 
 def write_manifest(path: str | Path, store: ClipStore, split: FoldSplit) -> None:
@@ -162,13 +123,14 @@ def write_manifest(path: str | Path, store: ClipStore, split: FoldSplit) -> None
 
     recording: what clips of one source share.
     """
-    parts = {fold: name for name in ("train", "valid", "test") for fold in getattr(split, name)}
-    rows = [
-        {"id": clip.id, "path": clip.path, "fold": clip.fold, "label": clip.label, "target": clip.target}
-        | {"recording": clip.group, "split": parts[clip.fold]}
-        for clip in store.corpus.clips
-        if clip.fold in parts
-    ]
+    part_of_fold = {}
+    for part in ("train", "valid", "test"):
+        part_of_fold |= dict.fromkeys(getattr(split, part), part)
+    rows = []
+    for clip in store.corpus.clips:
+        if clip.fold in part_of_fold:
+            row = {"id": clip.id, "path": clip.path, "fold": clip.fold, "label": clip.label, "target": clip.target}
+            rows.append(row | {"recording": clip.group, "split": part_of_fold[clip.fold]})
     write_atomically(path, csv_of(rows))
 
 
@@ -208,7 +170,7 @@ def device_name(device: str) -> str:
 
 def _without_nan(value):
     if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
+        return {key: _without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
+        return list(map(_without_nan, value))
     return None if isinstance(value, float) and not math.isfinite(value) else value

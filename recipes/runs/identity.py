@@ -16,6 +16,7 @@ from recipes.config.yaml_text import Tagged, parse
 from recipes.data.cache import FORMAT, HashMemo
 from recipes.data.kinds import FOLDER_KINDS
 from recipes.data.noise import sound_files
+from recipes.runs.changes import ABSENT
 from recipes.runs.places import is_bundle, run_of_fold
 from recipes.runs.run import InterpreterRun, Run
 from recipes.system.files import exclusive_lock, name_some, write_atomically
@@ -45,7 +46,7 @@ class Identity:
     @classmethod
     def of(cls, run: Run) -> "Identity":
         """That of a run as it is now."""
-        clips = {part: _clips(run, part) for part in PARTS}
+        clips = {part: clips_of(run, part) for part in PARTS}
         return cls(run.store.corpus.class_names, clips, FORMAT, dict(_files(run)))
 
     @classmethod
@@ -56,7 +57,9 @@ class Identity:
             return None
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            clips = {part: {name: tuple(clip) for name, clip in content["clips"][part].items()} for part in PARTS}
+            clips = {}
+            for part in PARTS:
+                clips[part] = {name: (label, clip_hash) for name, (label, clip_hash) in content["clips"][part].items()}
             names, longer = tuple(content["class_names"]), tuple(content["longer"])
             return cls(names, clips, content["decoding"], dict(content["files"]), dict(content["scored"]), longer)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -75,9 +78,9 @@ class Identity:
         if self.decoding != new.decoding:
             changes.append(f"decoding of sound files: version {self.decoding} -> {new.decoding}")
         for name in dict.fromkeys((*self.files, *new.files)):
-            old_hash, new_hash = (files.get(name, "nothing")[:SHOWN_DIGITS] for files in (self.files, new.files))
+            old_hash, new_hash = self.files.get(name, ABSENT), new.files.get(name, ABSENT)
             if old_hash != new_hash:
-                changes.append(f"{name}: {old_hash} -> {new_hash}")
+                changes.append(f"{name}: {old_hash[:SHOWN_DIGITS]} -> {new_hash[:SHOWN_DIGITS]}")
         return changes
 
 
@@ -94,32 +97,41 @@ def known_classes(folder: Path, kind: str) -> tuple[str, ...] | None:
     return None
 
 
-def _clips(run: Run, part: str) -> dict[str, tuple[str, str]]:
-    clips = run.store.corpus.clips
-    return {clips[i].id: (clips[i].label, run.store.clip_hash(i)) for i in run.clips(part)}
+def clips_of(run: Run, part: str) -> dict[str, tuple[str, str]]:
+    """The clips of a part of a run's split, in the form that `Identity.clips` has them."""
+    clips = {}
+    for i in run.clips(part):
+        clip = run.store.corpus.clips[i]
+        clips[clip.id] = (clip.label, run.store.clip_hash(i))
+    return clips
 
 
 def clip_changes(part: str, old: Mapping, new: Mapping) -> Iterator[str]:
     """What differs between the clips of a part of the split, in the form that `Identity.clips` has them."""
     gone = [name for name in old if name not in new]
     added = [name for name in new if name not in old]
-    shared = [name for name in old if name in new]
     if gone or added:
-        parts = [
-            f"{len(names)} {word}: {name_some(names, 3)}" for names, word in ((gone, "gone"), (added, "new")) if names
-        ]
-        yield f"{part} clips: {len(old)} -> {len(new)} ({'; '.join(parts)})"
+        counts = []
+        if gone:
+            counts.append(f"{len(gone)} gone: {name_some(gone, 3)}")
+        if added:
+            counts.append(f"{len(added)} new: {name_some(added, 3)}")
+        yield f"{part} clips: {len(old)} -> {len(new)} ({'; '.join(counts)})"
     elif part == "train" and list(old) != list(new):
         yield "train clips: in another order"
-    relabelled = [name for name in shared if old[name][0] != new[name][0]]
+    relabelled, altered = [], []
+    for name in old.keys() & new.keys():
+        if old[name][0] != new[name][0]:
+            relabelled.append(name)
+        if old[name][1] != new[name][1]:
+            altered.append(name)
     if relabelled:
-        first = relabelled[0]
+        first = min(relabelled)
         yield f"labels of {len(relabelled)} {part} clips: {first} was {old[first][0]} -> {new[first][0]}"
-    altered = [name for name in shared if old[name][1] != new[name][1]]
     if altered:
-        first = altered[0]
-        count = f"{len(altered)} {part} clips"
-        yield f"content of {count} ({name_some(altered, 3)}): {old[first][1][:8]} -> {new[first][1][:8]}"
+        first, names = min(altered), name_some(sorted(altered), 3)
+        hashes = f"{old[first][1][:8]} -> {new[first][1][:8]}"
+        yield f"content of {len(altered)} {part} clips ({names}): {hashes}"
 
 
 def _files(run: Run) -> Iterator[tuple[str, str]]:
@@ -142,7 +154,7 @@ def _files(run: Run) -> Iterator[tuple[str, str]]:
 
 def bundle_hash(info: BundleInfo) -> str:
     """One hash of a bundle's weights and of the YAML that builds its network."""
-    return hashlib.sha256("".join(info.sha256[name] for name in sorted(info.sha256)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(info.sha256, sort_keys=True).encode()).hexdigest()
 
 
 def file_hash(path: Path, pattern: str = "*") -> str:
@@ -163,8 +175,10 @@ def folder_hash(values: Mapping) -> str:
     files = sound_files(folder)
     with exclusive_lock(cache / ".lock"):
         digests = HashMemo(cache / "hashes.json").digests(files, workers=1)
-    lines = [f"{file.relative_to(folder).as_posix()} {digest}" for file, digest in zip(files, digests, strict=True)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    combined = hashlib.sha256()
+    for file, digest in zip(files, digests, strict=True):
+        combined.update(f"{file.relative_to(folder).as_posix()} {digest}\n".encode())
+    return combined.hexdigest()
 
 
 def named_paths(value: object, key: str = "") -> Iterator[Path]:
@@ -205,9 +219,9 @@ OWN_PATHS = (
 def source_of(module: str) -> Path | None:
     """The file of a module, or the folder of a package; None where it is not there."""
     try:
-        found = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return None
-    if found is None or found.origin is None or not Path(found.origin).is_file():
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         return None
-    return Path(found.origin).parent if found.submodule_search_locations else Path(found.origin)
+    return Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)

@@ -32,13 +32,13 @@ def clip_hashes(corpus: Corpus, clips: Sequence[int], clip_hash: Callable[[int],
 
 def add_seen(first: Mapping, second: Mapping) -> dict:
     """What two networks have seen together, each as `seen_clips` returns it; an empty mapping adds nothing."""
-    both = {}
+    union: dict = {}
     for part in DID:
-        both[part] = {}
+        union[part] = {}
         for kind in ("content", "recordings"):
-            hashes = [mapping.get(part, {}).get(kind, []) for mapping in (first, second)]
-            both[part][kind] = list(dict.fromkeys(hashes[0] + hashes[1]))
-    return both
+            hashes = first.get(part, {}).get(kind, []) + second.get(part, {}).get(kind, [])
+            union[part][kind] = list(dict.fromkeys(hashes))
+    return union
 
 
 def check_unseen(info: BundleInfo, run: Run, path: Path) -> None:

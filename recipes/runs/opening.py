@@ -8,7 +8,6 @@ import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from models.bundle import read_facts
 from models.errors import UsageError
@@ -17,7 +16,7 @@ from recipes.data.kinds import FOLDER_KINDS
 from recipes.runs.changes import Change, phrases, recipe_changes
 from recipes.runs.facts import write_manifest
 from recipes.runs.folder import claim_run
-from recipes.runs.identity import PARTS, Identity, clip_changes, folder_hash
+from recipes.runs.identity import PARTS, Identity, clip_changes, clips_of, folder_hash
 from recipes.runs.places import contaminations, is_bundle, part_folder
 from recipes.runs.run import InterpreterRun, Run
 from recipes.system.files import write_atomically
@@ -65,56 +64,66 @@ def open_run(run: Run) -> Run:
     """
     if run.values.get("tensorboard") and importlib.util.find_spec("tensorboard") is None:
         raise UsageError("tensorboard=true needs the package tensorboard: pip install 'earwitness[tensorboard]'")
-    compare = _test if run.test_only and run.trainable else _begin
+    compare = _test_only if run.test_only and run.trainable else _begin
     results_name, longer = on_main(compare, run)
     return replace(run, results_name=results_name, longer=longer)
 
 
 def _begin(run: Run) -> tuple[str, tuple[str, ...]]:
-    """Compare a run with what its folder holds, and keep what it is now: no name of a folder, what became longer."""
-    folder, now = run.folder, Identity.of(run)
-    claim_run(folder)
-    held, earlier = _held(run), Identity.kept_in(folder)
-    longer = earlier.longer if held and earlier else ()
-    scored = {}
+    """Compare a run with what its folder holds, and keep there what the run is now.
+
+    Returns the name below the folder where scores go ("": the folder itself), and how epochs and schedule grew.
+    """
+    now = Identity.of(run)
+    claim_run(run.folder)
+    held, earlier = _held(run), Identity.kept_in(run.folder)
     if held:
-        changes = _recipe_changes(run, earlier is not None)
-        grown = [change for change in changes if run.trainable and change.key in LONGER_KEYS and change.grows]
-        told = phrases([change for change in changes if change not in grown])
-        told += earlier.changes(now) if earlier else changes_since_older_version(run)
-        if told:
-            raise _refusal(run, held, told)
-        longer += tuple(map(str, grown))
-        _announce(grown)
-        scored = earlier.scored if earlier else {}
-    scored = _scored(run, folder, scored)
-    write_atomically(folder / "hyperparams.yaml", run.recipe.text.encode())
-    replace(now, scored=scored, longer=longer).keep_in(folder)
-    write_manifest(folder / "manifest.csv", run.store, run.split)
-    return "", longer
+        grown = _check_same(run, held, earlier, now)
+        now = replace(now, longer=grown)
+        if earlier is not None:
+            now = replace(now, longer=earlier.longer + grown, scored=earlier.scored)
+    now = replace(now, scored=_scored(run, now.scored))
+    write_atomically(run.folder / "hyperparams.yaml", run.recipe.text.encode())
+    now.keep_in(run.folder)
+    write_manifest(run.folder / "manifest.csv", run.store, run.split)
+    return "", now.longer
 
 
-def _announce(grown: Sequence[Change]) -> None:
+def _check_same(run: Run, held: str, earlier: Identity | None, now: Identity) -> tuple[str, ...]:
+    """Raises UsageError where the run is another one than that of its folder; returns what is longer in it, as told.
+
+    held: what the folder holds. earlier: what the run was when it began; None where an older version began it.
+    """
+    grown, others = [], []
+    for change in _recipe_changes(run, earlier is not None):
+        may_grow = run.trainable and change.key in LONGER_KEYS and change.grows
+        (grown if may_grow else others).append(change)
+    sentences = phrases(others)
+    sentences += earlier.changes(now) if earlier else changes_since_older_version(run)
+    if sentences:
+        raise _refusal(run, held, sentences)
     for change in grown:
         stretched = change.key.startswith("schedule.")
         print(f"going on with {change}" + ("; what was trained so far followed the shorter schedule" * stretched))
+    return tuple(map(str, grown))
 
 
-def _test(run: Run) -> tuple[str, tuple[str, ...]]:
-    """Compare a run that is only tested with what its folder holds, and say where its scores go."""
+def _test_only(run: Run) -> tuple[str, tuple[str, ...]]:
+    """Compare a run that is only tested with what its folder holds, which stays as it is. Returns as `_begin`."""
     claim_run(run.folder)
     earlier = Identity.kept_in(run.folder)
     if _held(run) == CHECKPOINTS and (run.folder / "hyperparams.yaml").is_file():
         changes = _recipe_changes(run, earlier is not None)
         if changes:
             raise _refusal(run, CHECKPOINTS, phrases(changes))
-    name = ""
+    longer = earlier.longer if earlier else ()
     if not _same_test_clips(run, earlier):
         name = f"on_{run.store.corpus.name}_{run.store.content_hash[:6]}"
         write_manifest(run.folder / name / "manifest.csv", run.store, run.split)
-    if earlier and not name:
-        replace(earlier, scored=_scored(run, run.folder, earlier.scored)).keep_in(run.folder)
-    return name, earlier.longer if earlier else ()
+        return name, longer
+    if earlier:
+        replace(earlier, scored=_scored(run, earlier.scored)).keep_in(run.folder)
+    return "", longer
 
 
 def _held(run: Run) -> str | None:
@@ -151,8 +160,8 @@ def _refusal(run: Run, held: str, changes: Sequence[str]) -> UsageError:
     return UsageError(f"{run.folder} holds {held} of another configuration ({'; '.join(changes)}); {ways}")
 
 
-def _scored(run: Run, folder: Path, earlier: Mapping[str, dict]) -> dict[str, dict]:
-    """How each kind of test clips was scored last, with those that this run is about to score.
+def _scored(run: Run, earlier: Mapping[str, dict]) -> dict[str, dict]:
+    """What the scores of each contamination rest on beside the run's identity, with those that are to be made now.
 
     earlier: what the folder keeps about it. Raises UsageError where scores would be replaced by others.
     """
@@ -160,18 +169,17 @@ def _scored(run: Run, folder: Path, earlier: Mapping[str, dict]) -> dict[str, di
     if not isinstance(run, InterpreterRun):
         return scored
     for kind in contaminations(run.values):
-        part = part_folder(folder, kind, run.values["snr_db"])
-        name = "clean" if part == folder else part.name
+        part = part_folder(run.folder, kind, run.values["snr_db"])
+        name = "clean" if part == run.folder else part.name
         now = {"eval_precision": run.values["eval_precision"]}
         if kind in FOLDER_KINDS:
             now["noise_folder"] = folder_hash(run.values)
-        before = earlier.get(name)
-        if before is not None and (part / "metrics.json").is_file():
-            told = phrases(recipe_changes(before, now))
-            if told:
+        if name in earlier and (part / "metrics.json").is_file():
+            changes = phrases(recipe_changes(earlier[name], now))
+            if changes:
                 raise UsageError(
-                    f"{part / 'metrics.json'} holds scores of another configuration ({'; '.join(told)}); remove that "
-                    "file to replace them, or give this run another --experiment"
+                    f"{part / 'metrics.json'} holds scores of another configuration ({'; '.join(changes)}); remove "
+                    "that file to replace them, or give this run another --experiment"
                 )
         scored[name] = now
     return scored
@@ -180,7 +188,7 @@ def _scored(run: Run, folder: Path, earlier: Mapping[str, dict]) -> dict[str, di
 def _same_test_clips(run: Run, earlier: Identity | None) -> bool:
     """Whether the run's test clips are those that its folder holds scores of."""
     if earlier is not None:
-        return not list(clip_changes("test", earlier.clips["test"], Identity.of(run).clips["test"]))
+        return not list(clip_changes("test", earlier.clips["test"], clips_of(run, "test")))
     bundle = run.folder / run.kind
     return not is_bundle(bundle) or read_facts(bundle, run.kind).source["data"]["content"] == run.store.content_hash
 
@@ -202,7 +210,7 @@ def changes_since_older_version(run: Run) -> list[str]:
             rows = list(csv.DictReader(file))
         for part in PARTS:
             old = {row["id"]: (row["label"], "") for row in rows if row["split"] == part}
-            new = {name: (label, "") for name, (label, _) in Identity.of(run).clips[part].items()}
+            new = {name: (label, "") for name, (label, _) in clips_of(run, part).items()}
             changes.extend(clip_changes(part, old, new))
     bundle = run.folder / "interpreter"
     if isinstance(run, InterpreterRun) and is_bundle(bundle):

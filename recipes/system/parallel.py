@@ -59,10 +59,10 @@ def on_main(function: Callable, *given):
 
 def gather(value) -> list:
     """What every process gives, in the order of their numbers; each gets the whole list."""
-    found = [value] * world_size()
-    if len(found) > 1:
-        distributed.all_gather_object(found, value)
-    return found
+    values = [value] * world_size()
+    if len(values) > 1:
+        distributed.all_gather_object(values, value)
+    return values
 
 
 class Share(Sampler):

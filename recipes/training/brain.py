@@ -183,8 +183,9 @@ class RecipeBrain(sb.Brain):
         """Raises UsageError where a trained weight is NaN or infinite: one such loss is enough to make it so."""
         for parameter in self.modules.parameters():
             if parameter.requires_grad and not torch.isfinite(parameter).all():
-                told = f"weights became NaN or infinite in epoch {self.epoch}"
-                raise diverged(self._loss_sentence() if self.nonfinite_count else told)
+                if self.nonfinite_count:
+                    raise diverged(self._loss_sentence())
+                raise diverged(f"weights became NaN or infinite in epoch {self.epoch}")
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
         # gradients that wait for their optimiser step are in no checkpoint
@@ -252,7 +253,7 @@ class RecipeBrain(sb.Brain):
         raise NotImplementedError
 
     def gather_stage(self) -> None:
-        """Make what this process found in a validation or test stage that of all processes."""
+        """Gather what all processes computed in a validation or test stage, in each of them."""
         raise NotImplementedError
 
     def on_stage_start(self, stage, epoch=None):

@@ -68,17 +68,18 @@ class WholeCheckpointer(Checkpointer):
         self, *, num_to_keep=1, min_keys=None, max_keys=None, importance_keys=(), ckpt_predicate=None, **unused
     ):
         """As SpeechBrain's, except that a folder loses its name before its files."""
-        orders = [{"min_key": key} for key in min_keys or ()] + [{"max_key": key} for key in max_keys or ()]
-        orders += [{"importance_key": key} for key in importance_keys]
+        orders = []
+        for name, keys in (("min_key", min_keys), ("max_key", max_keys), ("importance_key", importance_keys)):
+            orders += [{name: key} for key in keys or ()]
         doomed: set[Path] = set()
+        kept: set[Path] = set()
         for order in orders:
-            doomed |= {one.path for one in self.find_checkpoints(**order, ckpt_predicate=ckpt_predicate)}
-        for order in orders:
-            kept = self.find_checkpoints(**order, ckpt_predicate=ckpt_predicate, max_num_checkpoints=num_to_keep)
-            doomed -= {one.path for one in kept}
+            ranked = self.find_checkpoints(**order, ckpt_predicate=ckpt_predicate)
+            doomed.update(checkpoint.path for checkpoint in ranked)
+            kept.update(checkpoint.path for checkpoint in ranked[:num_to_keep])
         ddp_barrier()
         if if_main_process():
-            for path in doomed:
+            for path in doomed - kept:
                 shutil.rmtree(path.rename(path.with_name(STAGED + path.name)))
         ddp_barrier()
 

@@ -11,12 +11,12 @@ import torch
 from recipes.data.corpus import Clip, Corpus
 from recipes.report.figures import Panel, encode, explanation_figure, spectrogram_figure, tradeoff_figure
 from recipes.runs import facts as facts_module
+from recipes.runs.cross_validation import summarize_folds
 from recipes.runs.facts import (
     RunFacts,
     commit,
     device_name,
     score_table,
-    summarize_folds,
     write_confusion,
     write_metrics,
 )
