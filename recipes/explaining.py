@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from recipes.data.signals import sentence
 from recipes.data.sounds import MonoSound, open_sound
 from recipes.report.cards import View, build_view
 from recipes.report.page import render
-from recipes.report.sound_report import SoundFacts, SoundReport
+from recipes.report.sound_report import SoundFacts, SoundReport, stretches, windows_per_card
 from recipes.runs.explainer import Explainer, question, sound_folder
 from recipes.scoring.answer import NOTABLE, Answer, class_index
 from recipes.scoring.explanation import Explanation, explain, explain_windows
@@ -82,20 +83,23 @@ def _explain_file(
     if sound.faults:
         logger.warning("%s", sentence(source, sound.faults))
     asked = None if target is None else info.class_names[target]
+    windows = math.ceil(len(sound) / round(info.clip_seconds * info.sample_rate))
     facts = SoundFacts(
         title=source.name,
         question=question(explainer, source, asked),
         num_samples=len(sound),
         method=explainer.name,
         classifier=str(subject.bundle.path),
+        num_cards=math.ceil(windows / windows_per_card(info.clip_seconds)),
         faults=tuple(fault.clause for fault in sound.faults),
     )
     answer = Answer(info.class_names, info.sample_rate)
     folder = sound_folder(explainer, source, asked)
-    report = SoundReport(folder, facts, answer, classifier.frontend, info.clip_seconds, keep_masks)
+    explained = explain_windows(classifier, explainer.interpreter, sound, info.clip_seconds, target)
+    report = SoundReport(folder, facts, answer, classifier.frontend.hop, keep_masks)
     if target is None and explainer.interpreter.answers_any_class:
         report.more_views = partial(_other_classes, explainer, sound)
-    report.write(explain_windows(classifier, explainer.interpreter, sound, info.clip_seconds, target))
+    report.write(stretches(explained, answer, info.clip_seconds))
     return folder, answer, _row(source, folder, facts, answer)
 
 

@@ -1,4 +1,10 @@
-"""Classify and explain sounds from Python, in SpeechBrain's convention:
+"""Classify and explain sounds from Python. Three lines, no data set:
+
+>>> from recipes.inference import explain
+>>> heard = explain("results/mobilenet/1234", "street.mp3", method="grad_cam", target="rooster")
+>>> heard.plot()
+
+and for many sounds, or a method that was trained, in SpeechBrain's convention:
 
 >>> from recipes.inference import SoundInterpreter
 >>> interpreter = SoundInterpreter.from_hparams(source="results/lmac/1234")
@@ -6,57 +12,64 @@
 >>> heard.label, heard.probability, heard.relevant
 """
 
+import math
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from interpreters.base import Interpreter
 from models.bundle import read_info
 from models.errors import UsageError
-from recipes.data.audio import SAMPLE_RATES, resample
-from recipes.data.sounds import MonoSound, open_sound
+from recipes.data.audio import resample
+from recipes.data.sounds import MAX_CHANNELS, MonoSound, as_float, checked_rate, mono_sound, open_sound, sound_of
+from recipes.report.explained import ClassifiedSound, ExplainedSound, named_shares
+from recipes.runs.asking import as_it_was, build_method, open_classifier
 from recipes.runs.subject import Subject, load_interpreter, load_subject
-from recipes.scoring.explanation import classify, explain
+from recipes.scoring.answer import Answer, class_index
+from recipes.scoring.explanation import classify, explain_windows, join_windows
+
+__all__ = ["ClassifiedSound", "ExplainedSound", "SoundInterpreter", "explain", "open_classifier"]
 
 
-@dataclass(frozen=True)
-class ClassifiedSound:
-    """A sound's most probable class, with the probabilities of all, averaged over the sound's windows."""
+def explain(
+    classifier: str | Path | nn.Module | Subject,
+    sound: object,
+    method: str | Path = "grad_cam",
+    target: str | int | None = None,
+    rate: int | None = None,
+    **settings: object,
+) -> ExplainedSound:
+    """Explain one sound, whatever it and the classifier come as.
 
-    label: str
-    probability: float
-    probabilities: dict[str, float]
+    Arguments
+    ---------
+    classifier: the folder of a bundle or a run, a module that the conformance check accepts (afterwards it trains as
+        before), a hub name, or what `open_classifier` returned, which loads it once for many sounds.
+    sound: a path, or a waveform [N], [N, channels] or [channels, N] (see `recipes.data.sounds.sound_of`).
+    method: a recipe's name, such as "grad_cam" or "lime", or the folder of a run that trained one.
+    target: the class to explain, by name or index; None: the most probable one.
+    rate: sample rate in Hz of a waveform. settings: keys of the method's recipe, such as quantile=0.8.
 
-
-@dataclass(frozen=True)
-class ExplainedSound(ClassifiedSound):
-    """A classified sound and the part of it behind the prediction.
-
-    waveform: float32 [N] mono at `rate` Hz, absolute peak 1. relevant, residual: its two parts, [N]. mask: [T, F] in
-    [0, 1], frames by frequency bins. relevant_probability, residual_probability: of `label`, on each part alone. A
-    sound longer than a clip is explained window by window, each window for its own predicted class.
+    Raises UsageError in one sentence for whatever does not fit.
     """
-
-    waveform: np.ndarray
-    relevant: np.ndarray
-    residual: np.ndarray
-    mask: np.ndarray
-    rate: int
-    relevant_probability: float
-    residual_probability: float
+    module = classifier if isinstance(classifier, nn.Module) else None
+    with as_it_was(module):
+        subject = classifier if isinstance(classifier, Subject) else open_classifier(classifier)
+        index = class_index(subject.info.class_names, target)
+        interpreter = build_method(method, subject, settings)
+        mono = sound_of(sound, rate, subject.info.sample_rate)
+        return SoundInterpreter(subject, interpreter, Path(method).stem).explained(mono, index)
 
 
 class SoundInterpreter:
     """A classifier and an interpreter of it, ready for sounds of any length. Made by `from_hparams`."""
 
-    def __init__(self, subject: Subject, interpreter: Interpreter):
+    def __init__(self, subject: Subject, interpreter: Interpreter, method: str | None = None):
         self.subject, self.interpreter = subject, interpreter
+        self.method = method or type(interpreter).__name__
 
     @classmethod
     def from_hparams(
@@ -104,58 +117,87 @@ class SoundInterpreter:
 
         Raises UsageError when it cannot be read.
         """
-        sound = open_sound(path, self.rate)
-        return ClassifiedSound(
-            **self._named(classify(self.subject.classifier, sound, self.subject.info.clip_seconds).mean)
-        )
+        return self.classified(open_sound(path, self.rate))
 
-    def interpret_file(self, path: str | Path) -> ExplainedSound:
+    def interpret_file(self, path: str | Path, target: str | int | None = None) -> ExplainedSound:
         """Classify and explain one sound file of any length, rate and number of channels.
 
-        Raises UsageError when it cannot be read.
+        target: the class to explain, by name or index; None: the most probable one of the whole sound.
+        Raises UsageError when the file cannot be read, and for a target that cannot be explained.
         """
-        return self._explained(open_sound(path, self.rate))
+        return self.explained(open_sound(path, self.rate), class_index(self.labels, target))
+
+    def classify_batch(
+        self, waveforms: Tensor | Sequence[np.ndarray], rate: int | None = None
+    ) -> list[ClassifiedSound]:
+        """Classify mono waveforms, as `interpret_batch` takes them."""
+        return [self.classified(sound) for sound in self._batch(waveforms, rate)]
 
     def interpret_batch(
-        self, waveforms: Tensor | Sequence[np.ndarray], rate: int | None = None
+        self,
+        waveforms: Tensor | Sequence[np.ndarray],
+        rate: int | None = None,
+        target: str | int | None = None,
     ) -> list[ExplainedSound]:
         """Classify and explain mono waveforms: [B, N], or a sequence of [N] of any lengths, on any device.
 
-        rate: their sample rate in Hz; None: `self.rate`. Raises UsageError for another shape, no samples, NaN or
-        infinite samples, and a rate that is not read.
+        rate: their sample rate in Hz; None: `self.rate`. target: as in `interpret_file`, the same for all.
+        Raises UsageError for another shape, one that is a single sound of several channels, no samples, NaN or infinite
+        samples, and a rate that is not read.
         """
-        if rate is not None and (rate != int(rate) or int(rate) not in SAMPLE_RATES):
-            raise UsageError(f"rate={rate!r} must be a whole number of Hz from {SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]}")
-        sounds = [torch.as_tensor(one).detach().float().cpu().numpy() for one in waveforms]
+        index = class_index(self.labels, target)
+        return [self.explained(sound, index) for sound in self._batch(waveforms, rate)]
+
+    def classified(self, sound: MonoSound) -> ClassifiedSound:
+        """Classify a mono sound at `self.rate`."""
+        posterior = classify(self.subject.classifier, sound, self._clip_seconds(sound))
+        return ClassifiedSound(**named_shares(posterior.mean, self.labels))
+
+    def explained(self, sound: MonoSound, target: int | None) -> ExplainedSound:
+        """Classify and explain a mono sound at `self.rate`. target: index of the class; None: the most probable."""
+        classifier, clip_seconds = self.subject.classifier, self._clip_seconds(sound)
+        answer = Answer(self.labels, self.rate)
+        windows = list(explain_windows(classifier, self.interpreter, sound, clip_seconds, target))
+        for window in windows:
+            answer.add(window)
+        return ExplainedSound(
+            **named_shares(answer.mean(answer.probabilities), self.labels),
+            target=self.labels[answer.target],
+            rate=self.rate,
+            hop=classifier.frontend.hop,
+            method=self.method,
+            answer=answer,
+            explanation=join_windows(windows, clip_seconds),
+            faults=sound.faults,
+        )
+
+    def _clip_seconds(self, sound: MonoSound) -> float:
+        """Length of a window; a classifier that does not know one hears the whole sound at once."""
+        seconds = self.subject.info.clip_seconds
+        return len(sound) / self.rate if math.isinf(seconds) else seconds
+
+    def _batch(self, waveforms: Tensor | Sequence[np.ndarray], rate: int | None) -> Iterable[MonoSound]:
+        """Waveforms as sounds, all of them checked before the first is returned."""
+        from_rate = self.rate if rate is None else checked_rate(rate)
+        shape = tuple(getattr(waveforms, "shape", ()))
+        if len(shape) == 2 and shape[1] <= MAX_CHANNELS < shape[0]:
+            raise UsageError(
+                f"waveforms of shape {list(shape)} look like one sound of {shape[1]} channels, not like {shape[0]} "
+                "sounds of so few samples: give [sounds, samples], such as [waveforms.mean(axis=1)]"
+            )
+        sounds = [as_float(waveform) for waveform in waveforms]
         for number, sound in enumerate(sounds):
             if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
                 raise UsageError(
                     f"waveform {number} of shape {list(sound.shape)} must be [samples], one or more, all of them finite"
                 )
-        return [self._explained(resample(sound, int(rate or self.rate), self.rate)) for sound in sounds]
-
-    def _explained(self, sound: np.ndarray | MonoSound) -> ExplainedSound:
-        found = explain(self.subject.classifier, self.interpreter, sound, self.subject.info.clip_seconds)
-        return ExplainedSound(
-            **self._named(found.mean(found.probabilities)),
-            waveform=found.sound,
-            relevant=found.relevant,
-            residual=found.residual,
-            mask=found.mask,
-            rate=self.rate,
-            relevant_probability=float(found.mean(found.relevant_probabilities)[found.prediction]),
-            residual_probability=float(found.mean(found.residual_probabilities)[found.prediction]),
-        )
-
-    def _named(self, shares: np.ndarray) -> dict:
-        """The fields of a ClassifiedSound from its posterior [K]."""
-        best = int(shares.argmax())
-        every = {name: float(share) for name, share in zip(self.labels, shares, strict=True)}
-        return {"label": self.labels[best], "probability": float(shares[best]), "probabilities": every}
+        return (mono_sound(resample(sound, from_rate, self.rate)) for sound in sounds)
 
 
 def _download(repository: str, savedir: str | Path | None, revision: str | None) -> Path:
     """The two bundles of a hub repository, as files: the shared cache holds links, which a bundle may not."""
+    import huggingface_hub
+
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise UsageError(f"source={repository!r} is no folder, and no hub repository of the form someone/name")
     wanted = [f"{part}/*" for part in ("classifier", "interpreter")]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recipes.scoring.explanation import Explanation
@@ -31,24 +32,29 @@ class Panel:
 def spectrogram_figure(panels: Sequence[Panel], sample_rate: int) -> Figure:
     """Panels side by side on one colour scale; time in s along x, frequency in kHz along y."""
     figure = Figure(figsize=(2.6 * len(panels), 2.2), layout="constrained")
-    top = max(max(float(panel.log_magnitude.max()) for panel in panels), 1e-3)
+    top = max(float(panel.log_magnitude.max()) for panel in panels)
     for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True):
-        extent = (0, panel.seconds, 0, sample_rate / 2000)
-        axes.imshow(
-            panel.log_magnitude.T,
-            origin="lower",
-            aspect="auto",
-            extent=extent,
-            cmap="magma",
-            vmin=0,
-            vmax=top,
-        )
-        if panel.mask is not None and panel.mask.min() < 0.5 <= panel.mask.max():
-            outline = axes.contour(panel.mask.T, [0.5], extent=extent, colors="cyan", linewidths=0.6)
-            outline.set_rasterized(True)  # a speckled mask has too many edges for a vector file
-        axes.set(title=panel.title, xlabel="time [s]")
+        draw_panel(axes, panel, top, sample_rate)
     figure.axes[0].set_ylabel("frequency [kHz]")
     return figure
+
+
+def draw_panel(axes: Axes, panel: Panel, top: float, sample_rate: int) -> None:
+    """A spectrogram with its mask's outline; colours go from 0 to the log1p magnitude `top`."""
+    extent = (0, panel.seconds, 0, sample_rate / 2000)
+    axes.imshow(
+        panel.log_magnitude.T,
+        origin="lower",
+        aspect="auto",
+        extent=extent,
+        cmap="magma",
+        vmin=0,
+        vmax=max(top, 1e-3),
+    )
+    if panel.mask is not None and panel.mask.min() < 0.5 <= panel.mask.max():
+        outline = axes.contour(panel.mask.T, [0.5], extent=extent, colors="cyan", linewidths=0.6)
+        outline.set_rasterized(True)  # a speckled mask has too many edges for a vector file
+    axes.set(title=panel.title, xlabel="time [s]")
 
 
 def explanation_figure(explanation: Explanation, sample_rate: int) -> Figure:

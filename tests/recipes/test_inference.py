@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from matplotlib.figure import Figure
 from recipe_files import HPARAMS
 
 from models.errors import UsageError
-from recipes.inference import ClassifiedSound, SoundInterpreter
-from recipes.scoring.explanation import explain
+from recipes.inference import ClassifiedSound, SoundInterpreter, explain, open_classifier
+from recipes.scoring import explanation
 from tests.helpers import refusal
 
 STEP = ("--debug", "--debug_batches=1", "--debug_epochs=1", "--batch_size=10", "--report_clips=0")
@@ -127,7 +128,7 @@ def test_a_file_gets_the_answer_that_interpret_gives(run, interpret, bundle, sou
 def test_probabilities_are_of_the_label_over_all_windows(run, wave):
     interpreter = SoundInterpreter.from_hparams(run)
     (heard,) = interpreter.interpret_batch([wave])
-    found = explain(interpreter.subject.classifier, interpreter.interpreter, wave, 1.0)
+    found = explanation.explain(interpreter.subject.classifier, interpreter.interpreter, wave, 1.0)
     assert found.probabilities.shape == (3, 10)
     label = interpreter.labels.index(heard.label)
     assert heard.probability == pytest.approx(found.mean(found.probabilities)[label])
@@ -205,3 +206,188 @@ def test_an_interpreter_of_another_classifier_is_refused(run, bundle, tmp_path):
     shutil.copytree(bundle("cnn14"), tmp_path / "mixed/classifier")
     with pytest.raises(UsageError):
         SoundInterpreter.from_hparams(tmp_path / "mixed")
+
+
+# one sound, three lines
+
+
+@pytest.fixture(scope="module")
+def classifier(bundle):
+    return open_classifier(bundle("focalnet"))
+
+
+@pytest.fixture(scope="module")
+def stereo() -> np.ndarray:
+    """Two channels of 1.5 s at 22.05 kHz, [N, 2], 16-bit values."""
+    samples = np.random.default_rng(3).uniform(-0.5, 0.5, (33075, 2))
+    return np.round(samples * 32768) / 32768
+
+
+def test_a_sound_is_explained_in_three_lines(bundle, stereo, tmp_path):
+    soundfile.write(tmp_path / "heard.wav", stereo, 22050)
+    heard = explain(bundle("focalnet"), tmp_path / "heard.wav", method="gradient", quantile=0.8)
+    run = explain(bundle("focalnet").parent, str(tmp_path / "heard.wav"), method="gradient", quantile=0.8)
+    assert np.array_equal(heard.mask, run.mask)
+    assert heard.target == heard.label == max(heard.probabilities, key=heard.probabilities.get)
+    assert heard.method == "gradient"
+    assert heard.mask.mean() == pytest.approx(0.2, abs=0.02)
+    assert heard.mask.shape == (24000 // 186 + 1, 513)
+    assert heard.times[[0, 1, -1]] == pytest.approx([0, 186 / 16000, 186 * 129 / 16000])
+    assert heard.frequencies[[0, 1, -1]].tolist() == [0, 15.625, 8000]
+    assert heard.relevant + heard.residual == pytest.approx(heard.waveform, abs=1e-4)
+
+
+def test_every_form_of_a_sound_gives_the_same_answer(classifier, stereo, tmp_path):
+    soundfile.write(tmp_path / "heard.wav", stereo, 22050)
+    expected = explain(classifier, tmp_path / "heard.wav", method="modulation")
+    mono = stereo.mean(axis=1)
+    forms = [
+        {"sound": stereo, "rate": 22050},
+        {"sound": stereo.T, "rate": 22050},
+        {"sound": torch.from_numpy(stereo.T), "rate": 22050},
+        {"sound": torch.from_numpy(stereo).float().requires_grad_(), "rate": 22050.0},
+        {"sound": (stereo * 32768).astype(np.int16), "rate": 22050},
+        {"sound": torch.from_numpy((stereo.T * 32768).astype(np.int16)), "rate": 22050},
+        {"sound": mono, "rate": 22050},
+        {"sound": mono[None], "rate": 22050},
+        {"sound": mono.tolist(), "rate": 22050},
+        {"sound": (stereo, 22050)},  # as soundfile.read returns it
+        {"sound": (torch.from_numpy(stereo.T), 22050)},  # as torchaudio.load returns it
+        {"sound": {"array": mono, "sampling_rate": 22050, "path": None}},  # as datasets has it
+    ]
+    for form in forms:
+        heard = explain(classifier, method="modulation", **form)
+        assert heard.waveform == pytest.approx(expected.waveform, abs=1e-4), form
+        assert heard.label == expected.label
+
+
+@pytest.mark.parametrize(
+    ("sound", "rate", "sentence"),
+    [
+        (np.zeros(100), None, "rate is missing"),
+        (np.zeros(100), 16000.5, "must be a whole number of Hz"),
+        (np.zeros(100), True, "must be a whole number of Hz"),
+        (np.zeros(100), 3, "must be a whole number of Hz"),
+        (np.zeros((30, 16000)), 16000, r"of shape \[30, 16000\] may have its samples on either side"),
+        (np.zeros((2, 3)), 16000, r"of shape \[2, 3\] may have its samples on either side"),
+        (np.zeros((1, 2, 16000)), 16000, r"of shape \[1, 2, 16000\] must be"),
+        (np.zeros(0), 16000, "one or more samples, all of them finite"),
+        (np.array([0.1, np.inf] * 50), 16000, "one or more samples, all of them finite"),
+        (["a", "b"], 16000, "holds no waveform"),
+        ((np.zeros(100), 8000), 16000, "comes with 8000 Hz"),
+        ({"audio": 1}, 16000, "needs array and sampling_rate"),
+        ("gone.wav", None, "gone.wav does not exist"),
+        ("gone.wav", 16000, "whose file says its own"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused_at_once(classifier, sound, rate, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        explain(classifier, sound, method="modulation", rate=rate)
+
+
+def test_a_batch_that_is_one_sound_of_channels_is_refused(run):
+    interpreter = SoundInterpreter.from_hparams(run)
+    for call in (interpreter.interpret_batch, interpreter.classify_batch):
+        with pytest.raises(UsageError, match=r"of shape \[500000, 2\] look like one sound of 2 channels"):
+            call(np.zeros((500_000, 2), np.float32))
+
+
+def test_a_batch_is_classified_as_it_is_explained(run, wave):
+    interpreter = SoundInterpreter.from_hparams(run)
+    sounds = [wave[:16000], wave[:9000]]
+    explained = interpreter.interpret_batch(sounds, rate=8000)
+    for classified, heard in zip(interpreter.classify_batch(sounds, rate=8000), explained, strict=True):
+        assert type(classified) is ClassifiedSound
+        assert classified.probabilities == pytest.approx(heard.probabilities, abs=1e-6)
+
+
+def test_a_class_of_ones_choice_and_its_runner_up(classifier, wave):
+    heard = explain(classifier, wave, method="gradient", rate=16000)
+    other = next(name for name in classifier.info.class_names if name != heard.label)
+    asked = explain(classifier, wave, method="gradient", target=other, rate=16000)
+    by_index = explain(classifier, wave, "gradient", classifier.info.class_names.index(other), 16000)
+    assert (asked.label, asked.target) == (heard.label, other)
+    assert np.array_equal(asked.mask, by_index.mask) and not np.array_equal(asked.mask, heard.mask)
+    listed = {shares.name: shares for shares in asked.classes}
+    assert {other, heard.label} <= set(listed)
+    assert {name for name, share in asked.probabilities.items() if share >= 0.1} <= set(listed)
+    assert asked.relevant_probability == listed[other].relevant
+    assert asked.residual_probability == listed[other].residual
+    with pytest.raises(UsageError, match="target='rooste' is no class"):
+        explain(classifier, wave, target="rooste", rate=16000)
+
+
+def test_methods_go_by_their_recipes_name(classifier, wave, run, tmp_path):
+    assert explain(classifier, wave, HPARAMS / "grad_cam.yaml", rate=16000).method == "grad_cam"
+    trained = explain(classifier, wave, method=run, rate=16000)
+    (expected,) = SoundInterpreter.from_hparams(run).interpret_batch([wave])
+    assert np.array_equal(trained.mask, expected.mask)
+    for method, settings, sentence in (
+        ("gradcam", {}, r"no recipe .*gradcam\.yaml; did you mean .*grad_cam\.yaml"),
+        ("grad_cam", {"quantil": 0.5}, "has no key 'quantil'; did you mean --quantile"),
+        ("grad_cam", {"quantile": 2}, "quantile=2 must be a number in"),
+        ("lmac", {}, r"lmac is trained .* method='results/lmac/1234'"),
+        ("focalnet", {}, "trains a classifier"),
+        (run, {"quantile": 0.5}, "quantile cannot be changed"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            explain(classifier, wave, method, rate=16000, **settings)
+
+
+def test_any_module_that_conforms_is_explained_and_left_as_it_was(focalnet, wave):
+    focalnet.train()
+    heard = explain(focalnet, wave, method="grad_cam", target="class 3", rate=16000)
+    assert heard.target == "class 3" and heard.mask.shape == (40000 // 186 + 1, 513)
+    assert len(heard.answer.starts) == 1
+    assert all(part.training for part in focalnet.modules())
+    assert all(parameter.requires_grad for parameter in focalnet.parameters())
+    named = open_classifier(focalnet, labels=list("abcde"), clip_seconds=1.0)
+    heard = explain(named, wave, method="grad_cam", rate=16000)
+    assert heard.label in "abcde" and len(heard.answer.starts) == 3
+    with pytest.raises(UsageError, match="labels has 2 names, and the classifier 5 classes"):
+        open_classifier(focalnet, labels=["a", "b"])
+    with pytest.raises(UsageError, match="Linear lacks frontend, describe, freeze"):
+        explain(torch.nn.Linear(1, 1), wave, rate=16000)
+
+
+def test_a_published_classifier_is_explained_by_its_name(tiny_ast, wave):
+    heard = explain(tiny_ast, wave, method="gradient", rate=16000)
+    assert heard.label in ("Speech", "Dog", "Rain")
+    assert heard.waveform.shape == (40000,)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "a/b/c"])
+def test_a_classifier_that_is_nowhere_is_refused(name, wave):
+    with pytest.raises(UsageError, match=f"classifier='{name}' is no bundle, no run's folder, and no hub name"):
+        explain(name, wave, rate=16000)
+
+
+def test_an_explanation_is_shown_drawn_and_kept(classifier, wave, tmp_path):
+    heard = explain(classifier, wave, method="gradient", rate=16000)
+    assert repr(heard).startswith("<ExplainedSound of 2.50 s: ") and len(repr(heard)) < 300
+    figure = Figure()
+    axes = figure.subplots()
+    assert heard.plot(axes) is axes
+    assert axes.images[0].get_extent() == [0, 2.5, 0, 8]
+    assert axes.get_title() == f"{heard.target} by gradient"
+    page = heard._repr_html_()
+    assert page.count("<audio controls") == 3 and page.count("data:audio/flac") == 3
+    assert "data:image/png" in page and f"<b>{heard.target}</b> by gradient" in page
+    folder = heard.save(tmp_path / "kept")
+    assert {file.name for file in folder.iterdir()} == {
+        "input.wav", "relevant.wav", "residual.wav", "explanation.png", "explanation.pdf", "explanation.json",
+        "report.html", "masks.npz",
+    }  # fmt: skip
+    relevant, rate = soundfile.read(folder / "relevant.wav", dtype="float32")
+    assert rate == 16000 and np.abs(np.clip(heard.relevant, -1, 1) - relevant).max() < 1e-4
+    with np.load(folder / "masks.npz") as masks:
+        assert np.array_equal(masks["times"], heard.times)
+        assert masks["mask"] == pytest.approx(heard.mask, abs=1e-3)
+    assert json.loads((folder / "explanation.json").read_text())["target"] == heard.target
+
+
+def test_what_deceives_about_a_sound_is_told(classifier):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000).astype(np.float32)
+    heard = explain(classifier, np.stack([tone, -tone]), method="modulation", rate=16000)
+    assert [fault.kind for fault in heard.faults] == ["cancelling"]
+    assert "cancel each other altogether" in heard._repr_html_()
