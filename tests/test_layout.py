@@ -24,7 +24,7 @@ MAY_TRANSFORM = {
     # AudioSet weights hear 32 kHz power spectra of their own, made of the sound that a spectrogram stands for.
     "models/mobilenet.py": {"rfft", "irfft"},
     # shapes noise; no spectrogram is involved
-    "recipes/synthetic.py": {"rfft", "irfft"},
+    "recipes/synthetic_sounds.py": {"rfft", "irfft"},
     # puts other complex values into a spectrogram's bins; it transforms nothing
     "interpreters/removal.py": {"stft"},
 }
