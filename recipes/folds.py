@@ -32,13 +32,16 @@ def add_folds(path: Path, columns: dict[str, str], count: int = MADE_FOLDS) -> l
     rows = table.rows(names, required=("filename", "category", *columns))
     if table.matches(names["fold"]):
         raise UsageError(f"{path} has the column {names['fold']!r}: its folds are left as they are")
-    recordings = [row.get("src_file", "").strip() or row["filename"] for row in rows]
-    labels = [composed(row["category"].strip()) for row in rows]
+    recordings, labels = [], []
+    for row in rows:
+        recordings.append(row.get("src_file", "").strip() or row["filename"])
+        labels.append(composed(row["category"].strip()))
     folds = make_folds(recordings, labels, count)
     lines = []
     for (_, fields), fold in zip(table.records, folds, strict=True):
-        named = {name: field for name, field in zip(table.names, fields, strict=False) if name}
-        lines.append(named | {names["fold"]: fold})
+        line = dict(zip(table.names, fields, strict=False))
+        line.pop("", None)  # a column without a name
+        lines.append(line | {names["fold"]: fold})
     original = path.with_name(path.name + ".original")
     if original.exists():
         raise UsageError(f"{original} is there already: remove it or rename it")
@@ -55,10 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for column, meaning in (("filename", "sound files"), ("category", "classes"), ("src_file", "recordings")):
         parser.add_argument(f"--{column}", help=f"the column of {meaning}")
     options = parser.parse_args(arguments)
-    columns = {key: getattr(options, key) for key in ("filename", "category", "src_file") if getattr(options, key)}
+    columns = {}
+    for key in ("filename", "category", "src_file"):
+        if getattr(options, key):
+            columns[key] = getattr(options, key)
     folds = add_folds(options.table, columns, options.folds)
-    sizes = ", ".join(f"{folds.count(fold)} clips in fold {fold}" for fold in range(1, options.folds + 1))
-    print(f"{options.table}: {sizes}; the table as it was is {options.table}.original")
+    for fold in range(1, options.folds + 1):
+        print(f"fold {fold}: {folds.count(fold)} clips")
+    print(f"{options.table} has them now; the table as it was is {options.table}.original")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,11 @@ class DecodedClips:
     num_samples: int
     digests: tuple[str, ...]
 
+    @property
+    def row_bytes(self) -> int:
+        """The size of one clip."""
+        return self.num_samples * np.dtype(np.int16).itemsize
+
     def open(self) -> np.ndarray:
         """Read-only memory map, int16 [count, num_samples]."""
         return np.memmap(self.file, dtype=np.int16, mode="r", shape=(self.count, self.num_samples))
@@ -137,32 +142,12 @@ class HashMemo:
 
 def _build(paths: Sequence[Path], clips: DecodedClips, sample_rate: int, workers: int) -> None:
     folder = clips.file.parent
-    row_bytes = clips.num_samples * np.dtype(np.int16).itemsize
-    needed, free = row_bytes * len(paths), shutil.disk_usage(folder.parent).free
-    if free < needed:
-        raise UsageError(
-            f"The cache needs {needed / 1e6:.0f} MB and {folder.parent} has {free / 1e6:.0f} MB free: "
-            "make room or choose another cache folder."
-        )
+    _check_room(folder.parent, len(paths) * clips.row_bytes)
     building = folder.with_name(_BUILDING + folder.name)
     building.mkdir()
-    writing = threading.Lock()  # os.pwrite would need none, and Windows has none
     try:
-        with (building / clips.file.name).open("wb") as file:
-
-            def decode(row: int) -> list[str]:
-                clip = decode_clip(paths[row], sample_rate, clips.num_samples)
-                # straight to its place: memory holds one clip a thread, whatever the size of the set
-                with writing:
-                    file.seek(row * row_bytes)
-                    file.write(clip.samples.tobytes())
-                return [fault.kind for fault in clip.faults]
-
-            kinds = run_all(decode, range(len(paths)), workers, "prepare: decode clips")
-            file.flush()
-            os.fsync(file.fileno())
-        rows = {kind: [row for row, found in enumerate(kinds) if kind in found] for kind in FAULTS}
-        write_atomically(building / _FAULTS, json.dumps(rows).encode())
+        faults = _decode_into(building / clips.file.name, paths, clips, sample_rate, workers)
+        write_atomically(building / _FAULTS, json.dumps(_rows_by_kind(faults)).encode())
         index = {**_index(clips), "sha256": _sha256(building / clips.file.name)}
         write_atomically(building / "index.json", json.dumps(index).encode())
         if folder.exists():
@@ -173,6 +158,46 @@ def _build(paths: Sequence[Path], clips: DecodedClips, sample_rate: int, workers
         raise unwritable(clips.file, error) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    """Raise UsageError when a folder's disk has not that many bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UsageError(
+            f"The cache needs {needed / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB free: "
+            "make room or choose another cache folder."
+        )
+
+
+def _decode_into(
+    target: Path, paths: Sequence[Path], clips: DecodedClips, sample_rate: int, workers: int
+) -> list[tuple[Fault, ...]]:
+    """Write the clips, one after another, into a file; returns the faults of each."""
+    writing = threading.Lock()  # os.pwrite would need none, but Windows does not have it
+    with target.open("wb") as file:
+
+        def decode(row: int) -> tuple[Fault, ...]:
+            clip = decode_clip(paths[row], sample_rate, clips.num_samples)
+            # straight to its place: memory holds one clip a thread, whatever the size of the set
+            with writing:
+                file.seek(row * clips.row_bytes)
+                file.write(clip.samples.tobytes())
+            return clip.faults
+
+        faults = run_all(decode, range(len(paths)), workers, "prepare: decode clips")
+        file.flush()
+        os.fsync(file.fileno())
+    return faults
+
+
+def _rows_by_kind(faults: Sequence[tuple[Fault, ...]]) -> dict[str, list[int]]:
+    """For each kind of fault, the clips that have it."""
+    rows = {kind: [] for kind in FAULTS}
+    for row, found_in_clip in enumerate(faults):
+        for fault in found_in_clip:
+            rows[fault.kind].append(row)
+    return rows
 
 
 def _log_faults(clips: DecodedClips, paths: Sequence[Path]) -> None:

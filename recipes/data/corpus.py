@@ -67,15 +67,14 @@ class Corpus:
         Raises UsageError that names the classes which only one of the two has.
         """
         position = {composed(name): i for i, name in enumerate(class_names)}
-        own = {composed(name) for name in self.class_names}
-        missing = [name for name in class_names if composed(name) not in own]
-        unknown = [name for name in self.class_names if composed(name) not in position]
-        if missing or unknown:
-            differences = []
-            if missing:
-                differences.append(f"{self.name} lacks {name_some(missing)}")
-            if unknown:
-                differences.append(f"{self.name} has {name_some(unknown)} besides")
+        differences = []
+        missing = _without(class_names, self.class_names)
+        if missing:
+            differences.append(f"{self.name} lacks {name_some(missing)}")
+        surplus = _without(self.class_names, class_names)
+        if surplus:
+            differences.append(f"{self.name} has {name_some(surplus)} besides")
+        if differences:
             raise UsageError(
                 f"the classes of {self.name} must be the {len(class_names)} of the classifier by name: "
                 f"{' and '.join(differences)}"
@@ -85,6 +84,12 @@ class Corpus:
             target = position[composed(clip.label)]
             clips.append(replace(clip, target=target, label=class_names[target]))
         return replace(self, clips=tuple(clips), class_names=tuple(class_names))
+
+
+def _without(names: Sequence[str], removed: Sequence[str]) -> list[str]:
+    """Those of the names that are not among the removed ones."""
+    spellings = set(map(composed, removed))
+    return [name for name in names if composed(name) not in spellings]
 
 
 @dataclass(frozen=True)
@@ -184,12 +189,17 @@ def refuse_with_sounds(sentence: str, paths: Sequence[Path]) -> None:
 
 
 def _check_leakage(corpus: Corpus, lists: dict[str, Sequence[int]]) -> None:
-    part_of_fold = {fold: name for name, folds in lists.items() for fold in folds}
+    part_of_fold = {}
+    for name, folds in lists.items():
+        part_of_fold |= dict.fromkeys(folds, name)
     parts = defaultdict(set)
     for clip in corpus.clips:
         if clip.fold in part_of_fold:
             parts[clip.group, clip.label].add(part_of_fold[clip.fold])
-    leaking = [f"{group} ({label})" for (group, label), names in parts.items() if len(names) > 1]
+    leaking = []
+    for (group, label), names in parts.items():
+        if len(names) > 1:
+            leaking.append(f"{group} ({label})")
     if leaking:
         refuse_with_sounds(
             f"{len(leaking)} recordings of {corpus.name} have clips in several of train, valid and test: "
@@ -199,5 +209,5 @@ def _check_leakage(corpus: Corpus, lists: dict[str, Sequence[int]]) -> None:
 
 
 def _fold_list(folds: set[int]) -> str:
-    numbers = ", ".join(str(fold) for fold in sorted(folds))
+    numbers = ", ".join(map(str, sorted(folds)))
     return f"fold {numbers}" if len(folds) == 1 else f"folds {numbers}"

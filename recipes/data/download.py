@@ -36,7 +36,8 @@ def fetch(url: str, destination: str | Path, sha256: str | None = None, attempts
 
     What has arrived is kept in `<destination>.part`; the next attempt, of this run or a later one, asks for
     the rest (HTTP Range) and starts anew where the server cannot. Between attempts it waits `pause` seconds,
-    then twice as long each time.
+    then twice as long each time. (`torch.hub.download_url_to_file` and pooch check hashes, but neither goes on where a
+    connection of 600 MB broke, and their errors are tracebacks.)
 
     Raises UsageError when the address is refused, all attempts fail, or the SHA-256 differs; in the last case
     the file is deleted.
@@ -44,33 +45,43 @@ def fetch(url: str, destination: str | Path, sha256: str | None = None, attempts
     destination = Path(destination)
     if not url.startswith(("https://", "http://")):
         raise UsageError(f"{url} cannot be downloaded: give an address that begins with https:// or http://.")
-    part = destination.with_name(destination.name + ".part")
     if not destination.exists():
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(attempts):
-            try:
-                _fetch_rest(url, part)
-                break
-            except (OSError, HTTPException) as error:
-                refused = isinstance(error, HTTPError) and error.code < 500 and error.code not in (408, 429)
-                if refused or attempt == attempts - 1:
-                    raise UsageError(
-                        f"{url} could not be downloaded ({error}): check the network and run again to go on, "
-                        "or put the data there yourself."
-                    ) from error
-                logger.warning("The download stopped (%s): trying again.", error)
-                time.sleep(pause * 2**attempt)
+        part = destination.with_name(destination.name + ".part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        _fetch_patiently(url, part, attempts, pause)
         part.replace(destination)
     if sha256 is not None:
-        with destination.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
-            destination.unlink()
-            raise UsageError(
-                f"{url} has the SHA-256 {found} and not {sha256}: it was deleted; run again, or unpack "
-                "a copy that you trust and point data_folder at it."
-            )
+        _check_sha256(url, destination, sha256)
     return destination
+
+
+def _fetch_patiently(url: str, part: Path, attempts: int, pause: float) -> None:
+    """Complete `part`, trying again when the connection breaks. Raises UsageError as `fetch`."""
+    for attempt in range(attempts):
+        try:
+            _fetch_rest(url, part)
+            return
+        except (OSError, HTTPException) as error:
+            refused = isinstance(error, HTTPError) and error.code < 500 and error.code not in (408, 429)
+            if refused or attempt == attempts - 1:
+                raise UsageError(
+                    f"{url} could not be downloaded ({error}): check the network and run again to go on, "
+                    "or put the data there yourself."
+                ) from error
+            logger.warning("The download stopped (%s): trying again.", error)
+            time.sleep(pause * 2**attempt)
+
+
+def _check_sha256(url: str, path: Path, sha256: str) -> None:
+    """Delete a file that is not what was pinned. Raises UsageError then."""
+    with path.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != sha256:
+        path.unlink()
+        raise UsageError(
+            f"{url} has the SHA-256 {actual} and not {sha256}: it was deleted; run again, or unpack "
+            "a copy that you trust and point data_folder at it."
+        )
 
 
 def extract_zip(archive: str | Path, folder: str | Path, max_bytes: int = 4_000_000_000) -> None:

@@ -32,14 +32,17 @@ class Table:
             raise UsageError(f"{path} is not a CSV file in UTF-8 ({error}).") from error
         except OSError as error:
             raise UsageError(f"{path} cannot be read ({error.strerror}).") from error
-        numbered = [(number, fields) for number, fields in enumerate(records, 1) if any(map(str.strip, fields))]
+        numbered = []
+        for number, fields in enumerate(records, 1):
+            if any(map(str.strip, fields)):
+                numbered.append((number, fields))
         header = tuple(numbered[0][1]) if numbered else ()
         return cls(path, header, tuple(numbered[1:]))
 
     @cached_property
     def names(self) -> list[str]:
         """The columns' names without spaces around them."""
-        return [name.strip() for name in self.header]
+        return list(map(str.strip, self.header))
 
     def matches(self, column: str) -> list[str]:
         """The names that a column may be meant by: its own, else those in another case."""

@@ -37,7 +37,7 @@ def test_folds_are_added_and_the_table_as_it_was_is_kept(table, capsys):
     }
     assert len({(row["session"], row["fold"]) for row in after}) == 10
     assert table.with_name("list.csv.original").read_bytes() == before
-    assert "6 clips in fold 1, 6 clips in fold 2" in capsys.readouterr().out
+    assert "fold 1: 6 clips\nfold 2: 6 clips\n" in capsys.readouterr().out
 
 
 def test_known_columns_need_not_be_named(tmp_path):
