@@ -181,7 +181,7 @@ def _train(run: InterpreterRun) -> dict:
         run.interpreter.fit(brain.training_spectrograms())
     brain.train()
     brain.on_evaluate_start(**brain.selection.keys)
-    facts = {} if start is None else {"start_from": str(start)}
+    facts: dict = {} if start is None else {"start_from": str(start)}
     facts |= brain.training_facts()
     facts |= {"epochs": run.values["epochs"], "seconds": round(brain.stopwatch.seconds, 1)}
     return facts | ({"longer": list(run.longer)} if run.longer else {})

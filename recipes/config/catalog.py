@@ -8,6 +8,7 @@ import re
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
@@ -172,7 +173,7 @@ def _settings(node: CommentedMap, prefix: str, comments: dict[str, str]) -> dict
     return rows
 
 
-def shown(node: object) -> str:
+def shown(node: Any) -> str:
     """A value as one would type it."""
     value = node.value if tag_of(node).startswith("env:") else plain(node)
     if tag_of(node) == "PLACEHOLDER":

@@ -15,6 +15,7 @@ import re
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hyperpyyaml.core import deref, parse_arithmetic
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
@@ -166,7 +167,7 @@ def unknown_part(name: str, expanded: CommentedMap) -> tuple[str, list[str]] | N
     return None
 
 
-def referenced(node: object) -> set[str]:
+def referenced(node: Any) -> set[str]:
     """Top-level keys that `!ref` and `!copy` name anywhere below a node."""
     if isinstance(node, dict):
         return set().union(*(referenced(part) for part in node.values()))
@@ -197,7 +198,7 @@ class _Resolver:
             self.tree[key] = self.node(self.tree[key], key)
         return self.tree
 
-    def node(self, node: object, name: str) -> object:
+    def node(self, node: Any, name: str) -> Any:
         tag = tag_of(node)
         if tag == "PLACEHOLDER":
             told = f"{self.origin}: {name!r} is a !PLACEHOLDER and must be replaced"

@@ -38,7 +38,7 @@ def _path(value: object) -> bool:
 
 
 def _name(value: object) -> bool:
-    return _path(value) and "/" not in value and not value.startswith(".")
+    return isinstance(value, str) and _path(value) and "/" not in value and not value.startswith(".")
 
 
 def _in_parentheses(value: str) -> bool:

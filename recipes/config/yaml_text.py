@@ -7,6 +7,7 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
@@ -111,7 +112,7 @@ def write_tree(tree: CommentedMap) -> str:
     return stream.getvalue()
 
 
-def plain(node: object) -> object:
+def plain(node: Any) -> Any:
     """A node of a tree as plain Python values; what is tagged becomes `Tagged`."""
     tag = tag_of(node)
     if isinstance(node, dict):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -100,7 +100,7 @@ def checked_rate(rate: object) -> int:
     return int(rate)
 
 
-def as_float(waveform: object) -> np.ndarray:
+def as_float(waveform: Any) -> np.ndarray:
     """A waveform as float32 at full scale 1: signed samples of 8, 16 or 32 bits, or unsigned ones of 8, are scaled.
 
     Raises UsageError for what holds no numbers.

@@ -4,9 +4,10 @@
 all processes together, so that steps, rates and checkpoints mean the same under any number of them.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from os import environ
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +73,7 @@ class Share(Sampler):
     batches keep the training steps the same. Raises UsageError for batches that cannot be divided so.
     """
 
-    def __init__(self, batches: Iterable[list[int]], within: bool):
+    def __init__(self, batches: Any, within: bool):
         if within and batches.batch_size % world_size():
             raise UsageError(
                 f"batch_size={batches.batch_size} cannot be divided among {world_size()} processes: it counts the "
