@@ -24,12 +24,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from models.errors import UsageError
-from recipes.config.recipe import entry
 from recipes.report.figures import encode, intervals_figure
 from recipes.report.leaderboard import compare_pairs, summarize_group
 from recipes.report.leaderboard_page import file_name, leaderboard_markdown
 from recipes.report.markdown import fill_tables
 from recipes.runs.methods import Method, check_comparable, load_methods
+from recipes.system.entry import entry
 from recipes.system.files import csv_of, write_atomically
 
 EMPTY_PAGE = "# Leaderboard\n\n<!-- leaderboard -->\n<!-- /leaderboard -->\n"

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.errors import UsageError
-from recipes.config.recipe import entry
 from recipes.data.folds import MADE_FOLDS, make_folds
 from recipes.data.layouts import known_columns
 from recipes.data.sound_names import composed
 from recipes.data.table import Table
+from recipes.system.entry import entry
 from recipes.system.files import csv_of, write_atomically
 
 

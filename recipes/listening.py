@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import UsageError
-from recipes.config.recipe import entry
 from recipes.report.study import ANCHOR, REFERENCE, SCALES, build_study
 from recipes.scoring.scores import QUALITY
 from recipes.scoring.statistics import bootstrap_interval
+from recipes.system.entry import entry
 from recipes.system.files import write_atomically
 
 SCREEN_BELOW, SCREEN_SHARE = 90, 0.15

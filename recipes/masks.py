@@ -33,7 +33,7 @@ from interpreters.fixed_area import loudest_patches, random_patches, top_share
 from interpreters.ground_truth import Truth
 from interpreters.removal import noise_floor
 from models.errors import UsageError
-from recipes.config.recipe import Recipe, entry, load_recipe
+from recipes.config.recipe import Recipe, Settings, load_recipe
 from recipes.data.clips import ClipBatch, ClipDataset, ClipStore, collate
 from recipes.data.contamination import Contamination
 from recipes.data.corpus import FoldSplit, indices
@@ -42,19 +42,19 @@ from recipes.report.markdown import fill_tables
 from recipes.report.mask_table import page_tables, summary_rows, trade_figure
 from recipes.runs.facts import commit, device_name
 from recipes.runs.folder import splits_of
+from recipes.runs.leaks import check_interpreter_unseen, check_unseen
 from recipes.runs.mask_scores import MaskFacts, MaskScores, read_mask_scores
 from recipes.runs.places import run_folder
-from recipes.runs.run import device_of
+from recipes.runs.run import Run, device_of
 from recipes.runs.subject import (
     Subject,
-    check_interpreter_unseen,
-    check_unseen,
     interpreter_factory,
     load_subject,
     open_data,
     untrained_or_loaded,
 )
 from recipes.scoring.fixed_area import Heard, score_importance, settings_of
+from recipes.system.entry import entry
 from recipes.system.files import write_atomically
 from recipes.training.brain import multiply_in_float32
 
@@ -194,7 +194,8 @@ def open_stage(recipe: Recipe, part: str, clips: int | None) -> Stage:
     subject = load_subject(values["classifier"], device, recipe.trust)
     store = open_data(values, subject)
     (split,) = splits_of(values, store.corpus)
-    check_unseen(subject.info, store, split, subject.bundle.path)
+    run = Run(recipe=recipe, folder=run_folder(values), store=store, split=split, objects=Settings({}))
+    check_unseen(subject.info, run, subject.bundle.path)
     members = indices(store.corpus, getattr(split, part))
     count = len(members) if clips is None else min(clips, len(members))
     chosen = tuple(members[round(place)] for place in np.linspace(0, len(members) - 1, count))
@@ -209,7 +210,8 @@ def score_recipe(recipe: Recipe, name: str | None, stage: Stage, out: Path) -> N
     interpreter = untrained_or_loaded(factory, folder, stage.subject, command, recipe.trust).to(stage.device)
     training = None
     if interpreter.trainable:
-        check_interpreter_unseen(folder, stage.store, stage.split)
+        run = Run(recipe=recipe, folder=folder, store=stage.store, split=stage.split, objects=Settings({}))
+        check_interpreter_unseen(folder, run)
         training = json.loads((folder / "interpreter" / "bundle.json").read_text("utf-8"))["source"]["training"]
     for clips in CLIPS:
         facts = stage.facts(name or values["experiment"], clips, recipe, training)

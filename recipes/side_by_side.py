@@ -13,10 +13,10 @@ import argparse
 from pathlib import Path
 
 from models.errors import UsageError
-from recipes.config.recipe import entry
 from recipes.data.audio import load_mono
 from recipes.report.page import render_page
 from recipes.report.side_by_side import ComparedClip, build_comparison, explained_clips, load_compared
+from recipes.system.entry import entry
 from recipes.system.files import write_atomically
 
 

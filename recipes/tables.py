@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from recipes.config.recipe import entry
 from recipes.report.markdown import fill_tables, markdown_table, short_number
 from recipes.runs.results import condition, read_json, result_folders, run_name
 from recipes.scoring.scores import heading
+from recipes.system.entry import entry
 from recipes.system.files import write_atomically
 
 ROOT = Path(__file__).parent.parent

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from models.errors import UsageError
-from recipes.config.recipe import entry
+from recipes.system.entry import entry
 
 LIST = Path(__file__).with_name("advisories.txt")
 CANARY = {"jinja2": "3.1.5"}

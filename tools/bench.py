@@ -24,8 +24,8 @@ from pathlib import Path
 import torch
 
 from models.errors import UsageError
-from recipes.config.recipe import entry
 from recipes.report.markdown import fill_tables, markdown_table
+from recipes.system.entry import entry
 from recipes.system.files import write_atomically
 from tools.bench_cases import Bench, all_cases, timed
 from tools.runner import ROOT, check_out, positive, save_result, tool_parser

@@ -15,7 +15,7 @@ from models.adapters import ImageAdapter
 from models.classifier import AudioClassifier, CosineHead
 from models.focalnet import FocalNet
 from models.frontend import FrontEnd
-from recipes.config.recipe import entry
+from recipes.system.entry import entry
 from tools.runner import check_out, positive, report_result, tool_parser
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import soundfile
 
 from models.errors import UsageError
-from recipes.config.recipe import entry
 from recipes.data.clips import ClipStore, prepare
 from recipes.data.corpus import fold_split
+from recipes.system.entry import entry
 from tools.runner import check_out, save_result, tool_parser
 
 RATE = 16000

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import UsageError
-from recipes.config.recipe import entry
 from recipes.data.audio import read_audio
 from recipes.data.metadata import read_corpus
+from recipes.system.entry import entry
 from tools.faults import encoded, make, rows
 from tools.runner import check_out, positive, report_result, tool_parser
 

@@ -22,8 +22,8 @@ import torch
 
 from models.bundle import STAGED, read_info
 from models.errors import UsageError
-from recipes.config.recipe import entry
 from recipes.synthetic import make_corpus
+from recipes.system.entry import entry
 from tools.processes import Command, after, commands, finish, kill, seen, start
 from tools.runner import check_out, positive, report_result, tool_parser
 

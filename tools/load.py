@@ -19,8 +19,8 @@ from interpreters.base import Interpreter
 from models.classifier import AudioClassifier
 from models.errors import UsageError
 from models.frontend import Spectrogram
-from recipes.config.recipe import entry
 from recipes.synthetic import CATEGORIES, make_clip, make_corpus
+from recipes.system.entry import entry
 from recipes.training import interpreter_brain
 from tools.memory import RATE, GeneratedClip, Memory, write_data_folder
 from tools.processes import commands, finish, start, wait

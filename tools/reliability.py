@@ -8,8 +8,8 @@ Each of these tools says in its own file how it is run; its JSON lies in docs/re
 import argparse
 import json
 
-from recipes.config.recipe import entry
 from recipes.report.markdown import fill_tables, markdown_table
+from recipes.system.entry import entry
 from recipes.system.files import write_atomically
 from tools.runner import ROOT
 

@@ -23,9 +23,9 @@ from pathlib import Path
 import torch
 
 from models.errors import UsageError
-from recipes.config.recipe import entry
 from recipes.data.layouts import find_tables
 from recipes.report.markdown import markdown_table
+from recipes.system.entry import entry
 from tools.bench_cases import SWEEP
 from tools.runner import ROOT, check_out, positive, save_result, tool_parser
 from tools.stock_stages import Stage, run_timed

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recipes.config.recipe import entry
 from recipes.data.clips import ClipStore, fold_set, loader_options, prepare
 from recipes.scoring.table import ClipTable
+from recipes.system.entry import entry
 from tools.memory import RATE, GeneratedClip, Memory, write_data_folder
 from tools.runner import check_out, positive, report_result, tool_parser
 

@@ -20,7 +20,6 @@ from recipes.config.fit import misfits
 from recipes.config.options import device_problems
 from recipes.config.rules import OBJECTS, PATHS, PATHS_OR_NULL, RULES, block_settings, check_all, value_problems
 from recipes.config.yaml_text import Tagged, plain, read_tree, write_tree
-from recipes.system.entry import entry  # noqa: F401  (commands found it here before)
 
 if TYPE_CHECKING:
     from speechbrain.utils.run_opts import RunOptions
