@@ -29,7 +29,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from models.errors import UsageError
-from recipes.config.recipe import Recipe, entry, load_recipe
+from recipes.config.recipe import Recipe, load_recipe
 from recipes.data.clips import ClipDataset, collate
 from recipes.report.figures import encode, lines_figure
 from recipes.runs.facts import RunFacts, score_table, write_metrics
@@ -47,6 +47,7 @@ from recipes.runs.subject import (
 from recipes.scoring.sanity_checks import CHECKS, Bench, Setting, summarize_check
 from recipes.scoring.scores import SCORES
 from recipes.scoring.table import ClipTable
+from recipes.system.entry import entry
 from recipes.system.files import write_atomically
 from recipes.training.brain import multiply_in_float32
 

@@ -21,8 +21,9 @@ from interpreters.base import Interpretation, Interpreter
 from models.classifier import ClassifierInfo, Evidence
 from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
-from recipes.config.recipe import entry, load_recipe
+from recipes.config.recipe import load_recipe
 from recipes.runs.subject import load_subject
+from recipes.system.entry import entry
 
 SECONDS = (1.0, 1.37, 5.0)
 TOLERANCE = 1e-3  # of the largest value, between a clip alone and the same clip in a batch
