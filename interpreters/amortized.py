@@ -75,7 +75,7 @@ class AmortizedMask(MapInterpreter):
         mixed: float = 0.5,
         infill: float = 0.5,
         infill_steps: int = 600,
-        frames_per_cell: int = 4,
+        frames_per_cell: int = 8,
         bands: int = 64,
     ):
         super().__init__(info, quantile)

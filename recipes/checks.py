@@ -33,17 +33,8 @@ from recipes.config.recipe import Recipe, load_recipe
 from recipes.data.clips import ClipDataset, collate
 from recipes.report.figures import encode, lines_figure
 from recipes.runs.facts import RunFacts, score_table, write_metrics
-from recipes.runs.folder import splits_of
-from recipes.runs.leaks import check_interpreter_unseen, check_unseen
-from recipes.runs.places import run_folder
-from recipes.runs.run import InterpreterRun, device_of
-from recipes.runs.subject import (
-    interpreter_block,
-    interpreter_factory,
-    load_subject,
-    open_data,
-    untrained_or_loaded,
-)
+from recipes.runs.run import InterpreterRun
+from recipes.runs.trained import open_trained_run
 from recipes.scoring.sanity_checks import CHECKS, Bench, Setting, summarize_check
 from recipes.scoring.scores import SCORES
 from recipes.scoring.table import ClipTable
@@ -63,7 +54,7 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
         raise UsageError("checks are made on clean clips of one split: leave out --contamination and --folds")
     if clips < 1 or steps < 2:
         raise UsageError(f"--clips={clips} must be at least 1 and --steps={steps} at least 2")
-    run = _open_run(recipe)
+    run = open_trained_run(recipe)
     chosen = _evenly_spaced(run.clips("test"), clips)
     tables = _measure(run, check, chosen, steps)
     summary = ClipTable()
@@ -81,32 +72,6 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
     _print_settings(rows, scores)
     print(f"{check}: {path}")
     return path
-
-
-def _open_run(recipe: Recipe) -> InterpreterRun:
-    """The run whose interpreter is checked, trained where its recipe trains one, on the recipe's device."""
-    values, folder, device = recipe.values, run_folder(recipe.values), device_of(recipe)
-    subject = load_subject(values["classifier"], device, recipe.trust)
-    store = open_data(values, subject)
-    (split,) = splits_of(values, store.corpus)
-    objects = recipe.build()
-    factory = interpreter_factory(recipe, objects, subject, folder)
-    command = f"python interpret.py {recipe.path}"
-    interpreter = untrained_or_loaded(factory, folder, subject, command, recipe.trust).to(device)
-    run = InterpreterRun(
-        recipe=recipe,
-        folder=folder,
-        store=store,
-        split=split,
-        objects=objects,
-        subject=subject,
-        interpreter=interpreter,
-        model_yaml=interpreter_block(recipe, folder),
-    )
-    check_unseen(subject.info, run, subject.bundle.path)
-    if interpreter.trainable:
-        check_interpreter_unseen(folder, run)
-    return run
 
 
 def _evenly_spaced(positions: Sequence[int], count: int) -> list[int]:

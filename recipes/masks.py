@@ -18,9 +18,8 @@ holds, `<out>.json` (means, intervals, differences to the controls), `<out>.svg`
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,31 +27,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from interpreters.base import Interpreter
 from interpreters.fixed_area import loudest_patches, random_patches, top_share
 from interpreters.ground_truth import Truth
 from interpreters.removal import noise_floor
+from models.bundle import read_info
+from models.classifier import AudioClassifier
 from models.errors import UsageError
-from recipes.config.recipe import Recipe, Settings, load_recipe
-from recipes.data.clips import ClipBatch, ClipDataset, ClipStore, collate
+from recipes.config.recipe import Recipe, load_recipe
+from recipes.data.clips import ClipBatch, ClipDataset, collate
 from recipes.data.contamination import Contamination
-from recipes.data.corpus import FoldSplit, indices
 from recipes.report.figures import encode
 from recipes.report.markdown import fill_tables
 from recipes.report.mask_table import page_tables, summary_rows, trade_figure
 from recipes.runs.facts import commit, device_name
-from recipes.runs.folder import splits_of
-from recipes.runs.leaks import check_interpreter_unseen, check_unseen
 from recipes.runs.mask_scores import MaskFacts, MaskScores, read_mask_scores
-from recipes.runs.places import run_folder
-from recipes.runs.run import Run, device_of
-from recipes.runs.subject import (
-    Subject,
-    interpreter_factory,
-    load_subject,
-    open_data,
-    untrained_or_loaded,
-)
+from recipes.runs.run import InterpreterRun
+from recipes.runs.trained import open_trained_run
 from recipes.scoring.fixed_area import Heard, score_importance, settings_of
 from recipes.system.entry import entry
 from recipes.system.files import write_atomically
@@ -92,83 +82,82 @@ def controls(seed: int) -> dict[str, Control]:
 
 @dataclass(frozen=True)
 class Stage:
-    """A classifier and the clips that its explanations are scored on.
+    """The clips on which explanations of a run's classifier are scored.
 
-    part: of `split`, "test" or "valid". chosen: positions in the corpus.
+    part: of the run's split, "test" or "valid". chosen: positions in the corpus.
     """
 
-    subject: Subject
-    store: ClipStore
-    split: FoldSplit
+    run: InterpreterRun
     part: str
     chosen: tuple[int, ...]
-    seed: int
-    batch_size: int
-    device: str
 
-    def batches(self, clips: str):
-        """Pairs of a ClipBatch and what the classifier heard of it, clean or mixed at 0 dB."""
-        members = indices(self.store.corpus, getattr(self.split, self.part))
-        draw = partial(Contamination, "mixture", self.store, self.part, members, self.seed)
-        loader = DataLoader(ClipDataset(self.store, self.chosen), self.batch_size, collate_fn=collate)
-        for batch in loader:
-            yield batch, self._heard(batch, clips, draw(snr_db=0.0))
+    @property
+    def classifier(self) -> AudioClassifier:
+        return self.run.subject.classifier
+
+    @property
+    def seed(self) -> int:
+        return self.run.values["seed"]
+
+    def batches(self, clips: str) -> Iterator[tuple[ClipBatch, Heard]]:
+        """The clips, and what the classifier heard of them, clean or mixed at 0 dB."""
+        mixing = Contamination("mixture", self.run.store, self.part, self.run.clips(self.part), self.seed, snr_db=0.0)
+        dataset = ClipDataset(self.run.store, self.chosen)
+        for batch in DataLoader(dataset, self.run.values["eval_batch_size"], collate_fn=collate):
+            yield batch, self._heard(batch, clips, mixing)
 
     @torch.no_grad()
     def _heard(self, batch: ClipBatch, clips: str, mixing: Contamination) -> Heard:
-        classifier = self.subject.classifier
-        mixture = mixing.mix(batch).to(self.device) if clips != "clean" else None
-        waveform = batch.waveform.to(self.device) if mixture is None else mixture.batch.waveform
-        spectrogram = classifier.frontend.analyze(waveform)
-        evidence = classifier(spectrogram)
+        mixture = mixing.mix(batch).to(self.run.device) if clips != "clean" else None
+        waveform = batch.waveform.to(self.run.device) if mixture is None else mixture.batch.waveform
+        frontend = self.classifier.frontend
+        spectrogram = frontend.analyze(waveform)
+        evidence = self.classifier(spectrogram)
         fillings = {
             "noise_floor": noise_floor(spectrogram, self.seed),
-            "another_clip": classifier.frontend.analyze(self._rivals(batch, mixing, waveform)),
+            "another_clip": frontend.analyze(_rivals(batch, mixing, waveform)),
         }
         truth = None
         if mixture is not None:
             labels = torch.stack([mixture.batch.label, mixture.added_label], dim=1)
             sources = (mixture.batch.waveform, mixture.clip, mixture.added)
-            truth = Truth.of(classifier.frontend, *sources, labels, evidence.prediction)
+            truth = Truth.of(frontend, *sources, labels, evidence.prediction)
         return Heard(spectrogram, evidence, fillings, truth)
 
-    def _rivals(self, batch: ClipBatch, mixing: Contamination, waveform: Tensor) -> Tensor:
-        """[B, N] a clip of another class for each clip, as loud as that is (by the L2 norm)."""
-        drawn = [mixing.draw(index, OTHER_DRAW).waveform for index in batch.index.tolist()]
-        rivals = torch.from_numpy(np.stack(drawn)).to(waveform)
-        wanted = torch.linalg.vector_norm(waveform, dim=1, keepdim=True)
-        return rivals * wanted / torch.linalg.vector_norm(rivals, dim=1, keepdim=True)
-
-    def facts(self, method: str, clips: str, recipe: Recipe | None = None, training: dict | None = None) -> MaskFacts:
-        """What is known of a method before it is scored."""
-        training = training or {}
-        seconds = training.get("seconds")
+    def facts(self, method: str, clips: str) -> MaskFacts:
+        """What is known of a control before it is scored."""
         return MaskFacts(
-            classifier=self.subject.info.source["experiment"],
-            classifier_sha256=self.subject.fingerprint,
+            classifier=self.run.subject.info.source["experiment"],
+            classifier_sha256=self.run.subject.fingerprint,
             method=method,
-            recipe=None if recipe is None else recipe.path.stem,
+            recipe=None,
             clips=clips,
-            folds=tuple(getattr(self.split, self.part)),
+            folds=self.run.folds(self.part),
             seed=self.seed,
             commit=commit(),
-            device=device_name(self.device),
-            epochs=training.get("epochs"),
-            cpu_minutes=None if seconds is None else round(seconds / 60, 1),
+            device=device_name(self.run.device),
         )
+
+
+def _rivals(batch: ClipBatch, mixing: Contamination, waveform: Tensor) -> Tensor:
+    """[B, N] a clip of another class for each clip, as loud as its waveform [N] (by the L2 norm)."""
+    drawn = [mixing.draw(index, OTHER_DRAW).waveform for index in batch.index.tolist()]
+    rivals = torch.from_numpy(np.stack(drawn)).to(waveform)
+    wanted = torch.linalg.vector_norm(waveform, dim=1, keepdim=True)
+    return rivals * wanted / torch.linalg.vector_norm(rivals, dim=1, keepdim=True)
 
 
 def score_method(stage: Stage, facts: MaskFacts, rank: Ranking, cut: Callable = top_share) -> MaskScores:
     """Score one way of ranking bins on the stage's clips, clean or mixed as the facts say."""
     scores = MaskScores(facts)
-    corpus = stage.store.corpus
+    corpus = stage.run.store.corpus
     seconds = 0.0
     for batch, heard in stage.batches(facts.clips):
         torch.manual_seed(stage.seed)
         started = time.process_time()
         importance = rank(heard)
         seconds += time.process_time() - started
-        found = score_importance(stage.subject.classifier, heard, importance.float(), settings_of(), cut)
+        found = score_importance(stage.classifier, heard, importance.float(), settings_of(), cut)
         clips = [corpus.clips[index] for index in batch.index.tolist()]
         scores.add_clips([clip.id for clip in clips], [clip.group for clip in clips])
         for setting, columns in found.items():
@@ -177,45 +166,37 @@ def score_method(stage: Stage, facts: MaskFacts, rank: Ranking, cut: Callable = 
     return scores
 
 
-def explained_by(interpreter: Interpreter, stage: Stage) -> Ranking:
-    """The ranking of an interpreter that explains the predicted class."""
-    classifier = stage.subject.classifier
-    return lambda heard: interpreter.importance(classifier, heard.spectrogram, heard.evidence).detach()
-
-
 def open_stage(recipe: Recipe, part: str, clips: int | None) -> Stage:
-    """The classifier and clips of a recipe. Raises UsageError for what cannot be scored."""
+    """A recipe's run and the clips to score it on, all by default. Raises UsageError for what cannot be scored."""
     multiply_in_float32()
-    values, device = recipe.values, device_of(recipe)
-    if values["contamination"] != "clean" or values["folds"] is not None:
+    if recipe.values["contamination"] != "clean" or recipe.values["folds"] is not None:
         raise UsageError("masks are scored on one split, clean and mixed: leave out --contamination and --folds")
     if clips is not None and clips < 1:
         raise UsageError(f"--clips={clips} must be at least 1")
-    subject = load_subject(values["classifier"], device, recipe.trust)
-    store = open_data(values, subject)
-    (split,) = splits_of(values, store.corpus)
-    run = Run(recipe=recipe, folder=run_folder(values), store=store, split=split, objects=Settings({}))
-    check_unseen(subject.info, run, subject.bundle.path)
-    members = indices(store.corpus, getattr(split, part))
+    run = open_trained_run(recipe)
+    members = run.clips(part)
     count = len(members) if clips is None else min(clips, len(members))
     chosen = tuple(members[round(place)] for place in np.linspace(0, len(members) - 1, count))
-    return Stage(subject, store, split, part, chosen, values["seed"], values["eval_batch_size"], device)
+    return Stage(run, part, chosen)
 
 
-def score_recipe(recipe: Recipe, name: str | None, stage: Stage, out: Path) -> None:
-    """Score a recipe's interpreter on both kinds of clips and leave its files."""
-    values, folder = recipe.values, run_folder(recipe.values)
-    factory = interpreter_factory(recipe, recipe.build(), stage.subject, folder)
-    command = f"python interpret.py {recipe.path}"
-    interpreter = untrained_or_loaded(factory, folder, stage.subject, command, recipe.trust).to(stage.device)
-    training = None
-    if interpreter.trainable:
-        run = Run(recipe=recipe, folder=folder, store=stage.store, split=stage.split, objects=Settings({}))
-        check_interpreter_unseen(folder, run)
-        training = json.loads((folder / "interpreter" / "bundle.json").read_text("utf-8"))["source"]["training"]
+def score_recipe(stage: Stage, name: str | None, out: Path) -> None:
+    """Score the interpreter of the stage's run on both kinds of clips and leave its files."""
+    run, training = stage.run, {}
+    if run.interpreter.trainable:
+        training = read_info(run.folder / "interpreter", "interpreter").source["training"]
+
+    def rank(heard: Heard) -> Tensor:
+        return run.interpreter.importance(stage.classifier, heard.spectrogram, heard.evidence).detach()
+
     for clips in CLIPS:
-        facts = stage.facts(name or values["experiment"], clips, recipe, training)
-        score_method(stage, facts, explained_by(interpreter, stage)).write(out)
+        facts = replace(
+            stage.facts(name or run.values["experiment"], clips),
+            recipe=run.recipe.path.stem,
+            epochs=training.get("epochs"),
+            cpu_minutes=round(training["seconds"] / 60, 1) if "seconds" in training else None,
+        )
+        score_method(stage, facts, rank).write(out)
         print(f"{facts.method}, {clips}: {out / facts.file_name}.csv", flush=True)
 
 
@@ -276,10 +257,9 @@ def main(arguments: list[str]) -> None:
     options, others = parser.parse_known_args(arguments)
     named = [parse_recipe(text, others) for text in options.recipes]
     check_one_classifier([recipe for _, recipe in named])
-    if named:
-        stage = open_stage(named[0][1], options.part, options.clips)
-        for name, recipe in named:
-            score_recipe(recipe, name, stage, options.out)
+    for name, recipe in named:
+        stage = open_stage(recipe, options.part, options.clips)
+        score_recipe(stage, name, options.out)
         score_controls(stage, options.out)
     print(f"masks: {summarize(options.out, options.page)}")
 
