@@ -16,7 +16,7 @@ from recipes.config.yaml_text import Tagged, parse
 from recipes.data.cache import FORMAT, HashMemo
 from recipes.data.kinds import FOLDER_KINDS
 from recipes.data.noise import sound_files
-from recipes.runs.changes import ABSENT
+from recipes.runs.changes import ABSENT, phrases, recipe_changes
 from recipes.runs.places import is_bundle, run_of_fold
 from recipes.runs.run import InterpreterRun, Run
 from recipes.system.files import exclusive_lock, name_some, write_atomically
@@ -24,6 +24,20 @@ from recipes.system.files import exclusive_lock, name_some, write_atomically
 FILE = "identity.json"
 PARTS = ("train", "valid", "test")
 SHOWN_DIGITS = 12
+COMPUTING_OPTIONS = (
+    "debug",
+    "debug_batches",
+    "debug_epochs",
+    "precision",
+    "eval_precision",
+    "auto_mix_prec",
+    "bfloat16_mix_prec",
+    "max_grad_norm",
+    "grad_accumulation_factor",
+    "skip_nonfinite_grads",
+    "remove_vector_weight_decay",
+)
+"""Run options of the command line with which another network, or other scores, come out."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +45,17 @@ class Identity:
     """What a run reads beside its recipe.
 
     clips: by part of the split and by id, each clip's label and the hash of its file (`ClipStore.clip_hash`).
-    decoding: the version of what turns a file into a clip. files: a hash by the name of what else is read. scored: by
-    the folder of a contamination, what its scores rest on beside that. longer: how the recipe's epochs and schedule
-    grew while it was trained.
+    decoding: the version of what turns a file into a clip. files: a hash by the name of what else is read. options:
+    SpeechBrain's run options that change what is computed (`COMPUTING_OPTIONS`). scored: by the folder of a
+    contamination, what its scores rest on beside that. longer: how the recipe's epochs and schedule grew while it was
+    trained.
     """
 
     class_names: tuple[str, ...]
     clips: dict[str, dict[str, tuple[str, str]]]
     decoding: int
     files: dict[str, str]
+    options: dict[str, object] = field(default_factory=dict)
     scored: dict[str, dict] = field(default_factory=dict)
     longer: tuple[str, ...] = ()
 
@@ -47,7 +63,8 @@ class Identity:
     def of(cls, run: Run) -> "Identity":
         """That of a run as it is now."""
         clips = {part: clips_of(run, part) for part in PARTS}
-        return cls(run.store.corpus.class_names, clips, FORMAT, dict(_files(run)))
+        options = {name: value for name, value in run.recipe.options.items() if name in COMPUTING_OPTIONS}
+        return cls(run.store.corpus.class_names, clips, FORMAT, dict(_files(run)), options)
 
     @classmethod
     def kept_in(cls, folder: Path) -> "Identity | None":
@@ -60,8 +77,15 @@ class Identity:
             clips = {}
             for part in PARTS:
                 clips[part] = {name: (label, clip_hash) for name, (label, clip_hash) in content["clips"][part].items()}
-            names, longer = tuple(content["class_names"]), tuple(content["longer"])
-            return cls(names, clips, content["decoding"], dict(content["files"]), dict(content["scored"]), longer)
+            return cls(
+                class_names=tuple(content["class_names"]),
+                clips=clips,
+                decoding=content["decoding"],
+                files=dict(content["files"]),
+                options=dict(content.get("options", {})),
+                scored=dict(content["scored"]),
+                longer=tuple(content["longer"]),
+            )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UsageError(f"{path} is damaged ({error}): remove {folder} and begin the run again") from error
 
@@ -81,7 +105,7 @@ class Identity:
             old_hash, new_hash = self.files.get(name, ABSENT), new.files.get(name, ABSENT)
             if old_hash != new_hash:
                 changes.append(f"{name}: {old_hash[:SHOWN_DIGITS]} -> {new_hash[:SHOWN_DIGITS]}")
-        return changes
+        return changes + phrases(recipe_changes(self.options, new.options))
 
 
 def known_classes(folder: Path, kind: str) -> tuple[str, ...] | None:

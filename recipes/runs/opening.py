@@ -8,6 +8,7 @@ import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from models.bundle import read_facts
 from models.errors import UsageError
@@ -98,6 +99,8 @@ def _check_same(run: Run, held: str, earlier: Identity | None, now: Identity) ->
     for change in _recipe_changes(run, earlier is not None):
         may_grow = run.trainable and change.key in LONGER_KEYS and change.grows
         (grown if may_grow else others).append(change)
+    if earlier and earlier.options.get("debug") and held == RESULTS:
+        earlier = replace(earlier, options=now.options)  # what a trial left behind may be replaced
     sentences = phrases(others)
     sentences += earlier.changes(now) if earlier else changes_since_older_version(run)
     if sentences:
@@ -163,26 +166,44 @@ def _refusal(run: Run, held: str, changes: Sequence[str]) -> UsageError:
 def _scored(run: Run, earlier: Mapping[str, dict]) -> dict[str, dict]:
     """What the scores of each contamination rest on beside the run's identity, with those that are to be made now.
 
-    earlier: what the folder keeps about it. Raises UsageError where scores would be replaced by others.
+    earlier: what the folder keeps about it. Raises UsageError where scores would be replaced by others; those of a
+    trial (`--debug`) may be.
     """
     scored = dict(earlier)
-    if not isinstance(run, InterpreterRun):
-        return scored
-    for kind in contaminations(run.values):
-        part = part_folder(run.folder, kind, run.values["snr_db"])
-        name = "clean" if part == run.folder else part.name
-        now = {"eval_precision": run.values["eval_precision"]}
-        if kind in FOLDER_KINDS:
-            now["noise_folder"] = folder_hash(run.values)
-        if name in earlier and (part / "metrics.json").is_file():
+    for name, folder in _score_folders(run).items():
+        now = _basis(run, name)
+        trial = name in earlier and earlier[name].get("debug")
+        if name in earlier and not trial and (folder / "metrics.json").is_file():
             changes = phrases(recipe_changes(earlier[name], now))
             if changes:
                 raise UsageError(
-                    f"{part / 'metrics.json'} holds scores of another configuration ({'; '.join(changes)}); remove "
+                    f"{folder / 'metrics.json'} holds scores of another configuration ({'; '.join(changes)}); remove "
                     "that file to replace them, or give this run another --experiment"
                 )
         scored[name] = now
     return scored
+
+
+def _score_folders(run: Run) -> dict[str, Path]:
+    """Where the run writes scores, by the name of the contamination's folder; "clean" for the run's own."""
+    if not isinstance(run, InterpreterRun):
+        return {"clean": run.folder}
+    folders = {}
+    for kind in contaminations(run.values):
+        folder = part_folder(run.folder, kind, run.values["snr_db"])
+        folders["clean" if kind == "clean" else folder.name] = folder
+    return folders
+
+
+def _basis(run: Run, name: str) -> dict:
+    """What scores under one contamination rest on beside the run's identity. name: as in `_score_folders`."""
+    basis = {"eval_precision": run.values["eval_precision"]}
+    for option in ("debug", "debug_batches"):
+        if option in run.recipe.options:
+            basis[option] = run.recipe.options[option]
+    if name.partition("_")[0] in FOLDER_KINDS:
+        basis["noise_folder"] = folder_hash(run.values)
+    return basis
 
 
 def _same_test_clips(run: Run, earlier: Identity | None) -> bool:

@@ -186,6 +186,19 @@ def test_a_trained_classifier_without_its_recipe_is_not_replaced(mine, again):
     assert "holds results but no hyperparams.yaml that says of which configuration" in refusal(again)
 
 
+def test_a_trial_does_not_replace_a_run_and_a_run_may_replace_a_trial(mine, again, train, tones, tmp_path):
+    _, output = mine
+    before = files(output / "tiny/7/classifier")
+    trial = ("--debug", "--debug_batches=1", "--debug_epochs=1")
+    assert "(debug: nothing -> True; debug_batches: nothing -> 1; debug_epochs: nothing -> 1)" in refusal(again, *trial)
+    assert files(output / "tiny/7/classifier") == before
+    given = (TINY, tmp_path / "tried", *SMALL, f"--data_folder={tones.folder}")
+    train(*given, *trial)
+    run = train(*given)
+    weights = [load_file(folder / "classifier/weights.safetensors") for folder in (output / "tiny/7", run)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
 # more epochs
 
 
@@ -392,6 +405,14 @@ def test_scores_on_other_noise_do_not_replace(modulation, tmp_path):
     modulation(*changes)
     soundfile.write(noise / "a.wav", sound[::-1].copy(), RATE)
     assert "metrics.json holds scores of another configuration (noise_folder: " in refusal(modulation, *changes)
+
+
+def test_a_trial_does_not_replace_scores(interpret, explained, tones, trained, tmp_path):
+    shutil.copytree(explained, tmp_path / "out/lmac/1234")
+    given = (f"--data_folder={tones.folder}", f"--classifier={trained / 'classifier'}", *LMAC_SMALL, "--test_only")
+    told = refusal(interpret, LMAC, tmp_path / "out", *given, "--debug")
+    assert "metrics.json holds scores of another configuration (debug: nothing -> True); remove that file" in told
+    assert interpret(LMAC, tmp_path / "out", *given) == tmp_path / "out/lmac/1234"
 
 
 def test_testing_writes_no_bundle(modulation):
