@@ -2,12 +2,12 @@
 
 import errno
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable
 
 from models.errors import UsageError
+from recipes.system.console import speaks
 from recipes.system.files import unwritable
 from recipes.system.interruption import Interrupted, raise_on_signals
 
@@ -20,6 +20,8 @@ def entry(main: Callable[[list[str]], object]) -> None:
     So is a write that the system refuses. SIGTERM and Ctrl-C end it with a sentence and 143 or 130.
     """
     _silence_libraries()
+    if not speaks():
+        logging.getLogger("recipes").setLevel(logging.ERROR)
     never_fail_to_print()
     raise_on_signals()
     try:
@@ -52,6 +54,6 @@ def never_fail_to_print() -> None:
 
 
 def _leave(code: int, sentence: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks for all
+    if speaks():
         print(sentence, file=sys.stderr)
     sys.exit(code)

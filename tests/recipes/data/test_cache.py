@@ -192,3 +192,24 @@ def test_a_killed_run_leaves_no_half_cache(paths, tmp_path, decodes):
     assert len(decodes) == 6
     assert np.abs(clips.open()).max(axis=1).tolist() == [32767] * 6
     assert list((tmp_path / "cache").glob(".building-*")) == []
+
+
+def test_sounds_that_deceive_are_counted_at_every_start(paths, tmp_path, caplog):
+    soundfile.write(paths[1], np.zeros(800), RATE)
+    soundfile.write(paths[4], np.zeros(800), RATE)
+    for _ in range(2):
+        caplog.clear()
+        build(paths, tmp_path / "cache")
+        assert caplog.messages[0] == "2 of 6 sound files hold digital silence: 1.wav, 4.wav"
+
+
+def test_a_cache_that_counted_no_faults_is_built_again(paths, tmp_path, caplog, decodes):
+    soundfile.write(paths[1], np.zeros(800), RATE)
+    clips = build(paths, tmp_path / "cache")
+    (clips.file.parent / "faults.json").unlink()
+    caplog.clear()
+    decodes.clear()
+    assert build(paths, tmp_path / "cache") == clips
+    assert len(decodes) == 6
+    assert "of an earlier version: it has been built again" in caplog.messages[0]
+    assert caplog.messages[1] == "1 of 6 sound files hold digital silence: 1.wav"
