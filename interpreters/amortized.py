@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interpreters.activation import class_activations
-from interpreters.amortized_network import MaskNetwork
+from interpreters.amortized_network import MaskNetwork, standardized
 from interpreters.gradients import seeded
+from interpreters.grid_extremal import GridExtremal
 from interpreters.maps import MapInterpreter
 from interpreters.mask_grid import MaskGrid
 from interpreters.relaxed import offset_for_area, relaxed_binary
@@ -52,6 +53,8 @@ class AmortizedMask(MapInterpreter):
 
     Arguments
     ---------
+    finish_steps: of gradient on the map of every explained clip, from the network's on (`GridExtremal`); 0: none.
+        hold: weight of what keeps the map near the network's in those steps.
     areas: smallest and largest share of the plane in training, drawn evenly in log. area: what the network is asked
         for when it explains. removed: w. temperature: of the relaxed masks. frames_per_cell, bands: of the grid.
 
@@ -75,6 +78,8 @@ class AmortizedMask(MapInterpreter):
         mixed: float = 0.5,
         infill: float = 0.5,
         infill_steps: int = 600,
+        finish_steps: int = 0,
+        hold: float = 1.0,
         frames_per_cell: int = 8,
         bands: int = 64,
     ):
@@ -91,6 +96,7 @@ class AmortizedMask(MapInterpreter):
         self.mixing = MixingRange(share=mixed)
         self.grid = MaskGrid(info.n_fft // 2 + 1, info.sample_rate, frames_per_cell, bands)
         self.network = MaskNetwork(info, self.grid)
+        self.finish = GridExtremal(info, self.grid, finish_steps, hold) if finish_steps else None
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def cells(self, classifier: AudioClassifier, spectrogram: Spectrogram, target: Tensor, area: float) -> Tensor:
@@ -102,6 +108,9 @@ class AmortizedMask(MapInterpreter):
     def importance(self, classifier, spectrogram, evidence, target=None):
         target = self.asked_class(evidence, target)
         cells = self.cells(classifier, spectrogram, target, self.area)
+        if self.finish is not None:
+            start = standardized(cells.detach().unsqueeze(1)).squeeze(1)
+            return self.finish.improved(classifier, spectrogram, target, start)
         return self.grid.enlarge(cells, spectrogram.log_magnitude.shape[1])
 
     def loss(self, classifier, spectrogram, evidence, clean=None):

@@ -101,11 +101,23 @@ class Extremal(MapInterpreter):
         if self.grad_cam is not None:
             cam = self.grad_cam.importance(classifier, spectrogram, evidence, target)
             start = start + _standardised(F.adaptive_avg_pool2d(cam, start.shape[1:]))
+        return self.improved(classifier, spectrogram, target, start)
+
+    def improved(self, classifier: AudioClassifier, spectrogram: Spectrogram, target: Tensor, start: Tensor) -> Tensor:
+        """The importance [B, T, F] after all steps from the scores [B, rows, columns] of a start."""
         scores = []
         for first in range(0, len(spectrogram), self.chunk):
             clips = slice(first, first + self.chunk)
             scores.append(self.optimise(classifier, spectrogram[clips], target[clips], start[clips]))
-        return _enlarged(torch.cat(scores), frames, bins)
+        return self.enlarge(torch.cat(scores), spectrogram)
+
+    def cut(self, scores: Tensor, area: float, clips: Spectrogram) -> Tensor:
+        """[B, rows, columns] 1 on the cells of the highest scores that make up the area, with a gradient."""
+        return exact_share(scores, area)
+
+    def enlarge(self, cells: Tensor, clips: Spectrogram) -> Tensor:
+        """[B, rows, columns] on the grid to [B, T, F], every bin with the value of its cell."""
+        return _enlarged(cells, *clips.log_magnitude.shape[1:])
 
     @torch.enable_grad()
     def optimise(self, classifier: AudioClassifier, clips: Spectrogram, target: Tensor, start: Tensor) -> Tensor:
@@ -113,8 +125,8 @@ class Extremal(MapInterpreter):
         scores = start.clone().requires_grad_()
         optimizer = torch.optim.Adam([scores], lr=self.rate)
         for step in range(self.steps):
-            mask = exact_share(scores, self.areas[step % len(self.areas)])
-            mask = _enlarged(mask, *clips.log_magnitude.shape[1:])
+            cells = self.cut(scores, self.areas[step % len(self.areas)], clips)
+            mask = self.enlarge(cells, clips)
             objective = self.faithfulness(classifier, clips, mask, target, step) + self.penalty(scores, start)
             (scores.grad,) = torch.autograd.grad(objective.sum(), scores)
             optimizer.step()
