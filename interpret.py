@@ -16,8 +16,11 @@ def main(arguments: list[str]) -> None:
         return
     recipes = [load_recipe(line, REQUIRED, command="interpret.py") for line in each_recipe(arguments)]
     # imported only now: torch and SpeechBrain take seconds, and a mistake above is told at once
-    from recipes.interpretation import run_interpreter
+    from recipes.interpretation import explain_audio, run_interpreter
 
+    if recipes[0].values["audio"] is not None:
+        explain_audio(recipes)
+        return
     for recipe in recipes:
         run_interpreter(recipe)
 

@@ -49,28 +49,29 @@ def explain_sounds(explainers: Sequence[Explainer], sources: Sequence[Path], req
     """
     targets = [class_index(explainer.subject.info.class_names, request.target) for explainer in explainers]
     rows: list[list[dict]] = [[] for _ in explainers]
-    problems = []
+    problems: dict[str, Path] = {}  # a file that several methods cannot read is one problem
     for source in tqdm(sources, "explain", unit="file", disable=len(sources) < 2):
-        try:
-            for number, explainer in enumerate(explainers):
+        for number, explainer in enumerate(explainers):
+            try:
                 folder, answer, row = _explain_file(explainer, source, targets[number], request.keep_masks)
-                rows[number].append(row)
-                if len(sources) == 1:
-                    _print_answer(source, folder, answer)
-        except UsageError as error:
-            problems.append(str(error).rstrip("."))
+            except UsageError as error:
+                problems[str(error).rstrip(".")] = source
+                continue
+            rows[number].append(row)
+            if len(sources) == 1:
+                _print_answer(f"{source.name} by {explainer.name}", folder, answer)
+    written = [explainer.folder / "audio" for explainer, answers in zip(explainers, rows, strict=True) if answers]
     for number, explainer in enumerate(explainers):
         if rows[number]:
             _write_index(explainer, rows[number])
+    if len(sources) > 1:
+        print("\n".join(f"explained sounds: {folder / 'index.html'}" for folder in written))
     if problems and len(sources) == 1:
-        raise UsageError(f"{problems[0]}.")
+        raise UsageError(f"{'; '.join(problems)}.")
     if problems:
-        raise UsageError(f"{len(problems)} of {len(sources)} sounds are not explained: {name_some(problems)}.")
-    audio = explainers[0].folder / "audio"
-    if len(sources) == 1:
-        return audio / rows[0][0]["folder"]
-    print(f"{len(sources)} sounds are explained: {audio / 'index.html'}")
-    return audio
+        failed = len(set(problems.values()))
+        raise UsageError(f"{failed} of {len(sources)} sounds are not explained: {name_some(list(problems))}.")
+    return written[0] / rows[0][0]["folder"] if len(sources) == 1 else written[0]
 
 
 def _explain_file(
@@ -142,10 +143,10 @@ def _row(source: Path, folder: Path, facts: SoundFacts, answer: Answer) -> dict:
     return row
 
 
-def _print_answer(source: Path, folder: Path, answer: Answer) -> None:
+def _print_answer(title: str, folder: Path, answer: Answer) -> None:
     """The answer about a single file: its classes, what the two parts do to each, and the page."""
     heard = ", ".join(f"{name} {share:.2f}" for name, share in answer.top(answer.mean(answer.probabilities)).items())
-    print(f"{source.name}: {heard}")
+    print(f"{title}: {heard}")
     for shares in answer.classes():
         explained = " (explained)" if shares.name == answer.names[answer.target] else ""
         print(

@@ -1,7 +1,7 @@
 """Training an interpreter where it has something to train, then scoring it: what `interpret.py` does."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,12 +47,12 @@ def run_interpreter(recipe: Recipe) -> Path:
 
     Returns the folder that was written. Raises UsageError before data is prepared for anything missing or wrong.
     """
+    values = recipe.values
+    if values["audio"] is not None:
+        return explain_audio([recipe])
     join(recipe.run_opts)
     multiply_in_float32()
-    values = recipe.values
     check_all(*(partial(check, values) for check in REQUIRED))
-    if values["audio"] is not None:
-        return _explain_audio(recipe)
     fold = first_fold(values)
     subject = _subject(recipe, fold)
     make_run = _prepare(recipe, subject, fold)  # what does not fit is refused before the data is prepared
@@ -92,22 +92,36 @@ def _prepare(recipe: Recipe, subject: Subject, fold: int | None) -> Callable[...
     return partial(InterpreterRun, recipe=recipe, folder=folder, objects=objects, **parts)
 
 
-def _explain_audio(recipe: Recipe) -> Path:
-    """Explain the sounds that the recipe names, with the interpreter that its run left."""
+def explain_audio(recipes: Sequence[Recipe]) -> Path:
+    """Explain the sounds that the recipes name, by the method of each; a classifier that several share is loaded once.
+
+    Returns what `explain_sounds` does. Raises UsageError before anything is loaded for what is missing or wrong.
+    """
     # imported only here: a scoring run does not need it
     from recipes.explaining import Request, explain_sounds
 
-    request = Request(recipe.values.get("target"), recipe.values["masks"])
-    sources = find_sounds(recipe.values["audio"])
-    return on_main(explain_sounds, [make_explainer(recipe)], sources, request)
+    first = recipes[0]
+    join(first.run_opts)
+    multiply_in_float32()
+    check_all(*(partial(check, recipe.values) for recipe in recipes for check in REQUIRED))
+    subjects: dict[Path, Subject] = {}
+    explainers = []
+    for recipe in recipes:
+        path = classifier_path(recipe.values, None)
+        if path not in subjects:
+            subjects[path] = _subject(recipe, None)
+        explainers.append(make_explainer(recipe, subjects[path]))
+    request = Request(first.values.get("target"), first.values["masks"])
+    return on_main(explain_sounds, explainers, find_sounds(first.values["audio"]), request)
 
 
-def make_explainer(recipe: Recipe) -> Explainer:
-    """The classifier and the interpreter of a recipe, ready for sounds.
+def make_explainer(recipe: Recipe, subject: Subject) -> Explainer:
+    """The interpreter of a recipe, ready for sounds.
 
-    Their bundles are left in the run's folder where no run has left its own, so that Python can load them.
+    Its bundle and the classifier's are left in the run's folder where no run has left its own, so that Python can load
+    them.
     """
-    subject, folder = _subject(recipe, None), run_folder(recipe.values)
+    folder = run_folder(recipe.values)
     factory = interpreter_factory(recipe, recipe.build(), subject, folder)
     command = f"python interpret.py {recipe.path}"
     interpreter = untrained_or_loaded(factory, folder, subject, command, recipe.trust).to(device_of(recipe))

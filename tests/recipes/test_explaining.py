@@ -14,9 +14,8 @@ from models.bundle import read_facts
 from models.errors import UsageError
 from recipes.config.recipe import load_recipe
 from recipes.data.sound_files import find_sounds
-from recipes.explaining import Request, explain_sounds
 from recipes.inference import SoundInterpreter
-from recipes.interpretation import make_explainer
+from recipes.interpretation import explain_audio
 
 GRADIENT, MODULATION = HPARAMS / "gradient.yaml", HPARAMS / "modulation.yaml"
 
@@ -203,17 +202,28 @@ def test_what_deceives_is_told_with_the_files_name(interpret, focalnet, sound_fi
     assert clause in (folder / "report.html").read_text()
 
 
-def test_several_methods_explain_one_sound(arguments, focalnet, sound_file, tmp_path):
+def test_several_methods_explain_one_sound(arguments, focalnet, sound_file, tmp_path, capsys):
     path = sound_file("heard.wav", noise(10))
-    explainers = [
-        make_explainer(load_recipe(arguments(recipe, tmp_path, focalnet))) for recipe in (GRADIENT, MODULATION)
-    ]
-    folder = explain_sounds(explainers, [path], Request())
+    lines = [arguments(recipe, tmp_path, focalnet, f"--audio={path}") for recipe in (GRADIENT, MODULATION)]
+    folder = explain_audio([load_recipe(line) for line in lines])
     assert folder == tmp_path / "gradient/1234/audio/heard"
     gradient, modulation = answer(folder), answer(tmp_path / "modulation/1234/audio/heard")
     assert gradient["top"] == modulation["top"]
     assert (gradient["method"], modulation["method"]) == ("gradient", "modulation")
     assert gradient["classes"] != modulation["classes"]
+    printed = capsys.readouterr().out
+    assert "heard.wav by gradient: " in printed and "heard.wav by modulation: " in printed
+
+
+def test_a_method_that_cannot_answer_leaves_the_answers_of_the_rest(arguments, focalnet, names, recordings, tmp_path):
+    call = recordings / "b/call.wav"
+    known = answer(explain_audio([load_recipe(arguments(MODULATION, tmp_path / "first", focalnet, f"--audio={call}"))]))
+    other = next(name for name in names if name != known["prediction"])
+    question = (f"--audio={call}", f"--target={other}")
+    lines = [arguments(recipe, tmp_path, focalnet, *question) for recipe in (MODULATION, GRADIENT)]
+    with pytest.raises(UsageError, match="predicted"):
+        explain_audio([load_recipe(line) for line in lines])
+    assert answer(tmp_path / f"gradient/1234/audio/call_{other}")["target"] == other
 
 
 def test_python_loads_a_method_after_a_single_file_alone(interpret, focalnet, sound_file, tmp_path):
