@@ -12,7 +12,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,23 @@ from recipes.data.noise import NoiseFolder
 from recipes.system.files import write_atomically
 
 MAX_DRAWS = 100
+
+
+@dataclass(frozen=True)
+class GeneratedNoise:
+    """Noise that is computed. source: what metrics.json calls it. draw: (generator, samples N) -> float32 [N]."""
+
+    source: str
+    draw: Callable[[np.random.Generator, int], np.ndarray]
+
+
+def white_noise(rng: np.random.Generator, num_samples: int) -> np.ndarray:
+    """Gaussian noise with the same power in every band."""
+    return rng.standard_normal(num_samples, dtype=np.float32)
+
+
+GENERATED = {"white": GeneratedNoise("Gaussian noise", white_noise)}
+"""The kinds of contamination that are computed, by their names in `recipes.data.kinds.SNR_DB`."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +130,8 @@ class Contamination:
 
     def facts(self) -> dict:
         """What metrics.json tells of it: kind, snr_db (None when clean), seed, part, source."""
-        sources = {"mixture": f"{self.part} clips of {self.store.corpus.name}", "white": "Gaussian noise"}
+        sources = {"mixture": f"{self.part} clips of {self.store.corpus.name}"}
+        sources |= {kind: noise.source for kind, noise in GENERATED.items()}
         source = self._noise.description if self._noise else sources.get(self.kind)
         return {
             "kind": self.kind,
@@ -162,8 +180,8 @@ class Contamination:
         for _ in range(MAX_DRAWS):
             if self.kind == "mixture":
                 draw = self._draw_clip(rng, clip.target)
-            elif self.kind == "white":
-                noise = rng.standard_normal(self.store.num_samples, dtype=np.float32)
+            elif self.kind in GENERATED:
+                noise = GENERATED[self.kind].draw(rng, self.store.num_samples)
                 draw = Draw(f"default_rng({entropy})", 0, noise)
             else:
                 crop = self._noise.draw(rng, self.store.num_samples)

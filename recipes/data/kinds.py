@@ -6,7 +6,6 @@ from pathlib import Path
 
 from models.errors import UsageError
 
-KINDS = ("clean", "mixture", "white", "speech", "noise")
 PARTS = ("train", "valid", "test")
 FOLDER_KINDS = ("speech", "noise")
 SNR_DB = {
@@ -16,6 +15,8 @@ SNR_DB = {
     "noise": 0.0,
 }
 """The published level of each kind, in dB: 12.04, 6.02, 12.04 and 0."""
+
+KINDS = ("clean", *SNR_DB)
 
 SNR_LIMIT_DB = 100
 

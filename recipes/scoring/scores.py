@@ -1,8 +1,8 @@
 """Every score that anything shows or compares: its name, its unit, which way is better, and what it says.
 
 To add a score: describe it here, in the group that it belongs to, and return its per-clip values from
-`recipes.scoring.batch.score_batch` (or from a check, or from `recipes.scoring.quality`). Tables, report, leaderboard
-and console read this registry and need no change.
+`recipes.scoring.batch.probability_scores` or `mask_scores` (or from a check, or from `recipes.scoring.quality`).
+Tables, report and leaderboard read this registry and need no change.
 """
 
 import math

@@ -12,9 +12,9 @@ import recipes.data.noise
 from models.errors import UsageError
 from recipes.data.audio import load_mono
 from recipes.data.clips import ClipBatch, ClipDataset, collate, prepare
-from recipes.data.contamination import Contamination, check_contamination
+from recipes.data.contamination import GENERATED, Contamination, GeneratedNoise, check_contamination
 from recipes.data.corpus import indices
-from recipes.data.kinds import KINDS
+from recipes.data.kinds import FOLDER_KINDS, KINDS, SNR_DB
 from recipes.data.noise import NoiseFolder
 from recipes.synthetic import make_corpus
 
@@ -448,3 +448,17 @@ def test_nothing_is_added_to_silence(store):
     assert not found.added.any()
     assert not found.batch.waveform.any()
     assert found.added_label.tolist() == [-1]
+
+
+def test_every_kind_with_a_level_is_drawn_from_clips_a_folder_or_a_generator():
+    assert set(SNR_DB) == {"mixture", *FOLDER_KINDS, *GENERATED}
+    assert ("clean", *SNR_DB) == KINDS
+
+
+def test_a_generated_kind_is_a_level_and_a_row(store, monkeypatch):
+    """What CONTRIBUTING says of a new kind of noise: nothing else has to change."""
+    ones = GeneratedNoise("a constant", lambda rng, num_samples: np.ones(num_samples, np.float32))
+    monkeypatch.setitem(GENERATED, "white", ones)
+    contamination = Contamination("white", store, "test", range(len(store)), seed=1)
+    assert contamination.facts()["source"] == "a constant"
+    assert np.array_equal(contamination.draw(0).waveform, np.ones(store.num_samples, np.float32))
