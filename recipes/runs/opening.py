@@ -95,13 +95,13 @@ def _check_same(run: Run, held: str, earlier: Identity | None, now: Identity) ->
 
     held: what the folder holds. earlier: what the run was when it began; None where an older version began it.
     """
-    grown, others = [], []
+    grown, refused = [], []
     for change in _recipe_changes(run, earlier is not None):
         may_grow = run.trainable and change.key in LONGER_KEYS and change.grows
-        (grown if may_grow else others).append(change)
+        (grown if may_grow else refused).append(change)
     if earlier and earlier.options.get("debug") and held == RESULTS:
         earlier = replace(earlier, options=now.options)  # what a trial left behind may be replaced
-    sentences = phrases(others)
+    sentences = phrases(refused)
     sentences += earlier.changes(now) if earlier else changes_since_older_version(run)
     if sentences:
         raise _refusal(run, held, sentences)

@@ -43,12 +43,12 @@ def world_size() -> int:
     return distributed.get_world_size() if is_distributed_initialized() else 1
 
 
-def on_main(function: Callable, *given):
+def on_main(function: Callable, *arguments):
     """Call a function in process 0 only; every process returns its value, or raises its UsageError."""
 
     def attempt() -> tuple:
         try:
-            return function(*given), None
+            return function(*arguments), None
         except UsageError as error:
             return None, error
 

@@ -66,9 +66,11 @@ def auto_precision(device: str, modules: Iterable[torch.nn.Module]) -> str:
     """
     if torch.device(device).type != "cpu":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    parts = [part for module in modules for part in module.modules()]
-    large = sum(one.numel() for part in parts for one in part.parameters(recurse=False)) >= BF16_PARAMETERS
-    convolutional = any(isinstance(part, torch.nn.BatchNorm2d) for part in parts)
+    parameters, convolutional = 0, False
+    for module in modules:
+        parameters += sum(parameter.numel() for parameter in module.parameters())
+        convolutional = convolutional or any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules())
+    large = parameters >= BF16_PARAMETERS
     cpu = torch.cpu.get_capabilities()
     gains = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and "AMD" in cpu.get("cpu_name", "") and not convolutional)
     return "bf16" if large and gains else "fp32"
@@ -192,8 +194,8 @@ class RecipeBrain(sb.Brain):
         if self.step % self.grad_accumulation_factor:
             return False
         due = asked() or super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
-        if due and self.nonfinite_count > 0:
-            self._check_weights()  # a checkpoint of such weights would only be refused later
+        if due:
+            self._check_weights()  # weights that are NaN are in no checkpoint either
         return due
 
     def _save_intra_epoch_ckpt(self):

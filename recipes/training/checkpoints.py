@@ -48,10 +48,10 @@ class WholeCheckpointer(Checkpointer):
         path = super()._new_checkpoint_dirpath()
         return path.with_name(STAGED + path.name)
 
-    def save_checkpoint(self, *given, **options):
+    def save_checkpoint(self, *arguments, **options):
         """Raises UsageError when the disk is full or the folder cannot be written; older checkpoints stay."""
         try:
-            saved = super().save_checkpoint(*given, **options)
+            saved = super().save_checkpoint(*arguments, **options)
             if if_main_process():
                 saved = _publish(saved)
         except (OSError, RuntimeError) as error:
