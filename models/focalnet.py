@@ -1,15 +1,21 @@
 """FocalNet backbone and its modulation map.
 
 Yang et al., Focal Modulation Networks, NeurIPS 2022; for sound: Della Libera et al., arXiv 2402.02754, equations (1)
-to (5). The network is `transformers.FocalNetBackbone`; this file adds the map of equation (2) and the pooling.
+to (5). The network is that of `models.focal_modulation`; this file adds the map of equation (2) and the pooling.
 """
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import FocalNetBackbone, FocalNetConfig
 
 from models.classifier import Features
+from models.errors import UsageError
+from models.focal_modulation import LEVELS, WINDOW, FocalNetwork
 from models.pretrained import load_backbone
+
+if TYPE_CHECKING:
+    from transformers import FocalNetConfig
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 SIZES = {
@@ -37,20 +43,14 @@ class FocalNet(nn.Module):
 
     def __init__(self, size: str = "base", weights: str | None = None, drop_path: float = 0.1):
         super().__init__()
-        self.model, self.provenance = load_backbone(FocalNetBackbone, self._config, SIZES, size, weights, drop_path)
-        self.embedding_size = self.model.config.hidden_sizes[-1]
-
-    @staticmethod
-    def _config(embed_dim: int, depths: list[int], drop_path: float) -> FocalNetConfig:
-        return FocalNetConfig(
-            embed_dim=embed_dim,
-            hidden_sizes=[embed_dim * 2**stage for stage in range(4)],
-            depths=depths,
-            focal_levels=[2] * 4,
-            focal_windows=[3] * 4,
-            drop_path_rate=drop_path,
-            out_features=STAGES,
-        )
+        if size not in SIZES:
+            raise UsageError(f"size={size!r} is not one of {', '.join(SIZES)}")
+        width, depths = SIZES[size]["embed_dim"], SIZES[size]["depths"]
+        if weights is None:
+            self.model, self.provenance = FocalNetwork(width, depths, drop_path), "from scratch"
+        else:
+            self.model, self.provenance = _published(size, weights, drop_path)
+        self.embedding_size = width * 2 ** (len(depths) - 1)
 
     def forward(self, image: Tensor) -> Features:
         """image [B, 3, H, W] to Features: mean over the last stage, the four stages' maps, the modulation map.
@@ -64,8 +64,35 @@ class FocalNet(nn.Module):
             lambda module, inputs, output: modulator.append(output)
         )
         try:
-            maps = self.model(image.contiguous()).feature_maps
+            maps = self.model(image.contiguous())
         finally:
             hook.remove()
         native_map = torch.linalg.vector_norm(modulator[0].float(), dim=1, keepdim=True)
         return Features(maps[-1].mean(dim=(2, 3)), tuple(maps), native_map)
+
+
+def _published(size: str, weights: str, drop_path: float) -> tuple[FocalNetwork, str]:
+    """The network with published weights, and where they came from. Raises UsageError as `load_backbone`."""
+    # imported only here: it takes three seconds, and a network without such weights does not need it
+    from transformers import FocalNetBackbone
+
+    published, provenance = load_backbone(FocalNetBackbone, published_config, SIZES, size, weights, drop_path)
+    with torch.device("meta"):  # no random start is drawn for what is replaced at once
+        network = FocalNetwork(SIZES[size]["embed_dim"], SIZES[size]["depths"], drop_path)
+    network.load_state_dict(published.state_dict(), assign=True)
+    return network, provenance
+
+
+def published_config(embed_dim: int, depths: list[int], drop_path: float) -> "FocalNetConfig":
+    """How `transformers` is told of a network of this shape."""
+    from transformers import FocalNetConfig
+
+    return FocalNetConfig(
+        embed_dim=embed_dim,
+        hidden_sizes=[embed_dim * 2**stage for stage in range(4)],
+        depths=depths,
+        focal_levels=[LEVELS] * 4,
+        focal_windows=[WINDOW] * 4,
+        drop_path_rate=drop_path,
+        out_features=STAGES,
+    )

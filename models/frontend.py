@@ -6,6 +6,7 @@ the two, everything is a `Spectrogram`. The STFT pair is SpeechBrain's (`speechb
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from speechbrain.processing.features import ISTFT, STFT
 from torch import Tensor, nn
@@ -52,8 +53,8 @@ class Spectrogram:
         Raises ValueError when the mask does not broadcast to [B, T, F].
         """
         try:
-            fits = torch.broadcast_shapes(mask.shape, self.log_magnitude.shape) == self.log_magnitude.shape
-        except RuntimeError:
+            fits = np.broadcast_shapes(mask.shape, self.log_magnitude.shape) == self.log_magnitude.shape
+        except ValueError:
             fits = False
         if not fits:
             raise ValueError(f"mask {tuple(mask.shape)} does not fit {tuple(self.log_magnitude.shape)} [B, T, F]")

@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
 
 from models.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 # transformers renamed ViT's modules in version 5; SpeechBrain's released checkpoints carry the older names.
 VIT_RENAMED = (
@@ -42,13 +45,13 @@ def check_allowed(weights: object) -> None:
 
 
 def load_backbone(
-    network: type[PreTrainedModel],
-    make_config: Callable[..., PretrainedConfig],
+    network: "type[PreTrainedModel]",
+    make_config: "Callable[..., PretrainedConfig]",
     sizes: Mapping[str, dict],
     size: str,
     weights: str | None,
     drop: float,
-) -> tuple[PreTrainedModel, str]:
+) -> "tuple[PreTrainedModel, str]":
     """A transformers network of one of the named sizes, with or without pretrained weights.
 
     weights: hub name, local folder with config.json, or None. drop: the network's own regularisation rate.

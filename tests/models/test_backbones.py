@@ -23,7 +23,7 @@ from models.classifier import AudioClassifier, CosineHead
 from models.cnn14 import CNN14
 from models.errors import UsageError
 from models.focalnet import SIZES as FOCALNET_SIZES
-from models.focalnet import FocalNet
+from models.focalnet import FocalNet, published_config
 from models.frontend import FrontEnd
 from models.pretrained import load_speechbrain, read_checkpoint
 from models.vit import SIZES as VIT_SIZES
@@ -38,6 +38,44 @@ def millions(module: nn.Module) -> float:
 
 def shapes(maps) -> list[tuple[int, ...]]:
     return [tuple(one.shape[1:]) for one in maps]
+
+
+def stock_focalnet(backbone: FocalNet) -> FocalNetBackbone:
+    """The network of `transformers` with a backbone's weights."""
+    stock = FocalNetBackbone(published_config(24, [1, 1, 2, 1], 0.1))
+    stock.load_state_dict(backbone.model.state_dict())
+    return stock
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 96, 96), (2, 3, 64, 64), (1, 3, 70, 90)])
+def test_the_focal_network_is_that_of_transformers_to_the_bit(shape):
+    torch.manual_seed(3)
+    stock = FocalNetBackbone(published_config(24, [1, 1, 2, 1], 0.5))
+    drawn_next = torch.rand(3)
+    torch.manual_seed(3)
+    ours = FocalNet("nano", drop_path=0.5).model
+    assert torch.equal(torch.rand(3), drawn_next)
+    assert list(ours.state_dict()) == list(stock.state_dict())
+    assert all(torch.equal(value, stock.state_dict()[name]) for name, value in ours.state_dict().items())
+    image = torch.randn(shape)
+    for training in (False, True):
+        outputs = []
+        for network in (stock.train(training), ours.train(training)):
+            torch.manual_seed(4)  # of the dropped paths
+            network.zero_grad()
+            answer = network(image)
+            maps = answer if isinstance(answer, list) else answer.feature_maps
+            sum(part.square().sum() for part in maps).backward()
+            outputs.append((maps, {name: value.grad for name, value in network.named_parameters()}))
+        (expected, expected_gradients), (found, gradients) = outputs
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+        for name, gradient in gradients.items():
+            same = (
+                gradient is None
+                if expected_gradients[name] is None
+                else torch.equal(gradient, expected_gradients[name])
+            )
+            assert same, name
 
 
 @pytest.fixture(scope="module")
@@ -160,14 +198,15 @@ def test_an_unknown_size_is_told(build, sentence):
 )
 def test_weights_come_from_a_local_folder(tmp_path, backbone, with_head):
     stored = backbone("nano")
-    stored.model.save_pretrained(tmp_path / "backbone")
+    stock = stored.model if backbone is ViT else stock_focalnet(stored)
+    stock.save_pretrained(tmp_path / "backbone")
     loaded = backbone("nano", weights=str(tmp_path / "backbone"))
     assert loaded.provenance == str(tmp_path / "backbone")
     assert loaded.state_dict().keys() == stored.state_dict().keys()
     assert all(torch.equal(value, stored.state_dict()[key]) for key, value in loaded.state_dict().items())
 
     # Hubs hold image classifiers: other heads, and no pooler, which no backbone here uses.
-    image_classifier = with_head(stored.model.config).eval()
+    image_classifier = with_head(stock.config).eval()
     image_classifier.save_pretrained(tmp_path / "classifier")
     loaded = backbone("nano", weights=str(tmp_path / "classifier")).eval()
     image = torch.randn(1, 3, 224, 224)
@@ -185,10 +224,10 @@ def test_weights_that_are_missing_or_do_not_fit_are_told(tmp_path):
         ViT("nano", weights=absent)
     with pytest.raises(UsageError, match="could not be loaded as size 'nano'"):
         FocalNet("nano", weights=str(tmp_path))
-    FocalNet("nano").model.save_pretrained(tmp_path)
+    stock_focalnet(FocalNet("nano")).save_pretrained(tmp_path)
     with pytest.raises(UsageError, match="could not be loaded as size 'mini'"):
         FocalNet("mini", weights=str(tmp_path))
-    shallow = FocalNetConfig(**(FocalNet("nano").model.config.to_dict() | {"depths": [1, 1, 1, 1]}))
+    shallow = published_config(24, [1, 1, 1, 1], 0.1)
     FocalNetBackbone(shallow).save_pretrained(tmp_path / "shallow")
     with pytest.raises(UsageError, match=r"do not fit size 'nano': \d+ tensors such as .*stages\.2\.layers\.1"):
         FocalNet("nano", weights=str(tmp_path / "shallow"))
@@ -224,7 +263,8 @@ def cosines(classifier: AudioClassifier, spectrogram) -> torch.Tensor:
 
 @torch.no_grad()
 def test_speechbrains_focalnet_checkpoint_loads(focalnet, tmp_path):
-    settings = focalnet.backbone.model.config.to_dict() | {"out_features": ["stage4"], "out_indices": None}
+    nano = published_config(24, [1, 1, 2, 1], 0.1)
+    settings = nano.to_dict() | {"out_features": ["stage4"], "out_indices": None}
     config = FocalNetConfig(**settings)
     stock, head = FocalNetBackbone(config).eval(), Classifier(192, lin_blocks=1, out_neurons=5).eval()
     published(tmp_path, stock, head)

@@ -1,0 +1,190 @@
+"""The network of FocalNet (Yang et al., Focal Modulation Networks, NeurIPS 2022), in the form that it is published in.
+
+It computes what `transformers.FocalNetBackbone` computes, to the bit, from tensors of the same names and with the same
+random start; a test compares the two. It stands here because importing that class alone takes three seconds of CPU,
+more than all else that explaining a sound needs. What it leaves out (layer scale, post-norm, masked images) no size of
+`models.focalnet` uses.
+"""
+
+import torch
+from torch import Tensor, nn
+
+NORM_EPS = 1e-5
+WEIGHT_STD = 0.02
+LEVELS, WINDOW, WINDOW_STEP = 2, 3, 2
+MLP_RATIO = 4
+
+
+class PatchProjection(nn.Module):
+    """Patches of an image [B, C, H, W], zero-padded to whole ones, as [B, h w, D], and their grid (h, w)."""
+
+    def __init__(self, channels: int, width: int, patch: int, normalize: bool):
+        super().__init__()
+        self.patch = patch
+        self.projection = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS) if normalize else None
+
+    def forward(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        height, width = image.shape[2:]
+        projected = self.projection(nn.functional.pad(image, (0, -width % self.patch, 0, -height % self.patch)))
+        grid = (projected.shape[2], projected.shape[3])
+        patches = projected.flatten(2).transpose(1, 2)
+        return (patches if self.norm is None else self.norm(patches)), grid
+
+
+class Embeddings(nn.Module):
+    """The stem: patches of 4 x 4 pixels, normalised."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.patch_embeddings = PatchProjection(3, width, patch=4, normalize=False)
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        patches, grid = self.patch_embeddings(image)
+        return self.norm(patches), grid
+
+
+class Modulation(nn.Module):
+    """Every position's query times what gated contexts of growing size, and the global one, say about it.
+
+    [B, H, W, C] to [B, H, W, C]; the output of `projection_context` [B, C, H, W] is the modulator of the paper.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.projection_in = nn.Linear(width, 2 * width + LEVELS + 1)
+        self.projection_context = nn.Conv2d(width, width, kernel_size=1)
+        self.activation = nn.GELU()
+        self.projection_out = nn.Linear(width, width)
+        self.focal_layers = nn.ModuleList()
+        for level in range(LEVELS):
+            window = WINDOW + WINDOW_STEP * level
+            depthwise = nn.Conv2d(width, width, window, groups=width, padding=window // 2, bias=False)
+            self.focal_layers.append(nn.Sequential(depthwise, nn.GELU()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        width = x.shape[-1]
+        projected = self.projection_in(x).permute(0, 3, 1, 2).contiguous()
+        query, context, gates = torch.split(projected, (width, width, LEVELS + 1), 1)
+        gathered = torch.zeros((), dtype=context.dtype, device=context.device)
+        for level, layer in enumerate(self.focal_layers):
+            context = layer(context)
+            gathered = gathered + context * gates[:, level : level + 1]
+        whole = self.activation(context.mean(2, keepdim=True).mean(3, keepdim=True))
+        gathered = gathered + whole * gates[:, LEVELS:]
+        modulated = query * self.projection_context(gathered)
+        return self.projection_out(modulated.permute(0, 2, 3, 1).contiguous())
+
+
+class MLP(nn.Module):
+    """Two linear layers with GELU between them."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, MLP_RATIO * width)
+        self.fc2 = nn.Linear(MLP_RATIO * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(nn.functional.gelu(self.fc1(x)))
+
+
+class DropPath(nn.Module):
+    """In training, drop a clip's branch with a probability and scale the others up (Huang et al., ECCV 2016)."""
+
+    def __init__(self, probability: float):
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.probability == 0:
+            return x
+        kept = 1 - self.probability
+        drawn = torch.rand((len(x), *[1] * (x.ndim - 1)), dtype=x.dtype, device=x.device)
+        return x.div(kept) * torch.floor(drawn + kept)
+
+
+class Layer(nn.Module):
+    """Modulation, then an MLP, each on normalised patches [B, h w, C] and added to them."""
+
+    def __init__(self, width: int, drop_path: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.modulation = Modulation(width)
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = MLP(width)
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        modulated = self.modulation(self.norm1(x).unflatten(1, grid)).flatten(1, 2)
+        x = x + self.drop_path(modulated)
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Stage(nn.Module):
+    """Layers of one width and, except in the last stage, a step to twice the width at half the resolution."""
+
+    def __init__(self, width: int, drop_paths: list[float], last: bool):
+        super().__init__()
+        self.layers = nn.ModuleList([Layer(width, drop_path) for drop_path in drop_paths])
+        self.downsample = None if last else PatchProjection(width, 2 * width, patch=2, normalize=True)
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+        for layer in self.layers:
+            x = layer(x, grid)
+        return (x, grid) if self.downsample is None else self.downsample(_as_map(x, grid))
+
+
+class Encoder(nn.Module):
+    """Four stages; the stochastic depth rate grows evenly from 0 to that of the last layer."""
+
+    def __init__(self, width: int, depths: list[int], drop_path: float):
+        super().__init__()
+        rates = torch.linspace(0, drop_path, sum(depths), device="cpu").tolist()
+        self.stages = nn.ModuleList()
+        for number, depth in enumerate(depths):
+            begun = sum(depths[:number])
+            last = number == len(depths) - 1
+            self.stages.append(Stage(width * 2**number, rates[begun : begun + depth], last))
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> list[Tensor]:
+        maps = []
+        for stage in self.stages:
+            x, grid = stage(x, grid)
+            maps.append(x.unflatten(1, grid).permute(0, 3, 1, 2))
+        return maps
+
+
+class FocalModel(nn.Module):
+    """Stem and encoder, with the last norm that published weights hold and no feature map passes."""
+
+    def __init__(self, width: int, depths: list[int], drop_path: float):
+        super().__init__()
+        self.embeddings = Embeddings(width)
+        self.encoder = Encoder(width, depths, drop_path)
+        self.layernorm = nn.LayerNorm(width * 2 ** (len(depths) - 1), eps=NORM_EPS)
+
+
+class FocalNetwork(nn.Module):
+    """Image [B, 3, H, W] to the maps [B, C, h, w] of the four stages, with random weights."""
+
+    def __init__(self, width: int, depths: list[int], drop_path: float):
+        super().__init__()
+        self.focalnet = FocalModel(width, depths, drop_path)
+        self.apply(_initialise)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return self.focalnet.encoder(*self.focalnet.embeddings(image))
+
+
+def _as_map(patches: Tensor, grid: tuple[int, int]) -> Tensor:
+    """[B, h w, C] to [B, C, h, w]."""
+    return patches.transpose(1, 2).unflatten(2, grid)
+
+
+def _initialise(module: nn.Module) -> None:
+    """The random start of the published networks: normal weights of deviation 0.02, biases of 0."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.normal_(module.weight, std=WEIGHT_STD)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
