@@ -75,7 +75,25 @@ def _hour() -> bytes:
     return encoded(np.tile(tone(8000, 1.0), (3600, 1)), 8000, subtype="PCM_U8")()
 
 
+def _resized(kind: str, place: int, size: int, order: str = "little") -> Callable[[], bytes]:
+    """Bytes of a sound file whose header gives another size of its sound."""
+
+    def make() -> bytes:
+        content = encoded(kind=kind)()
+        return content[:place] + size.to_bytes(4, order) + content[place + 4 :]
+
+    return make
+
+
+def _flac_stream() -> bytes:
+    """A FLAC whose 36 bits of length, the last of 64 at byte 18, are 0."""
+    content = encoded(kind="FLAC")()
+    field = int.from_bytes(content[18:26], "big") >> 36 << 36
+    return content[:18] + field.to_bytes(8, "big") + content[26:]
+
+
 CUT = "a file shorter than its header says is refused"
+LENGTH = "length is what decodes, whatever a header gives; a disagreement is told"
 CONTENT = "the content decides how a file is read, not its name"
 NAMES = "any printable name of at most 200 bytes is taken as it is"
 SOUNDS = (
@@ -99,6 +117,12 @@ SOUNDS = (
         )
         for keep in (0.3, 0.9)
     ),
+    *(
+        Sound(f"{kind} whose size is {size}", LENGTH, f"{size}.{kind.lower()}", _resized(kind, place, size, order))
+        for kind, place, order in (("WAV", 40, "little"), ("AU", 8, "big"))
+        for size in (0, 4000)
+    ),
+    Sound("FLAC without a length", LENGTH, "stream.flac", _flac_stream),
     Sound("zero bytes", "what is no sound file is refused", "empty.wav", lambda: b"", "cannot be decoded"),
     Sound(
         "text renamed .wav",

@@ -104,6 +104,18 @@ class Container:
     slack: int = 0
     remark: str = ""
 
+    @property
+    def gives_length(self) -> bool:
+        """Whether the header gives the length, as far as one can tell without decoding all of the file."""
+        (first, *others) = self.parts
+        return not others and (isinstance(first, Path) or self.declared is not None)
+
+    def close(self) -> None:
+        """Close the files that were opened to look."""
+        for part in self.parts:
+            if isinstance(part, PatchedFile):
+                part.close()
+
 
 def inspect(path: Path) -> Container:
     """Look at a file's beginning and choose how to decode it; a format that is not known here is left to libsndfile."""

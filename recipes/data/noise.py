@@ -13,6 +13,7 @@ import soundfile
 
 from models.errors import UsageError
 from recipes.data.audio import SAMPLE_RATES, check_whole, resample, to_mono
+from recipes.data.containers import inspect
 from recipes.data.sound_files import SUFFIXES
 
 WHAM_FOLDERS = {"train": "tr", "valid": "cv", "test": "tt"}
@@ -191,6 +192,12 @@ def _ranked_files(folder: Path, paths: Sequence[Path]) -> dict[str, list[Path]]:
 def _recording(folder: Path, span: _Span, sample_rate: int) -> Recording:
     name = span.path.relative_to(folder).as_posix()
     try:
+        container = inspect(span.path)
+        container.close()
+        if not container.gives_length:
+            raise UsageError(
+                f"{span.path} has a header that gives no length, or another than the file holds: convert it to FLAC."
+            )
         info = soundfile.info(span.path)
         check_whole(span.path, info.extra_info)
     except (soundfile.SoundFileError, OSError) as error:

@@ -12,6 +12,9 @@ SILENCE_PEAK = 1e-4
 LARGE_OFFSET = 0.02
 """Share of the peak from which a constant offset is told; 1 % of ESC-50's clips have a larger one."""
 
+FEWEST_SAMPLES = 100
+"""A shorter sound has no constant offset apart from itself."""
+
 LARGE_LOSS_DB = 10.0
 """Mixing independent channels loses 3 dB for two and 9 dB for eight; more says that they cancel."""
 
@@ -71,7 +74,7 @@ class SignalMeter:
             return [Fault("silent", "it is digital silence")]
         faults = []
         offset = self.total / self.count
-        if abs(offset) > LARGE_OFFSET * self.peak:
+        if self.count >= FEWEST_SAMPLES and abs(offset) > LARGE_OFFSET * self.peak:
             share = abs(offset) / self.peak
             faults.append(
                 Fault("offset", f"it has a constant offset of {share:.0%} of its peak: subtract its mean first")

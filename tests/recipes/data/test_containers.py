@@ -11,6 +11,7 @@ import soundfile
 from models.errors import UsageError
 from recipes.data.audio import SoundReader, load_audio, read_audio, resample, resample_blocks
 from recipes.data.containers import PatchedFile
+from recipes.data.noise import NoiseFolder
 
 RATE = 16000
 SAMPLES = 2 * RATE
@@ -198,3 +199,11 @@ def test_faults_do_not_depend_on_blocks_and_come_with_the_loaded_clip(tmp_path, 
     assert sum(block.shape[1] for block in reader.blocks()) == SAMPLES
     assert reader.faults == whole == load_audio(tmp_path / "opposite.wav", 8000, 0.1).faults
     assert [fault.kind for fault in whole] == ["cancelling"]
+
+
+@pytest.mark.parametrize("content", [wav_of_size(SAMPLES), flac_of_length(0), encoded("OGG", "VORBIS") * 2])
+def test_noise_whose_header_gives_another_length_is_refused(tmp_path, content):
+    """Crops are read from the middle of noise, so its length must be known beforehand."""
+    file(tmp_path, "noise.wav", content)
+    with pytest.raises(UsageError, match=r"noise\.wav has a header that gives no length, or another than the file"):
+        NoiseFolder(tmp_path, "test", RATE)
