@@ -31,6 +31,7 @@ METHODS = (
     "grad_cam",
     "guided_grad_cam",
 )
+OUTPUTS = ("logit", "probability", "log_odds")
 RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 
 
@@ -38,7 +39,7 @@ class ClassScore(nn.Module):
     """A classifier as captum wants it: variants of one clip in, one number for the class out.
 
     classifier: frozen. clip: a Spectrogram of one clip, which lends its phase. target: index of the class.
-    output: "logit" or "probability".
+    output: "logit", "probability" or "log_odds", log(p / (1 - p)).
     """
 
     def __init__(self, classifier: AudioClassifier, clip: Spectrogram, target: int, output: str):
@@ -52,8 +53,13 @@ class ClassScore(nn.Module):
 
     def of(self, evidence: Evidence) -> Tensor:
         """[N] the number that is explained."""
-        scores = evidence.logits.float() if self.output == "logit" else evidence.probabilities
-        return scores[:, self.target]
+        if self.output == "probability":
+            return evidence.probabilities[:, self.target]
+        logits = evidence.logits.float()
+        if self.output == "logit":
+            return logits[:, self.target]
+        others = torch.arange(logits.shape[1], device=logits.device) != self.target
+        return logits[:, self.target] - logits[:, others].logsumexp(dim=1)
 
     def forward(self, log_magnitude: Tensor) -> Tensor:
         """[N, T, F] to [N]."""
@@ -81,7 +87,7 @@ class Attribution(MapInterpreter):
 
     Arguments
     ---------
-    method: one of the subclass's. output: what is explained, "logit" or "probability" of the asked class.
+    method: one of the subclass's. output: what is explained, one of `OUTPUTS` of the asked class.
     samples, chunk: 1 or more. seed: a whole number. quantile: as the base has it.
 
     Raises UsageError for anything else.
@@ -93,7 +99,7 @@ class Attribution(MapInterpreter):
 
     def __init__(self, info: ClassifierInfo, method: str, output: str, samples: int, chunk: int, seed: int, quantile):
         super().__init__(info, quantile)
-        for name, given, allowed in (("method", method, self.methods), ("output", output, ("logit", "probability"))):
+        for name, given, allowed in (("method", method, self.methods), ("output", output, OUTPUTS)):
             if given not in allowed:
                 raise UsageError(f"{name}={given!r} must be one of {', '.join(allowed)}")
         if samples < 1 or chunk < 1:

@@ -22,18 +22,21 @@ class Perturbation(Attribution):
     kernel_shap  Shapley values by weighted regression over random sets of patches (Lundberg and Lee, arXiv 1705.07874)
     lime         coefficients of a ridge regression over random sets, near ones weighing more (Ribeiro et al., arXiv
                  1602.04938): cosine distance, kernel width 0.25
+    surrogate    coefficients of a ridge regression over random sets that all weigh the same. With `bands` 1 and the log
+                 odds as output, it ranks segments of time as Bolaños et al. do (arXiv 2506.04391)
 
     All bins of a patch share its value, so a quantile keeps whole patches, and their area decides how much it keeps.
 
     Arguments
     ---------
-    segment_seconds: length of a patch. bands: patches over frequency, of equal width in mel, 2 or more.
-    samples: classifier passes a clip for kernel_shap and lime; occlusion takes one a patch.
+    segment_seconds: length of a patch. bands: patches over frequency, of equal width in mel; 1 keeps frequency whole.
+    samples: classifier passes a clip for kernel_shap, lime and surrogate; occlusion takes one a patch.
 
     Raises UsageError for an argument out of range.
     """
 
-    methods = ("occlusion", "kernel_shap", "lime")
+    requires = frozenset()
+    methods = ("occlusion", "kernel_shap", "lime", "surrogate")
 
     def __init__(
         self,
@@ -48,13 +51,14 @@ class Perturbation(Attribution):
         quantile=0.9,
     ):
         super().__init__(info, method, output, samples, chunk, seed, quantile)
-        if segment_seconds <= 0 or bands < 2:
-            raise UsageError(f"segment_seconds={segment_seconds} must be above 0 and bands={bands} at least 2")
+        if segment_seconds <= 0 or bands < 1:
+            raise UsageError(f"segment_seconds={segment_seconds} must be above 0 and bands={bands} at least 1")
         self.segment_seconds, self.bands = segment_seconds, bands
 
     def patches(self, frames: int, bins: int, num_samples: int) -> Tensor:
         """[1, T, F] whole numbers from 0: the patch of every bin of a clip of that many samples."""
-        rows = max(1, round(num_samples / self.sample_rate / self.segment_seconds))
+        fewest = 1 if self.bands > 1 else 2  # a single patch has nothing to be compared with
+        rows = max(fewest, round(num_samples / self.sample_rate / self.segment_seconds))
         row = torch.arange(frames) * rows // frames
         column = (self.mel_position(bins, self.sample_rate / 2) * self.bands).long().clamp(max=self.bands - 1)
         # counted anew, for a short clip may have fewer frames than rows and low bands may hold no bin
@@ -69,5 +73,11 @@ class Perturbation(Attribution):
         if self.method == "kernel_shap":
             explainer = KernelShap(score)
         else:
-            explainer = Lime(score, SkLearnRidge(alpha=1.0), get_exp_kernel_similarity_function("cosine", 0.25))
+            near = get_exp_kernel_similarity_function("cosine", 0.25) if self.method == "lime" else _equally
+            explainer = Lime(score, SkLearnRidge(alpha=1.0), near)
         return explainer.attribute(log_magnitude, n_samples=self.samples, **options)
+
+
+def _equally(*_: object, **__: object) -> float:
+    """The weight of a random set of patches in a surrogate that prefers none."""
+    return 1.0

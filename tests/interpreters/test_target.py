@@ -9,11 +9,14 @@ from torch import nn
 from interpreters.base import Interpreter, masked
 from interpreters.controls import Constant, Ranked, Reordered
 from interpreters.decoders import LightDecoder
+from interpreters.extremal import Extremal
+from interpreters.freqrise import FreqRISE
 from interpreters.gradients import METHODS, Gradient
 from interpreters.l2i import L2I
 from interpreters.lmac import LMAC
 from interpreters.lmac_td import LMACTD
 from interpreters.maps import QuantileMap
+from interpreters.parts import SeparatedParts
 from interpreters.perturbation import Perturbation
 from interpreters.piq import PIQ
 from interpreters.separator import MaskNetwork
@@ -151,6 +154,9 @@ def everything(info: ClassifierInfo) -> list[Interpreter]:
         Gradient(info, "smoothgrad", samples=2),
         Gradient(info, "grad_cam"),
         Perturbation(info, "lime", **PATCHES),
+        Extremal(info, steps=2),
+        FreqRISE(info, samples=4),
+        SeparatedParts(info, "hpss", samples=4),
         PIQ(info, channels=4, num_codes=6, decoder="spectrogram"),
         l2i,
         Ranked(info, "random"),

@@ -80,7 +80,7 @@ def test_one_problem_is_one_sentence(tiny, refused, name, change, told):
         ("modulation", "--quantile=[0.5,1.5]", "quantile=[0.5, 1.5] must be a number in [0, 1] or a list of them"),
         ("lmac_td", "--alpha=-1", "alpha=-1 must be a number in [0, 1]"),
         ("lmac_td", "--chunk=0", "chunk=0 must be a whole number of 1 or more"),
-        ("occlusion", "--bands=1", "bands=1 at least 2"),
+        ("occlusion", "--bands=0", "bands=0 at least 1"),
         ("gradient", "--method=none", "method='none' must be one of"),
     ],
 )
