@@ -88,7 +88,7 @@ class ClipStore:
     @property
     def knows_events(self) -> bool:
         """Whether the corpus knows more of some clip's event than that the clip holds it."""
-        return self.truth_folder is not None or any(clip.events for clip in self.corpus.clips)
+        return self.truth_folder is not None or self.corpus.has_events
 
     def event(self, i: int) -> np.ndarray:
         """The sound in clip i that its label names, float32 [num_samples] at its level in `waveform`.

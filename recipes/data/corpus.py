@@ -3,6 +3,7 @@
 `recipes.data.metadata.read_corpus` makes one from a data folder.
 """
 
+import hashlib
 import logging
 import os
 from collections import defaultdict
@@ -57,6 +58,20 @@ class Corpus:
     @property
     def folds(self) -> tuple[int, ...]:
         return tuple(sorted({clip.fold for clip in self.clips}))
+
+    @property
+    def has_events(self) -> bool:
+        """Whether anybody has noted when the sound of a clip is heard."""
+        return any(clip.events for clip in self.clips)
+
+    @property
+    def events_hash(self) -> str:
+        """Hex digest of the noted events: ground truth that scores rest on."""
+        digest = hashlib.sha256()
+        for clip in self.clips:
+            for event in clip.events:
+                digest.update(f"{clip.id} {event.start} {event.end}\n".encode())
+        return digest.hexdigest()
 
     def in_order_of(self, class_names: Sequence[str]) -> "Corpus":
         """This corpus with its classes in the order of `class_names`, such as those of a classifier.

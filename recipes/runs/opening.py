@@ -203,6 +203,8 @@ def _basis(run: Run, name: str) -> dict:
             basis[option] = run.recipe.options[option]
     if name.partition("_")[0] in FOLDER_KINDS:
         basis["noise_folder"] = folder_hash(run.values)
+    if name.startswith("mixture") and run.store.corpus.has_events:
+        basis["events"] = run.store.corpus.events_hash
     return basis
 
 

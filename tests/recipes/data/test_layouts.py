@@ -317,3 +317,12 @@ def test_an_event_beyond_the_clip_ends_with_it(annotated):
     store = prepare(DataSource(annotated), annotated / "cache", RATE, 0.1)
     assert np.array_equal(store.event(0)[400:], store.waveform(0)[400:])
     assert not store.event(1).any()
+
+
+def test_changed_events_have_another_hash(annotated):
+    before = read_corpus(annotated)
+    assert read_corpus(annotated).events_hash == before.events_hash
+    put_table(annotated / "events.csv", "filename,start,end,label", ["a.wav,0.01,0.03,dog"])
+    after = read_corpus(annotated)
+    assert after.has_events
+    assert after.events_hash != before.events_hash
