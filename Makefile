@@ -4,7 +4,7 @@ PYTHON := $(shell for p in python3.12 python3.11 python3 python; do \
 RUN := .venv/bin/python
 DEMO_DATA := results/synthetic
 
-.PHONY: setup demo test lint bench audit clean
+.PHONY: setup demo app test lint bench audit clean
 setup: .venv/ready
 
 .venv/ready: pyproject.toml
@@ -19,6 +19,12 @@ demo: setup
 	$(RUN) train.py hparams/demo_focalnet.yaml --data_folder=$(DEMO_DATA)
 	$(RUN) interpret.py hparams/modulation.yaml --experiment=demo_modulation --data_folder=$(DEMO_DATA) \
 		--classifier=results/demo_focalnet/1234/classifier --quantile=[0.5,0.7,0.9,0.95]
+
+# the live page on the demo's classifier
+app: setup
+	$(RUN) -m pip install --quiet --editable '.[app]'
+	test -d results/demo_focalnet/1234/classifier || $(MAKE) demo
+	$(RUN) -m recipes.app --classifier=results/demo_focalnet/1234/classifier
 
 test: setup lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile  # one core a worker, the scripts that tests start included

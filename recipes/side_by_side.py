@@ -15,7 +15,8 @@ from pathlib import Path
 from models.errors import UsageError
 from recipes.data.audio import load_mono
 from recipes.report.page import render_page
-from recipes.report.side_by_side import ComparedClip, build_comparison, explained_clips, load_compared
+from recipes.report.side_by_side import ComparedClip, build_comparison, explained_clips
+from recipes.runs.ready import load_runs, with_control
 from recipes.system.entry import entry
 from recipes.system.files import write_atomically
 
@@ -32,7 +33,8 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.clips < 1:
         raise UsageError(f"--clips={options.clips} must be at least 1")
-    subject, methods = load_compared(options.runs, options.device, options.trust)
+    subject, ready = load_runs(options.runs, options.device, options.trust)
+    methods = with_control(subject, ready, options.device)
     rate = subject.info.sample_rate
     if options.audio:
         clips = [ComparedClip(path.name, None, load_mono(path, rate)) for path in options.audio]

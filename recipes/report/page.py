@@ -16,8 +16,8 @@ from recipes.report.media import data_uri, encode_sound
 from recipes.scoring.scores import heading, sentence
 from recipes.scoring.verdict import VERDICTS, Verdict
 
-LOSSLESS_CARDS = 40
-"""Up to so many clips a page holds FLAC; beyond, MP3, at about a sixth of the size. media/ has the WAVs."""
+LOSSLESS_VIEWS = 40
+"""Up to so many explanations a page holds FLAC; beyond, MP3, at about a sixth of the size. media/ has the WAVs."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,9 @@ class Page:
 
 
 def render_page(page: Page, lossless: bool | None = None) -> bytes:
-    """The page as UTF-8, nothing outside it needed. Every string is escaped. lossless: FLAC; None: for a few cards."""
+    """The page as UTF-8, nothing outside it needed. Every string is escaped. lossless: FLAC; None: for a few."""
     if lossless is None:
-        lossless = len(page.cards) <= LOSSLESS_CARDS
+        lossless = sum(len(card.views) for card in page.cards) <= LOSSLESS_VIEWS
     colours = np.round(255 * matplotlib.colormaps["magma"](np.arange(256))[:, :3]).astype(int).tolist()
     return render("report.html", page=page, colours=colours, lossless=lossless).encode()
 

@@ -3,31 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from interpreters.base import Interpreter
-from interpreters.controls import Ranked
 from models.errors import UsageError
 from recipes.data.audio import load_mono
 from recipes.report.cards import Card, Clip, build_card, build_view
 from recipes.report.page import ClipTableView, Column, Page, Row
-from recipes.runs.results import method_name, read_json, read_rows
-from recipes.runs.subject import Subject, load_interpreter, load_subject
+from recipes.runs.results import read_rows
 from recipes.scoring.batch import explanation_scores
 from recipes.scoring.explanation import Explanation, explain
 from recipes.scoring.scores import heading, sentence
 
-CONTROL = "loudest bins (control)"
+if TYPE_CHECKING:
+    from recipes.runs.ready import ReadyInterpreter
+    from recipes.runs.subject import Subject
+
 INPUT_ENDING = "_input.wav"
-
-
-@dataclass(frozen=True)
-class Method:
-    """One column: a name for people and an interpreter that is ready to explain."""
-
-    name: str
-    interpreter: Interpreter
 
 
 @dataclass(frozen=True)
@@ -37,46 +30,6 @@ class ComparedClip:
     id: str
     label: str | None
     sound: np.ndarray
-
-
-def load_compared(runs: Sequence[Path], device: str, trust: Sequence[str] = ()) -> tuple[Subject, list[Method]]:
-    """The classifier that all runs explain, and their interpreters, the loudest-bins control among them.
-
-    Raises UsageError for folders that are no runs of interpret.py, or that explain different classifiers.
-    """
-    if len(set(runs)) < max(len(runs), 1):
-        raise UsageError("give different runs' folders, such as results/lmac/1234 results/grad_cam/1234")
-    subject, methods = None, []
-    for run in runs:
-        if not (run / "classifier").is_dir() or not (run / "metrics.json").is_file():
-            raise UsageError(f"{run} is no finished run of interpret.py: give a folder such as results/lmac/1234")
-        if subject is None:
-            subject = load_subject(run / "classifier", device, trust)
-        facts = read_json(run / "metrics.json")
-        name = _unused(method_name(facts["interpreter"]), facts["experiment"], [method.name for method in methods])
-        command = f"python interpret.py hparams/{facts['interpreter']['recipe']}.yaml"
-        bundle = load_interpreter(run, subject, command, trust)
-        methods.append(Method(name, bundle.network.to(device).eval()))
-    if not any(_is_loudest(method.interpreter) for method in methods):
-        methods.append(Method(CONTROL, Ranked(subject.offers, "loudest", _quantile(methods)).to(device)))
-    return subject, methods
-
-
-def _unused(name: str, experiment: str, names: Sequence[str]) -> str:
-    """A method's name, with its experiment where another method has the same."""
-    return f"{name} ({experiment})" if name in names else name
-
-
-def _is_loudest(interpreter: Interpreter) -> bool:
-    return isinstance(interpreter, Ranked) and interpreter.order == "loudest"
-
-
-def _quantile(methods: Sequence[Method]) -> float:
-    """The quantile of the first method that has one, so that the control keeps as much; else 0.9."""
-    for method in methods:
-        if method.interpreter.quantiles:
-            return method.interpreter.headline
-    return 0.9
 
 
 def explained_clips(runs: Sequence[Path], limit: int, rate: int) -> list[ComparedClip]:
@@ -103,7 +56,9 @@ def explained_clips(runs: Sequence[Path], limit: int, rate: int) -> list[Compare
     return clips
 
 
-def build_comparison(title: str, subject: Subject, methods: Sequence[Method], clips: Sequence[ComparedClip]) -> Page:
+def build_comparison(
+    title: str, subject: "Subject", methods: Sequence["ReadyInterpreter"], clips: Sequence[ComparedClip]
+) -> Page:
     """The page: wrong predictions first, then the clips on which the methods differ most."""
     cards, rows = [], []
     for clip in clips:
@@ -128,7 +83,7 @@ def build_comparison(title: str, subject: Subject, methods: Sequence[Method], cl
     )
 
 
-def comparison_card(clip: ComparedClip, explanations: Mapping[str, Explanation], subject: Subject) -> Card:
+def comparison_card(clip: ComparedClip, explanations: Mapping[str, Explanation], subject: "Subject") -> Card:
     """The card of one clip with a view for every method."""
     names, rate = subject.info.class_names, subject.info.sample_rate
     views = []
@@ -137,7 +92,7 @@ def comparison_card(clip: ComparedClip, explanations: Mapping[str, Explanation],
     return build_card(Clip(clip.id, clip.label), views, next(iter(explanations.values())), names, rate)
 
 
-def _columns(methods: Sequence[Method]) -> list[Column]:
+def _columns(methods: Sequence["ReadyInterpreter"]) -> list[Column]:
     columns = [
         Column("clip", "clip", "clip"),
         Column("label", "true", "text"),

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from pages import card, page_of, table_of, view
 
-from recipes.report.page import LOSSLESS_CARDS, Confusion, Page, Rival, anchor, finite, render_confusion, render_page
+from recipes.report.page import LOSSLESS_VIEWS, Confusion, Page, Rival, anchor, finite, render_confusion, render_page
 
 EVIL = "</script><script>alert('&\"')</script>"
 
@@ -130,6 +130,6 @@ def test_the_most_confused_pairs_are_named():
 
 def test_few_clips_are_lossless_and_many_are_small():
     few = render_page(Page("few", {}, [card()])).decode()
-    many = render_page(Page("many", {}, [card(str(number)) for number in range(LOSSLESS_CARDS + 1)])).decode()
+    many = render_page(Page("many", {}, [card(str(number)) for number in range(LOSSLESS_VIEWS + 1)])).decode()
     assert 'data-sound="data:audio/flac' in few and "data:audio/mpeg" not in few
     assert 'data-sound="data:audio/mpeg' in many and 'data-sound="data:audio/flac' not in many

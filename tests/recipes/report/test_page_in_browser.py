@@ -10,7 +10,7 @@ import pytest
 from pages import SECONDS, card, page_of, table_of, view
 
 from recipes.report.cards import WindowAnswer
-from recipes.report.page import LOSSLESS_CARDS, Page, render_page
+from recipes.report.page import LOSSLESS_VIEWS, Page, render_page
 from recipes.scoring.verdict import FAILS, HOLDS
 
 pytestmark = pytest.mark.skipif(
@@ -101,7 +101,7 @@ def test_an_address_keeps_filter_and_clip(page, tmp_path):
 
 
 def test_sounds_play_and_keep_their_place(page, tmp_path):
-    many = replace(page, cards=[*page.cards, *(card(str(number)) for number in range(LOSSLESS_CARDS))])
+    many = replace(page, cards=[*page.cards, *(card(str(number)) for number in range(LOSSLESS_VIEWS))])
     script = """
         const told = {}, offline = new OfflineAudioContext(1, 1, 16000);
         const buttons = all("#cards .card:first-child [data-sound]");
