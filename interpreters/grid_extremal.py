@@ -3,10 +3,13 @@
 import torch
 from torch import Tensor
 
-from interpreters.extremal import SOFTNESS, Extremal
+from interpreters.extremal import Extremal
 from interpreters.mask_grid import MaskGrid
 from models.classifier import ClassifierInfo
 from models.frontend import Spectrogram
+
+RATE = 0.15  # of Adam, on scores whose deviation is 1 at the start
+SOFTNESS = 0.5  # of the step that the gradient sees
 
 
 class GridExtremal(Extremal):
@@ -18,7 +21,7 @@ class GridExtremal(Extremal):
     """
 
     def __init__(self, info: ClassifierInfo, grid: MaskGrid, steps: int, hold: float):
-        super().__init__(info, steps=steps, hold=hold, start="flat")
+        super().__init__(info, steps=steps, rate=RATE, hold=hold, start="flat")
         self.grid = grid
 
     def cut(self, scores: Tensor, area: float, clips: Spectrogram) -> Tensor:

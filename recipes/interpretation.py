@@ -197,7 +197,9 @@ def _train(run: InterpreterRun) -> dict:
     brain.on_evaluate_start(**brain.selection.keys)
     facts: dict = {} if start is None else {"start_from": str(start)}
     facts |= brain.training_facts()
-    facts |= {"epochs": run.values["epochs"], "seconds": round(brain.stopwatch.seconds, 1)}
+    stopwatch = brain.stopwatch
+    facts |= {"epochs": run.values["epochs"]}
+    facts |= {"seconds": round(stopwatch.seconds, 1), "cpu_seconds": round(stopwatch.cpu_seconds, 1)}
     return facts | ({"longer": list(run.longer)} if run.longer else {})
 
 

@@ -194,7 +194,7 @@ def score_recipe(stage: Stage, name: str | None, out: Path) -> None:
             stage.facts(name or run.values["experiment"], clips),
             recipe=run.recipe.path.stem,
             epochs=training.get("epochs"),
-            cpu_minutes=round(training["seconds"] / 60, 1) if "seconds" in training else None,
+            cpu_minutes=round(training["cpu_seconds"] / 60, 1) if "cpu_seconds" in training else None,
         )
         score_method(stage, facts, rank).write(out)
         print(f"{facts.method}, {clips}: {out / facts.file_name}.csv", flush=True)

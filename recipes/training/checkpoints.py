@@ -18,23 +18,36 @@ from recipes.system.files import unwritable
 
 @sb.utils.checkpoints.register_checkpoint_hooks
 class Stopwatch:
-    """Seconds of work on a run, over all the processes that resumed it; saved with every checkpoint."""
+    """Seconds of work on a run, over all the processes that resumed it; saved with every checkpoint.
+
+    seconds: as a clock on the wall counts them. cpu_seconds: of all of the process's threads, whatever else the machine
+    does; those before a checkpoint that an older version made are not counted.
+    """
 
     def __init__(self):
-        self._before, self._started = 0.0, time.monotonic()
+        self._start(0.0, 0.0)
+
+    def _start(self, seconds: float, cpu_seconds: float) -> None:
+        self._before, self._started = seconds, time.monotonic()
+        self._cpu_before, self._cpu_started = cpu_seconds, time.process_time()
 
     @property
     def seconds(self) -> float:
         return self._before + time.monotonic() - self._started
 
+    @property
+    def cpu_seconds(self) -> float:
+        return self._cpu_before + time.process_time() - self._cpu_started
+
     @sb.utils.checkpoints.mark_as_saver
     def save(self, path):
-        torch.save({"seconds": self.seconds}, path)
+        torch.save({"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}, path)
 
     @sb.utils.checkpoints.mark_as_loader
     def load(self, path, end_of_epoch=False):
         del end_of_epoch
-        self._before, self._started = torch.load(path, weights_only=True)["seconds"], time.monotonic()
+        saved = torch.load(path, weights_only=True)
+        self._start(saved["seconds"], saved.get("cpu_seconds", 0.0))
 
 
 class WholeCheckpointer(Checkpointer):

@@ -32,8 +32,8 @@ def test_the_highest_scores_are_kept_and_the_gradient_is_that_of_a_sigmoid(grid)
     assert scores[mask.detach().round() == 1].min() > scores[mask.detach().round() == 0].max()
     mask.sum().backward()
     threshold = scores[mask.detach().round() == 1].min().detach()
-    soft = torch.sigmoid((scores.detach() - threshold) / 0.3)
-    torch.testing.assert_close(scores.grad, soft * (1 - soft) / 0.3)
+    soft = torch.sigmoid((scores.detach() - threshold) / 0.5)
+    torch.testing.assert_close(scores.grad, soft * (1 - soft) / 0.5)
 
 
 def test_steps_move_a_wrong_start_to_the_class(grid):
