@@ -149,6 +149,9 @@ def _save(run: Path, classifier: AudioClassifier, model_yaml: str, info: BundleI
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
+    if not arguments or {"--help", "-h"}.intersection(arguments):
+        print(__doc__)
+        return
     places = [argument for argument in arguments if not argument.startswith("-")]
     options = [argument for argument in arguments if argument.startswith("-")]
     if len(places) != 2:

@@ -18,7 +18,6 @@ Other arguments are the recipe's, as for `interpret.py`, whose trained interpret
 at the end of the cascade, and otherwise means over the settings of an axis.
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,7 +37,7 @@ from recipes.runs.trained import open_trained_run
 from recipes.scoring.sanity_checks import CHECKS, Bench, Setting, summarize_check
 from recipes.scoring.scores import SCORES
 from recipes.scoring.table import ClipTable
-from recipes.system.entry import entry
+from recipes.system.entry import entry, tool_parser
 from recipes.system.files import write_atomically
 from recipes.training.brain import multiply_in_float32
 
@@ -121,8 +120,8 @@ def _print_settings(rows: Sequence[dict], scores: Sequence[str]) -> None:
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.checks", allow_abbrev=False)
-    parser.add_argument("--check", choices=CHECKS, required=True)
+    parser = tool_parser("checks", __doc__, takes_recipe=True)
+    parser.add_argument("--check", choices=CHECKS, required=True, help="what is checked")
     parser.add_argument("--clips", type=int, default=100, help="number of test clips")
     parser.add_argument("--steps", type=int, default=10, help="steps of a curve, places of a cascade")
     options, others = parser.parse_known_args(arguments)

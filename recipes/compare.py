@@ -17,7 +17,6 @@ share of the plane is closest to its own, provided that neither keeps 1.5 times 
 `control_matched`, which rearranges the mask values of one method, is used for that method only.
 """
 
-import argparse
 import json
 import os
 from collections.abc import Collection, Sequence
@@ -29,7 +28,7 @@ from recipes.report.leaderboard import compare_pairs, summarize_group
 from recipes.report.leaderboard_page import file_name, leaderboard_markdown
 from recipes.report.markdown import fill_tables
 from recipes.runs.methods import Method, check_comparable, load_methods
-from recipes.system.entry import entry
+from recipes.system.entry import entry, tool_parser
 from recipes.system.files import csv_of, write_atomically
 
 EMPTY_PAGE = "# Leaderboard\n\n<!-- leaderboard -->\n<!-- /leaderboard -->\n"
@@ -107,7 +106,7 @@ def _score_rows(board: Sequence[dict]) -> list[dict]:
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.compare", allow_abbrev=False)
+    parser = tool_parser("compare", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders such as results/lmac/1234")
     parser.add_argument("--out", type=Path, required=True, help="folder of the leaderboard")
     parser.add_argument("--page", type=Path, help="Markdown file to fill; leaderboard.md in the folder by default")

@@ -4,7 +4,6 @@ Clips of one recording get one fold, and the classes are spread evenly over all.
 new one, with `.original` after its name.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from recipes.data.folds import MADE_FOLDS, make_folds
 from recipes.data.layouts import known_columns
 from recipes.data.sound_names import composed
 from recipes.data.table import Table
-from recipes.system.entry import entry
+from recipes.system.entry import entry, tool_parser
 from recipes.system.files import csv_of, write_atomically
 
 
@@ -52,9 +51,9 @@ def add_folds(path: Path, columns: dict[str, str], count: int = MADE_FOLDS) -> l
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.folds", description=__doc__.splitlines()[0])
-    parser.add_argument("table", type=Path)
-    parser.add_argument("--folds", type=int, default=MADE_FOLDS)
+    parser = tool_parser("folds", __doc__)
+    parser.add_argument("table", type=Path, help="the CSV that is given a column of folds")
+    parser.add_argument("--folds", type=int, default=MADE_FOLDS, help="how many folds")
     for column, meaning in (("filename", "sound files"), ("category", "classes"), ("src_file", "recordings")):
         parser.add_argument(f"--{column}", help=f"the column of {meaning}")
     options = parser.parse_args(arguments)

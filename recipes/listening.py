@@ -14,7 +14,6 @@ anchor, at 7 kHz, is left out because it would hardly differ from sounds of 16 k
 the RMS level of the input, so that nobody rates loudness.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from models.errors import UsageError
 from recipes.report.study import ANCHOR, REFERENCE, SCALES, build_study
 from recipes.scoring.scores import QUALITY
 from recipes.scoring.statistics import bootstrap_interval
-from recipes.system.entry import entry
+from recipes.system.entry import entry, tool_parser
 from recipes.system.files import write_atomically
 
 SCREEN_BELOW, SCREEN_SHARE = 90, 0.15
@@ -143,7 +142,7 @@ def _read_object(path: Path, content: str, **fields: type) -> dict:
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.listening", allow_abbrev=False)
+    parser = tool_parser("listening", __doc__)
     parser.add_argument("runs", type=Path, nargs="*", help="runs to compare, such as results/lmac/1234")
     parser.add_argument("--clips", type=int, default=20, help="how many clips to rate")
     parser.add_argument("--seed", type=int, default=1234, help="draws the clips, their ids and orders")

@@ -15,7 +15,6 @@ holds, `<out>.json` (means, intervals, differences to the controls), `<out>.svg`
 --part=valid scores on the validation folds, where settings are chosen.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +43,7 @@ from recipes.runs.mask_scores import MaskFacts, MaskScores, read_mask_scores
 from recipes.runs.run import InterpreterRun
 from recipes.runs.trained import open_trained_run
 from recipes.scoring.fixed_area import Heard, score_importance, settings_of
-from recipes.system.entry import entry
+from recipes.system.entry import entry, tool_parser
 from recipes.system.files import write_atomically
 from recipes.training.brain import multiply_in_float32
 
@@ -248,7 +247,7 @@ def parse_recipe(text: str, others: Sequence[str]) -> tuple[str | None, Recipe]:
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.masks", allow_abbrev=False)
+    parser = tool_parser("masks", __doc__, takes_recipe=True)
     parser.add_argument("recipes", nargs="*", help="such as hparams/grad_cam.yaml")
     parser.add_argument("--out", type=Path, default=Path("results/masks"), help="folder of the scores clip by clip")
     parser.add_argument("--page", type=Path, help="Markdown file to fill")

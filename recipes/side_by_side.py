@@ -9,7 +9,6 @@ always among the methods. Verdicts and scores are compared in a table. The page 
 by the clips on which the methods differ most.
 """
 
-import argparse
 from pathlib import Path
 
 from models.errors import UsageError
@@ -17,13 +16,13 @@ from recipes.data.audio import load_mono
 from recipes.report.page import render_page
 from recipes.report.side_by_side import ComparedClip, build_comparison, explained_clips
 from recipes.runs.ready import load_runs, with_control
-from recipes.system.entry import entry
+from recipes.system.entry import entry, tool_parser
 from recipes.system.files import write_atomically
 
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.side_by_side", allow_abbrev=False)
+    parser = tool_parser("side_by_side", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders such as results/lmac/1234")
     parser.add_argument("--audio", nargs="+", type=Path, help="sound files to explain instead of the runs' clips")
     parser.add_argument("--clips", type=int, default=20, help="how many of the runs' clips to show, at most")

@@ -12,7 +12,6 @@
   prevents clipping.
 """
 
-import argparse
 import csv
 import inspect
 import json
@@ -26,6 +25,7 @@ import soundfile
 
 from models.errors import UsageError
 from recipes.synthetic_sounds import CLASSES, EDGE_HZ  # noqa: F401  (the edge is part of what the corpus promises)
+from recipes.system.entry import tool_parser
 
 VERSION = 1  # raise it when a change here alters the sounds
 FOLDS = 5
@@ -206,10 +206,11 @@ def _write_table(path: Path, columns: Sequence[str], rows: list[tuple]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder")
+    parser = tool_parser("synthetic", __doc__)
+    parser.add_argument("folder", help="where the corpus goes; a new folder, or one made with the same settings")
     for name, parameter in list(inspect.signature(make_corpus).parameters.items())[1:]:
-        parser.add_argument(f"--{name}", type=type(parameter.default), default=parameter.default)
+        default = parameter.default
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{default} where it is left out")
     try:
         print(make_corpus(**vars(parser.parse_args(arguments))))
     except UsageError as error:

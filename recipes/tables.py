@@ -4,7 +4,6 @@ python -m recipes.tables --keep results/modulation/1234      copy a run's metric
 python -m recipes.tables                                      write the tables into docs/results.md
 """
 
-import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from recipes.report.markdown import fill_tables, markdown_table, short_number
 from recipes.runs.results import condition, read_json, result_folders, run_name
 from recipes.scoring.scores import heading
-from recipes.system.entry import entry
+from recipes.system.entry import entry, tool_parser
 from recipes.system.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
@@ -123,7 +122,7 @@ def fill_page(text: str, results: Sequence[dict]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.tables", description=__doc__.splitlines()[0])
+    parser = tool_parser("tables", __doc__)
     parser.add_argument("--keep", type=Path, nargs="+", default=[], help="runs whose metrics.json to copy first")
     for run in parser.parse_args(arguments).keep:
         print(*keep(run), sep="\n")

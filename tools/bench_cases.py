@@ -1,8 +1,6 @@
 """What `tools.bench` measures: a case builds its networks with random weights and times one call of them."""
 
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ from recipes.synthetic import make_corpus
 from recipes.training.brain import auto_precision
 from recipes.training.classifier_brain import additive_margin_loss
 from tools.runner import ROOT
+from tools.startup import commands, cpu_seconds, make_demo
 
 HPARAMS = ROOT / "hparams"
 SECONDS, RATE = 5.0, 16000
@@ -237,22 +236,20 @@ def load_data(bench: Bench) -> Measured:
         return Measured(len(store) // 32 * 32, seconds, bytes=6.0 * store.num_samples * len(store))
 
 
-def start_up(bench: Bench) -> Measured:
-    """From the command to the refusal of a value: imports, YAML, checks."""
-    command = [sys.executable, "interpret.py", "hparams/lmac.yaml", "--data_folder=none", "--epochs=-1"]
-
-    def call() -> None:
-        subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
-
-    return Measured(1, timed(call, bench.budget, "cpu"))
+def start_up(name: str, bench: Bench) -> Measured:
+    """CPU seconds from a command to its answer: imports, YAML, checks, and for a sound the explanation."""
+    del bench
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = commands(make_demo(Path(folder)))[name]
+        return Measured(1, cpu_seconds(arguments, ROOT), note="CPU seconds")
 
 
 def all_cases(long: bool) -> dict[str, Case]:
     """Every case by name; long: those of the papers' sizes too."""
     classifiers = SMALL_CLASSIFIERS + (PAPER_CLASSIFIERS if long else ())
     methods = SMALL_INTERPRETERS + (PAPER_INTERPRETERS if long else ())
-    cases: dict[str, Case] = {
-        "start": start_up,
+    cases: dict[str, Case] = {f"start: {name}": partial(start_up, name) for name in commands(Path())}
+    cases |= {
         "prepare": prepare_data,
         "load": load_data,
         "front end": front_end,

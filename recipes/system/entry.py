@@ -1,5 +1,6 @@
 """How a command starts and ends: what a user did wrong is one sentence and exit code 2."""
 
+import argparse
 import errno
 import logging
 import sys
@@ -34,6 +35,25 @@ def entry(main: Callable[[list[str]], object]) -> None:
         _leave(2, f"error: {unwritable(error.filename or 'a file', error)}")
     except Interrupted as signal:
         _leave(signal.code, f"stopped by {signal}: give the same command again to go on")
+
+
+RECIPE_KEYS = (
+    "beside these stand RECIPE.yaml and any of its keys (--key=value): interpret.py RECIPE.yaml --help lists them"
+)
+
+
+def tool_parser(name: str, description: str, takes_recipe: bool = False) -> argparse.ArgumentParser:
+    """The command line of `python -m recipes.NAME`, whose --help shows the module's docstring and all arguments.
+
+    takes_recipe: what the parser leaves over is a recipe with its keys.
+    """
+    return argparse.ArgumentParser(
+        prog=f"python -m recipes.{name}",
+        description=description,
+        epilog=RECIPE_KEYS if takes_recipe else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
 
 
 def _silence_libraries() -> None:

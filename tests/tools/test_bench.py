@@ -47,4 +47,4 @@ def test_a_precision_overrules_the_recipes():
 
 def test_a_beginning_that_chooses_nothing_is_refused():
     told = refusal(main, ["--only=nothing"])
-    assert told.startswith("--only=nothing chooses no case: the cases are start, prepare, load, front end, train ")
+    assert told.startswith("--only=nothing chooses no case: the cases are start: a misspelt key, ")
