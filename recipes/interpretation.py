@@ -11,7 +11,6 @@ import speechbrain as sb
 from models.bundle import check_trusted, read_facts, save_bundle
 from models.errors import UsageError
 from recipes.config.recipe import Recipe
-from recipes.config.rules import check_all
 from recipes.data.contamination import Contamination
 from recipes.data.sound_files import find_sounds
 from recipes.report.closing import interpreter_closing
@@ -38,6 +37,7 @@ from recipes.runs.subject import (
     untrained_or_loaded,
 )
 from recipes.system.parallel import join, on_main
+from recipes.system.problems import check_all
 from recipes.training.brain import multiply_in_float32
 from recipes.training.interpreter_brain import InterpreterBrain
 

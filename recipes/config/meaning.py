@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from recipes.config.moved import with_current_names
 from recipes.config.rules import BLOCKS, OBJECTS, READ_KEYS
-from recipes.config.yaml_text import Tagged, parse
+from recipes.config.tagged import Tagged
+from recipes.config.yaml_text import parse
 
 BLOCK_OBJECTS = {"model": "classifier"}
 """The object that counts in a block, where it is not called as the block is."""

@@ -18,8 +18,10 @@ from recipes.config.command_line import SWITCHES, CommandLine, read_line
 from recipes.config.compose import Draft, compose, find_recipe, resolve
 from recipes.config.fit import misfits
 from recipes.config.options import device_problems
-from recipes.config.rules import OBJECTS, PATHS, PATHS_OR_NULL, RULES, block_settings, check_all, value_problems
-from recipes.config.yaml_text import Tagged, plain, read_tree, write_tree
+from recipes.config.rules import OBJECTS, PATHS, PATHS_OR_NULL, RULES, block_settings, value_problems
+from recipes.config.tagged import Tagged
+from recipes.config.yaml_text import plain, read_tree, write_tree
+from recipes.system.problems import check_all
 
 if TYPE_CHECKING:
     from speechbrain.utils.run_opts import RunOptions

@@ -3,12 +3,11 @@
 Nothing here imports torch or SpeechBrain, so that a mistake on a command line is told at once.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import combinations
 
-from models.errors import UsageError
-from recipes.config.yaml_text import Tagged
+from recipes.config.tagged import Tagged
 
 OBJECTS = {"model", "interpreter", "optimizer", "schedule", "augmentation"}
 BLOCKS = ("model", "interpreter", "augmentation")
@@ -118,18 +117,6 @@ RULES: dict[str, tuple[str, Check]] = {
 METHOD_KEYS = {"quantile", "alpha", "guidance", "sparsity", "width", "channels", "image_size", "filters", "kernel"}
 METHOD_KEYS |= {"layers", "chunk", "intra_layers", "inter_layers", "peak_lr", "base_lr", "max_lr", "lr", "step_size"}
 READ_KEYS = {*RULES} - METHOD_KEYS
-
-
-def check_all(*checks: Callable[[], object], told: Iterable[str] = ()) -> None:
-    """Run every check and raise one UsageError that holds what was told before and the sentences of all that raised."""
-    problems = list(told)
-    for check in checks:
-        try:
-            check()
-        except UsageError as error:
-            problems.append(str(error))
-    if problems:
-        raise UsageError("; ".join(dict.fromkeys(problems)))
 
 
 def value_problems(values: Mapping) -> list[str]:

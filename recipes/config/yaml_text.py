@@ -5,7 +5,6 @@ Files are read by the rules of YAML 1.2, which are HyperPyYAML's: 1e-3 is a numb
 
 import io
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ruamel.yaml.scalarstring import ScalarString
 
 from models.errors import UsageError
 from recipes.config.moved import with_current_names
+from recipes.config.tagged import Tagged
 
 NULLS = ("", "~", "null", "Null", "NULL")
 BUILT = ("new:", "name:", "include:", "apply:", "applyref:", "module:")
@@ -39,14 +39,6 @@ REASONS = (
 
 # a number sign outside quotation marks, at the start or after a space
 _COMMENT = re.compile(r"""^(?:[^'"]|'[^']*'|"[^"]*")*?(?:^|(?<=\s))#""")
-
-
-@dataclass(frozen=True)
-class Tagged:
-    """A tagged value of a YAML file, not built: `!new:a.B {c: 1}` has the tag "new:a.B" and the value {"c": 1}."""
-
-    tag: str
-    value: object
 
 
 def read_text(path: Path) -> str:

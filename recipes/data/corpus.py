@@ -14,10 +14,10 @@ from itertools import combinations
 from pathlib import Path
 
 from models.errors import UsageError
-from recipes.config.rules import check_all
 from recipes.data.audio import read_audio
 from recipes.data.sound_names import composed
 from recipes.system.files import name_some
+from recipes.system.problems import check_all
 from recipes.system.threads import run_all
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from recipes.config.yaml_text import Tagged
+from recipes.config.tagged import Tagged
 
 ABSENT = "nothing"
 MAX_SHOWN = 60

@@ -9,10 +9,10 @@ from filelock import FileLock, Timeout
 
 from models.errors import UsageError
 from models.staging import STAGED
-from recipes.config.rules import check_all
 from recipes.data.clips import ClipStore, DataSource, prepare
 from recipes.data.corpus import Corpus, FoldSplit, cross_validation, fold_split, warn_of_unused_folds
 from recipes.system.files import lock_now
+from recipes.system.problems import check_all
 
 
 def open_store(

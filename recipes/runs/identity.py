@@ -12,7 +12,8 @@ from pathlib import Path
 
 from models.bundle import BundleInfo, read_facts
 from models.errors import UsageError
-from recipes.config.yaml_text import Tagged, parse
+from recipes.config.tagged import Tagged
+from recipes.config.yaml_text import parse
 from recipes.data.cache import FORMAT, HashMemo
 from recipes.data.kinds import FOLDER_KINDS
 from recipes.data.noise import sound_files

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from models.errors import UsageError
-from recipes.config.rules import check_all
 from recipes.data.folder import require_folder
 from recipes.data.kinds import check_contamination
 from recipes.data.sound_files import find_sounds
 from recipes.runs.places import classifier_path, contaminations, first_fold, is_bundle, run_folder, run_of_fold
+from recipes.system.problems import check_all
 
 # the classifier's own map that a method shows, with the modules whose classifiers have one
 MAKERS = {"modulation": ("models.focalnet.",), "attention": ("models.vit.", "models.huggingface.")}

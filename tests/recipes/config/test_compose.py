@@ -6,7 +6,8 @@ from recipe_files import HPARAMS
 from models.errors import UsageError
 from recipes.config.moved import FILES, MODULES, current_name, with_current_names
 from recipes.config.recipe import load_recipe
-from recipes.config.yaml_text import Tagged, parse
+from recipes.config.tagged import Tagged
+from recipes.config.yaml_text import parse
 
 BLOCK = """
 decoder: !name:builtins.dict

@@ -4,7 +4,7 @@ from recipe_files import HPARAMS
 
 from recipes.config.meaning import meaning
 from recipes.config.recipe import load_recipe
-from recipes.config.yaml_text import Tagged
+from recipes.config.tagged import Tagged
 
 KEPT = """
 # L-MAC on CNN14 (arXiv 2403.13086), as a run of an earlier version kept it

@@ -1,0 +1,17 @@
+"""Several mistakes told at once."""
+
+from collections.abc import Callable, Iterable
+
+from models.errors import UsageError
+
+
+def check_all(*checks: Callable[[], object], told: Iterable[str] = ()) -> None:
+    """Run every check and raise one UsageError that holds what was told before and the sentences of all that raised."""
+    problems = list(told)
+    for check in checks:
+        try:
+            check()
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError("; ".join(dict.fromkeys(problems)))
