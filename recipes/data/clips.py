@@ -1,6 +1,8 @@
 """Clips as waveforms in batches: decoded once, mapped into memory, stacked for a network."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +15,13 @@ from torch.utils.data import Dataset
 from models.errors import UsageError
 from recipes.data.audio import SILENCE_PEAK, fit_length, from_int16, load_mono
 from recipes.data.cache import DecodedClips, decoded_clips
-from recipes.data.corpus import Corpus, indices
+from recipes.data.corpus import Corpus, FoldSplit, indices
 from recipes.data.download import download_esc50, is_missing
 from recipes.data.folder import require_folder
 from recipes.data.metadata import read_corpus
+from recipes.system.files import name_some
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,8 @@ class DataSource:
     """Where the clips of a run come from.
 
     subset: "esc10" for the clips that the column of that name marks. columns: other names for some of the columns, see
-    `recipes.data.layouts`. download: fetch ESC-50 into a `folder` that is not
-    there; without it a download happens only into a folder that is there and empty.
+    `recipes.data.layouts`. download: fetch ESC-50 into a `folder` that is not there; without it a download happens only
+    into a folder that is there and empty.
     """
 
     folder: Path
@@ -209,6 +214,31 @@ def find_data(source: DataSource) -> None:
     require_folder(folder, source.download)
     if is_missing(folder):
         download_esc50(folder)
+
+
+def warn_of_copies(store: ClipStore, splits: Sequence[FoldSplit]) -> None:
+    """Name sound files that are in two parts of a split under other names: they flatter a classifier."""
+    folds_of_content = defaultdict(dict)
+    for clip, digest in zip(store.corpus.clips, store.decoded.digests, strict=True):
+        folds_of_content[digest].setdefault(clip.fold, clip.id)
+    copies = []
+    for ids in folds_of_content.values():
+        if len(ids) > 1 and any(_in_several_parts(ids, split) for split in splits):
+            copies.append(" = ".join(ids.values()))
+    if copies:
+        logger.warning(
+            "%d sounds of %s are the same file under several names, in several of train, valid and test: %s.",
+            len(copies),
+            store.corpus.name,
+            name_some(copies),
+        )
+
+
+def _in_several_parts(folds: Collection[int], split: FoldSplit) -> bool:
+    parts = 0
+    for part in (split.train, split.valid, split.test):
+        parts += not set(part).isdisjoint(folds)
+    return parts > 1
 
 
 def loader_options(batch_size: int, shuffle: bool = False) -> dict:

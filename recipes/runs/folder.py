@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from models.errors import UsageError
 from models.staging import STAGED
-from recipes.data.clips import ClipStore, DataSource, prepare
+from recipes.data.clips import ClipStore, DataSource, prepare, warn_of_copies
 from recipes.data.corpus import Corpus, FoldSplit, cross_validation, fold_split, warn_of_unused_folds
 from recipes.system.files import lock_now
 from recipes.system.problems import check_all
@@ -29,7 +29,9 @@ def open_store(
         clip_seconds,
         check=lambda corpus: check_all(partial(check, corpus), partial(splits_of, values, corpus)),
     )
-    warn_of_unused_folds(store.corpus, splits_of(values, store.corpus))
+    splits = splits_of(values, store.corpus)
+    warn_of_unused_folds(store.corpus, splits)
+    warn_of_copies(store, splits)
     return store
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from models.errors import UsageError
 from recipes.data import clips as clips_module
 from recipes.data.audio import fit_length, load_mono, peak_normalize, read_audio, resample, to_mono, write_wav
-from recipes.data.clips import ClipDataset, DataSource, collate, find_data, prepare
+from recipes.data.clips import ClipDataset, DataSource, collate, find_data, prepare, warn_of_copies
 from recipes.data.corpus import FoldSplit, cross_validation, fold_split, indices
 from recipes.data.metadata import read_corpus
 from recipes.runs.facts import write_manifest
@@ -418,6 +418,20 @@ def test_a_folder_with_data_is_never_downloaded_into(tmp_path, downloads):
     (tmp_path / "file").write_text("")
     find_data(DataSource(tmp_path / "file", download=True))
     assert downloads == []
+
+
+def test_one_file_under_two_names_in_two_parts_is_told(tmp_path, caplog):
+    folder = make_set(tmp_path / "set", FIVE_FOLDS)
+    for copy in ("3-7.wav", "5-30.wav"):
+        (folder / "audio" / copy).write_bytes((folder / "audio" / "1-7.wav").read_bytes())
+    store = prepare(folder, tmp_path / "cache", clip_seconds=0.1)
+    caplog.clear()
+    warn_of_copies(store, [FoldSplit((1, 3), (2,), (4,))])
+    assert caplog.messages == []
+    warn_of_copies(store, [FoldSplit((1, 2, 3), (4,), (5,))])
+    assert caplog.messages == [
+        "1 sounds of mine are the same file under several names, in several of train, valid and test: 1-7 = 3-7 = 5-30."
+    ]
 
 
 def test_manifest(tmp_path):
