@@ -1,4 +1,4 @@
-"""Mask decoders: from a classifier's feature maps to one logit for every time-frequency bin."""
+"""Decoders of a classifier's feature maps: to one logit for every time-frequency bin, or to a sequence along time."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,8 @@ import torch.nn.functional as F
 from speechbrain.lobes.models.Cnn14 import CNN14PSI_stft
 from torch import Tensor, nn
 
+from interpreters.interpolation import resize
 from models.errors import UsageError
-
-
-def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """[B, C, h, w] to [B, C, *size], bilinear."""
-    if image.shape[2:] == size:
-        return image
-    return F.interpolate(image, size, mode="bilinear", align_corners=False)
 
 
 class _Refine(nn.Sequential):
@@ -62,10 +56,10 @@ class LightDecoder(nn.Module):
         hidden: Tensor | None = None
         for features, project, merge in reversed(list(zip(maps, self.projections, self.merges, strict=True))):
             skip = project(features.to(self.position.dtype))
-            hidden = merge(skip if hidden is None else skip + _resize(hidden, skip.shape[2:]))
+            hidden = merge(skip if hidden is None else skip + resize(hidden, skip.shape[2:]))
         if hidden is None:
             raise ValueError("the classifier has no maps to decode")
-        hidden = _resize(hidden, (hidden.shape[2], self.bands)) + self.position
+        hidden = resize(hidden, (hidden.shape[2], self.bands)) + self.position
         hidden = hidden + self.warp(hidden)
         frames, bins = log_magnitude.shape[1:]
         half = ((frames + 1) // 2, (bins + 1) // 2)
@@ -74,12 +68,12 @@ class LightDecoder(nn.Module):
             share = stage / len(self.ups)
             # A geometric path, so that every stage grows by the same factor at any clip length.
             size = tuple(round(a * (b / a) ** share) for a, b in zip(start, half, strict=True))
-            hidden = _resize(hidden, size)
+            hidden = resize(hidden, size)
             if self.use_input and stage == len(self.ups):
                 pooled = F.adaptive_avg_pool2d(log_magnitude.unsqueeze(1), size)
                 hidden = torch.cat((hidden, pooled.to(hidden.dtype)), dim=1)
             hidden = up(hidden)
-        return _resize(self.last(hidden).float(), (frames, bins)).squeeze(1)
+        return resize(self.last(hidden).float(), (frames, bins)).squeeze(1)
 
 
 class PaperDecoder(nn.Module):
@@ -122,4 +116,39 @@ class PaperDecoder(nn.Module):
             project(F.adaptive_avg_pool2d(one.to(dtype), size))
             for one, project, size in zip(reversed(maps), self.projections, sizes, strict=True)
         ]
-        return _resize(self.psi(inputs).float(), (frames, bins)).squeeze(1)
+        return resize(self.psi(inputs).float(), (frames, bins)).squeeze(1)
+
+
+class MapDecoder(nn.Module):
+    """U-Net decoder: a classifier's maps, coarse to fine, to a sequence of features along time.
+
+    Every map passes a 1 x 1 convolution; the coarser result is resized to the next finer map, concatenated
+    with it and convolved. Frequency is then averaged into `bands` and joined with the channels: maps may have
+    any number, channels and size.
+
+    Arguments
+    ---------
+    map_channels: C of each map, fine to coarse. width: channels inside. out_channels: of the sequence.
+    """
+
+    def __init__(self, map_channels: Sequence[int], width: int, out_channels: int, bands: int = 8):
+        super().__init__()
+        self.bands = bands
+        self.lateral = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, width, 1), nn.GroupNorm(1, width)) for channels in map_channels
+        )
+        self.merge = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(2 * width, width, 3, padding=1), nn.GroupNorm(1, width), nn.ReLU())
+            for _ in map_channels[1:]
+        )
+        self.output = nn.Conv1d(width * bands, out_channels, 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """maps [B, C, h, w], fine to coarse with h along time, to [B, out_channels, h of the finest]."""
+        skips = [lateral(one.float()) for lateral, one in zip(self.lateral, maps, strict=True)]
+        x = skips[-1]
+        for merge, skip in zip(reversed(self.merge), reversed(skips[:-1]), strict=True):
+            x = F.interpolate(x, skip.shape[2:], mode="bilinear", align_corners=False)
+            x = merge(torch.cat([x, skip], dim=1))
+        x = F.adaptive_avg_pool2d(x, (x.shape[2], self.bands))
+        return self.output(x.transpose(2, 3).flatten(1, 2))

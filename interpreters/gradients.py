@@ -16,8 +16,8 @@ from captum.attr import GradientShap, InputXGradient, IntegratedGradients, Noise
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from interpreters.maps import MapInterpreter, clip_seed, resize_map
-from interpreters.separator import sample_at
+from interpreters.interpolation import resize_map, sample_at
+from interpreters.maps import MapInterpreter, clip_seed
 from models.classifier import AudioClassifier, ClassifierInfo, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram

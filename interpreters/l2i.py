@@ -13,7 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from interpreters.base import Interpreter, masked
-from interpreters.separator import MapDecoder, sample_at
+from interpreters.decoders import MapDecoder
+from interpreters.interpolation import sample_at
 from models.classifier import ClassifierInfo, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram

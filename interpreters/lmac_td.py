@@ -13,8 +13,10 @@ from speechbrain.nnet.losses import cal_si_snr
 from torch import Tensor
 
 from interpreters.base import Interpretation, Interpreter
+from interpreters.decoders import MapDecoder
+from interpreters.interpolation import sample_at
 from interpreters.masking import checked_weights, masking_terms
-from interpreters.separator import Codec, MapDecoder, MaskNetwork, sample_at
+from interpreters.separator import Codec, MaskNetwork
 from models.classifier import AudioClassifier, ClassifierInfo, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram

@@ -7,18 +7,13 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from interpreters.base import Interpretation, Interpreter, masked
+from interpreters.interpolation import resize_map
 from models.classifier import AudioClassifier, ClassifierInfo, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
-
-
-def resize_map(maps: Tensor, frames: int, bins: int) -> Tensor:
-    """[B, 1, h, w] to [B, frames, bins] by bilinear interpolation in float32."""
-    return F.interpolate(maps.float(), (frames, bins), mode="bilinear", align_corners=False).squeeze(1)
 
 
 def quantile_thresholds(maps: Tensor, quantiles: Sequence[float]) -> Tensor:

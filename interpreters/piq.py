@@ -14,7 +14,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
 from interpreters.base import Interpreter, masked
-from interpreters.maps import resize_map
+from interpreters.interpolation import resize_map
 from interpreters.quantize import ClassCodebook
 from models.classifier import ClassifierInfo, Evidence
 from models.errors import UsageError

@@ -1,11 +1,9 @@
-"""The networks of LMAC-TD: a filterbank, a decoder of the classifier's maps and a SepFormer that masks.
+"""The networks of LMAC-TD: a filterbank and a SepFormer that masks what it encodes.
 
 SepFormer: Subakan et al., arXiv 2010.13154; its layers are those of `speechbrain.lobes.models.dual_path`.
 """
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +12,7 @@ from speechbrain.nnet.attention import MultiheadAttention
 from torch import Tensor, nn
 
 from models.errors import UsageError
-from models.pretrained import read_checkpoint
+from models.pretrained import load_codec
 
 
 class Codec(nn.Module):
@@ -46,7 +44,7 @@ class Codec(nn.Module):
         self.encoder = Encoder(kernel_size=kernel, out_channels=filters)
         self.decoder = Decoder(filters, 1, kernel_size=kernel, stride=self.stride, bias=False)
         if weights is not None:
-            self._load(Path(weights))
+            load_codec(self.encoder, self.decoder, weights)
         elif init == "frame":
             self._init_tight_frame(filters, kernel)
 
@@ -63,14 +61,6 @@ class Codec(nn.Module):
         self.encoder.conv1d.weight.copy_(frame)
         self.decoder.weight.copy_(frame)
 
-    def _load(self, folder: Path) -> None:
-        for name in ("encoder", "decoder"):
-            try:
-                getattr(self, name).load_state_dict(read_checkpoint(folder / f"{name}.ckpt"), strict=True)
-            except RuntimeError as error:
-                detail = " ".join(str(error).split())[:300]
-                raise UsageError(f"{folder / name}.ckpt does not fit this codec: {detail}") from error
-
     def encode(self, waveform: Tensor) -> Tensor:
         """waveform [B, N] to frames [B, filters, ceil(N / stride) + 1], not negative, in float32."""
         num_samples = waveform.shape[1]
@@ -83,49 +73,6 @@ class Codec(nn.Module):
         with torch.autocast(frames.device.type, enabled=False):
             waveform = self.decoder(frames.float())
         return waveform[:, self.stride : self.stride + num_samples]
-
-
-class MapDecoder(nn.Module):
-    """U-Net decoder: a classifier's maps, coarse to fine, to a sequence of features along time.
-
-    Every map passes a 1 x 1 convolution; the coarser result is resized to the next finer map, concatenated
-    with it and convolved. Frequency is then averaged into `bands` and joined with the channels: maps may have
-    any number, channels and size.
-
-    Arguments
-    ---------
-    map_channels: C of each map, fine to coarse. width: channels inside. out_channels: of the sequence.
-    """
-
-    def __init__(self, map_channels: Sequence[int], width: int, out_channels: int, bands: int = 8):
-        super().__init__()
-        self.bands = bands
-        self.lateral = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, width, 1), nn.GroupNorm(1, width)) for channels in map_channels
-        )
-        self.merge = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(2 * width, width, 3, padding=1), nn.GroupNorm(1, width), nn.ReLU())
-            for _ in map_channels[1:]
-        )
-        self.output = nn.Conv1d(width * bands, out_channels, 1)
-
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """maps [B, C, h, w], fine to coarse with h along time, to [B, out_channels, h of the finest]."""
-        skips = [lateral(one.float()) for lateral, one in zip(self.lateral, maps, strict=True)]
-        x = skips[-1]
-        for merge, skip in zip(reversed(self.merge), reversed(skips[:-1]), strict=True):
-            x = F.interpolate(x, skip.shape[2:], mode="bilinear", align_corners=False)
-            x = merge(torch.cat([x, skip], dim=1))
-        x = F.adaptive_avg_pool2d(x, (x.shape[2], self.bands))
-        return self.output(x.transpose(2, 3).flatten(1, 2))
-
-
-def sample_at(sequence: Tensor, position: Tensor) -> Tensor:
-    """Linear interpolation of sequence [B, C, h], its steps sharing [0, 1] evenly, at positions [L]."""
-    index = (position * sequence.shape[2] - 0.5).clamp(0, sequence.shape[2] - 1)
-    below = index.long()
-    above = (below + 1).clamp(max=sequence.shape[2] - 1)
-    return torch.lerp(sequence[:, :, below], sequence[:, :, above], (index - below).to(sequence))
 
 
 class _Attention(MultiheadAttention):

@@ -103,18 +103,31 @@ def load_speechbrain(classifier: nn.Module, folder: str | Path) -> None:
     appearance in folds 1 to 3, not by ESC-50's target: hand their `label_encoder.txt` order to the bundle.
     Raises UsageError when a file is missing or its tensors are not exactly this classifier's.
     """
-    folder = Path(folder)
-    for name, module in (
-        ("embedding_model", classifier.get_submodule("backbone.model")),
-        ("classifier", classifier.get_submodule("head.classifier")),
-    ):
-        state = read_checkpoint(folder / f"{name}.ckpt")
-        state = {_renamed(key): value for key, value in state.items()}
+    parts = {
+        "embedding_model": classifier.get_submodule("backbone.model"),
+        "classifier": classifier.get_submodule("head.classifier"),
+    }
+    _fill(parts, folder, "classifier")
+
+
+def load_codec(encoder: nn.Module, decoder: nn.Module, folder: str | Path) -> None:
+    """Fill a filterbank from `encoder.ckpt` and `decoder.ckpt` as SpeechBrain's SepFormer releases lay them out.
+
+    Raises UsageError when a file is missing or its tensors are not exactly this filterbank's.
+    """
+    _fill({"encoder": encoder, "decoder": decoder}, folder, "codec")
+
+
+def _fill(parts: Mapping[str, nn.Module], folder: str | Path, whole: str) -> None:
+    """Fill every module from the checkpoint of its name in a folder, strictly."""
+    for name, module in parts.items():
+        path = Path(folder) / f"{name}.ckpt"
+        state = {_renamed(key): value for key, value in read_checkpoint(path).items()}
         try:
             module.load_state_dict(state, strict=True)
         except RuntimeError as error:
             detail = " ".join(str(error).split())[:300]
-            raise UsageError(f"{folder / name}.ckpt does not fit this classifier: {detail}") from error
+            raise UsageError(f"{path} does not fit this {whole}: {detail}") from error
 
 
 def _renamed(key: str) -> str:

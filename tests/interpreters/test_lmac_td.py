@@ -10,9 +10,11 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.lobes.models.dual_path import Dual_Path_Model, SBTransformerBlock
 from torch import nn
 
+from interpreters.decoders import MapDecoder
+from interpreters.interpolation import sample_at
 from interpreters.lmac_td import LMACTD
 from interpreters.masking import masking_terms
-from interpreters.separator import Codec, MapDecoder, MaskNetwork, sample_at
+from interpreters.separator import Codec, MaskNetwork
 from models.adapters import MelAdapter
 from models.classifier import AudioClassifier, ClassifierInfo, CosineHead
 from models.cnn14 import CNN14

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from interpreters.maps import QuantileMap, clip_seed, quantile_thresholds, resize_map, soft_mask
+from interpreters.interpolation import resize_map
+from interpreters.maps import QuantileMap, clip_seed, quantile_thresholds, soft_mask
 from models.classifier import ClassifierInfo, Evidence, Features
 from models.errors import UsageError
 from models.frontend import Spectrogram

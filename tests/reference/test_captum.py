@@ -8,7 +8,7 @@ from captum.attr import GuidedBackprop, LayerGradCam, Saliency
 from torch import nn
 
 from interpreters.gradients import ClassScore, Gradient, _Guide
-from interpreters.maps import resize_map
+from interpreters.interpolation import resize_map
 from models.adapters import ImageAdapter
 from models.classifier import AudioClassifier
 from models.frontend import FrontEnd
