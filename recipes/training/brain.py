@@ -315,7 +315,7 @@ class RecipeBrain(sb.Brain):
         seconds = duration(time.monotonic() - self.epoch_started)
         say(
             f"epoch {epoch:>{len(str(epochs))}}/{epochs}  train loss {self.train_loss:.4g}  "
-            f"valid {name} {scores[name]:.4g}  rate {self.rates[-1]:.2g}  {seconds}{mark}"
+            f"valid {name} {scores[name]:.4g}  rate {rate:.2g}  {seconds}{mark}"
         )
 
     def on_evaluate_start(self, max_key=None, min_key=None):

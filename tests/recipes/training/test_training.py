@@ -48,15 +48,15 @@ class Interrupted(Exception):
 def interrupt():
     """(epoch, step) -> patches that cut a training off after that step and before its checkpoint; undo them to go on.
 
-    Step 0 is the end of the epoch before.
+    Step 0 is the end of the epoch before; step "valid" comes after the last step's checkpoint, before validation.
     """
     patches = pytest.MonkeyPatch()
 
-    def at(epoch: int, step: int) -> pytest.MonkeyPatch:
+    def at(epoch: int, step: int | str) -> pytest.MonkeyPatch:
         on_stage_start, on_fit_batch_end = ClassifierBrain.on_stage_start, ClassifierBrain.on_fit_batch_end
 
         def start(self, stage, number=None):
-            if (stage, number, step) == (sb.Stage.TRAIN, epoch, 0):
+            if (stage, number, step) in ((sb.Stage.TRAIN, epoch, 0), (sb.Stage.VALID, epoch, "valid")):
                 raise Interrupted
             on_stage_start(self, stage, number)
 
@@ -86,6 +86,8 @@ def run(train, tmp_path_factory) -> Path:
         (2, 3, ()),
         (2, 3, ("--ckpt_interval_steps=1",)),
         (1, 4, ("--ckpt_interval_steps=2",)),
+        (1, "valid", ("--ckpt_interval_steps=1",)),
+        (2, "valid", ("--ckpt_interval_steps=1",)),
     ],
 )
 def test_an_interrupted_run_ends_as_the_undisturbed_one_to_the_bit(
