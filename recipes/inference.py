@@ -26,7 +26,7 @@ from models.errors import UsageError
 from recipes.data.audio import resample
 from recipes.data.sounds import MAX_CHANNELS, MonoSound, as_float, checked_rate, mono_sound, open_sound, sound_of
 from recipes.report.explained import ClassifiedSound, ExplainedSound, named_shares
-from recipes.runs.asking import as_it_was, build_method, open_classifier
+from recipes.runs.asking import as_it_was, build_method, method_name, open_classifier
 from recipes.runs.subject import Subject, load_interpreter, load_subject
 from recipes.scoring.answer import Answer, class_index
 from recipes.scoring.explanation import classify, explain_windows, join_windows
@@ -61,7 +61,7 @@ def explain(
         index = class_index(subject.info.class_names, target)
         interpreter = build_method(method, subject, settings)
         mono = sound_of(sound, rate, subject.info.sample_rate)
-        return SoundInterpreter(subject, interpreter, Path(method).stem).explained(mono, index)
+        return SoundInterpreter(subject, interpreter, method_name(method)).explained(mono, index)
 
 
 class SoundInterpreter:

@@ -12,7 +12,7 @@ from hyperpyyaml import load_hyperpyyaml
 from torch import nn
 
 from interpreters.base import Interpreter
-from models.bundle import Bundle, BundleInfo
+from models.bundle import Bundle, BundleInfo, read_facts
 from models.errors import UsageError
 from recipes.config.compose import find_recipe
 from recipes.config.recipe import load_recipe
@@ -128,6 +128,14 @@ def build_method(method: str | Path, subject: Subject, settings: Mapping[str, ob
             f"such as method='results/{path.stem}/1234'"
         )
     return interpreter
+
+
+def method_name(method: str | Path) -> str:
+    """How people call a method: its recipe, or the experiment of the run that left it."""
+    bundle = Path(method) / "interpreter"
+    if is_bundle(bundle):
+        return read_facts(bundle, "interpreter").source.get("experiment", Path(method).name)
+    return Path(method).stem
 
 
 def _as_options(settings: Mapping[str, object]) -> list[str]:

@@ -147,7 +147,9 @@ def test_the_tutorial_and_the_plug_ins_run_from_top_to_bottom(tmp_path, monkeypa
     assert "1 listeners, 2 clips; screened out" in told
     names = run_notebook(monkeypatch)
     assert names["shown"] == [2.0] * 3
-    assert names["heard"].label in names["interpreter"].labels
+    assert names["heard"].label in names["classifier"].info.class_names
+    assert names["other"].target == names["second"] != names["heard"].target
+    assert names["answer"].method == "demo_lmac" and len(names["axes"][1].images) == 1
     for module in ("band_occlusion", "spectral_shape"):
         del sys.modules[module]
 

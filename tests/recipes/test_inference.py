@@ -322,6 +322,7 @@ def test_methods_go_by_their_recipes_name(classifier, wave, run, tmp_path):
     trained = explain(classifier, wave, method=run, rate=16000)
     (expected,) = SoundInterpreter.from_hparams(run).interpret_batch([wave])
     assert np.array_equal(trained.mask, expected.mask)
+    assert trained.method == "lmac"
     for method, settings, sentence in (
         ("gradcam", {}, r"no recipe .*gradcam\.yaml; did you mean .*grad_cam\.yaml"),
         ("grad_cam", {"quantil": 0.5}, "has no key 'quantil'; did you mean --quantile"),
