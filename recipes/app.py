@@ -7,7 +7,6 @@ training, and the trained interpreters of --runs. Sounds are limited in length a
 after the answer, and a file that cannot be read is told in a sentence. Needs Gradio: `pip install -e '.[app]'`.
 """
 
-import argparse
 import html
 import logging
 import os
@@ -26,7 +25,7 @@ from recipes.report.side_by_side import ComparedClip, comparison_card
 from recipes.runs.ready import ReadyInterpreter, load_runs, untrained_interpreters
 from recipes.runs.subject import Subject, load_subject
 from recipes.scoring.explanation import explain
-from recipes.system.entry import entry
+from recipes.system.entry import entry, tool_parser
 
 logger = logging.getLogger(__name__)
 PREDICTED = "the predicted class"
@@ -122,13 +121,13 @@ def build_app(explainers: Explainers, max_megabytes: int):
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.app", allow_abbrev=False)
+    parser = tool_parser("app", __doc__)
     parser.add_argument(
         "--classifier", type=Path, required=True, help="bundle, such as results/mobilenet/1234/classifier"
     )
     parser.add_argument("--runs", nargs="*", type=Path, default=[], help="runs whose trained interpreters to offer")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in")
-    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on")
     parser.add_argument("--max_seconds", type=float, default=60, help="longest sound")
     parser.add_argument("--max_megabytes", type=int, default=20, help="largest file")
     parser.add_argument("--device", default="cpu", help="torch device")

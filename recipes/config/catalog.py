@@ -50,11 +50,11 @@ def answer(arguments: list[str], command: str) -> str | None:
 
 def overview(command: str) -> str:
     """A command's usage, its recipes in groups, and the tools."""
-    other = "interpret.py" if command == "train.py" else "train.py"
+    counterpart = "interpret.py" if command == "train.py" else "train.py"
     usage = {
         f"python {command} RECIPE.yaml [--key=value ...]": "run a recipe with some of its keys changed",
         f"python {command} RECIPE.yaml --help": "the recipe's keys, with their values and what they mean",
-        f"python {other} --list": "the recipes of the other command",
+        f"python {counterpart} --list": "the recipes of the other command",
     }
     parts = [f"{COMMANDS[command]}\n", _table("Usage", usage)]
     for group in groups(command):
@@ -66,22 +66,24 @@ def overview(command: str) -> str:
 
 def overview_of_tools() -> str:
     """The two commands and the tools, for `python -m recipes`."""
-    commands = {f"python {command}": sentence for command, sentence in COMMANDS.items()}
+    commands = {}
+    for command, sentence in COMMANDS.items():
+        commands[f"python {command}"] = sentence
     return f"{_table('Commands, each with --help and --list', commands)}\n{_table('Tools, each with --help', tools())}"
 
 
 def groups(command: str) -> list[Group]:
     """The recipes of a command by kind, in the order of their names."""
     key = "model" if command == "train.py" else "interpreter"
-    found: dict[str, Group] = {}
+    by_name: dict[str, Group] = {}
     for path in sorted(HPARAMS.glob("*.yaml")):
         writes = _line_of(path, key)
         if writes is None:
             continue
         name, fits = (CLASSIFIERS, "") if key == "model" else _kind_of(writes)
-        group = found.setdefault(name, Group(name, fits))
+        group = by_name.setdefault(name, Group(name, fits))
         group.recipes[f"hparams/{path.name}"] = first_sentence(path.read_text(encoding="utf-8"))
-    return sorted(found.values(), key=lambda group: group.name)
+    return sorted(by_name.values(), key=lambda group: group.name)
 
 
 def _line_of(path: Path, key: str) -> tuple[Path, str] | None:
@@ -95,9 +97,9 @@ def _line_of(path: Path, key: str) -> tuple[Path, str] | None:
         return path, written[1]
     extended = re.search(r"^extends: *(.*)$", text, re.MULTILINE)
     for base in reversed(re.findall(r"[^\s\[\],]+", extended[1])) if extended else ():
-        found = _line_of(path.parent / base, key)
-        if found:
-            return found
+        inherited = _line_of(path.parent / base, key)
+        if inherited:
+            return inherited
     return None
 
 
@@ -105,14 +107,18 @@ def _kind_of(written: tuple[Path, str]) -> tuple[str, str]:
     """The group of a method and the classifiers that it fits, from the header of the block that a recipe includes."""
     path, value = written
     file = path.parent / value.removeprefix("!include:").strip()
-    found = _GROUP.search(header(file.read_text(encoding="utf-8"))) if file.is_file() else None
-    return (found[1], found[2] or "") if found else (OTHER_METHODS, "")
+    kind = _GROUP.search(header(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    return (kind[1], kind[2] or "") if kind else (OTHER_METHODS, "")
 
 
 def header(text: str) -> str:
     """The comment that a YAML file begins with, as one line, without its command lines."""
-    lines = [line.removeprefix("#") for line in _HEADER.match(text)[0].splitlines()]
-    return " ".join(line.strip() for line in lines if not line.startswith("   "))
+    sentences = []
+    for line in _HEADER.match(text)[0].splitlines():
+        is_command = line.startswith("#   ")
+        if not is_command:
+            sentences.append(line.removeprefix("#").strip())
+    return " ".join(sentences)
 
 
 def first_sentence(text: str) -> str:
@@ -148,16 +154,19 @@ def recipe_help(path: Path, command: str) -> str:
             tables.append(_table(f"Inside {key}", _settings(node, key, inner)))
         elif tag_of(node) in ("", "PLACEHOLDER") or tag_of(node).startswith("env:"):
             own[f"--{key}={shown(node)}"] = comments.get(key, "")
-    switches = [f"--{name}" if kind == SWITCH else f"--{name}=…" for name, kind in RUN_OPTIONS.items()]
-    options = textwrap.fill(" ".join(switches), WIDTH, initial_indent="  ", subsequent_indent="  ")
-    sections += [_table("Keys", own), *tables, f"Run options of SpeechBrain\n{options}\n"]
-    return "\n".join(section for section in sections if section)
+    options = []
+    for name, kind in RUN_OPTIONS.items():
+        options.append(f"--{name}" if kind == SWITCH else f"--{name}=…")
+    shown_options = textwrap.fill(" ".join(options), WIDTH, initial_indent="  ", subsequent_indent="  ")
+    sections += [_table("Keys", own), *tables, f"Run options of SpeechBrain\n{shown_options}\n"]
+    return "\n".join(filter(None, sections))
 
 
 def _block_comments(file: Path, key: str) -> dict[str, str]:
     comments: dict[str, str] = {}
     for part in compose(file).files:
-        comments |= {f"{key}.{name}": comment for name, comment in comments_of(read_text(part)).items()}
+        for name, comment in comments_of(read_text(part)).items():
+            comments[f"{key}.{name}"] = comment
     return comments
 
 
@@ -181,7 +190,7 @@ def shown(node: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
-        return f"[{','.join(shown(part) for part in value)}]"
+        return f"[{','.join(map(shown, value))}]"
     return str(value)
 
 
@@ -190,13 +199,13 @@ def comments_of(text: str) -> dict[str, str]:
     comments = {}
     above: list[tuple[int, str]] = []  # indentation and name of the keys that enclose a line
     for line in text.splitlines():
-        found = _KEY.match(line)
-        if found is None:
+        written = _KEY.match(line)
+        if written is None:
             continue
-        indentation = len(found[1])
+        indentation = len(written[1])
         above = [(depth, name) for depth, name in above if depth < indentation]
-        above.append((indentation, found[2]))
-        comment = re.search(r"\s#\s+(.+)$", found[3])
+        above.append((indentation, written[2]))
+        comment = re.search(r"\s#\s+(.+)$", written[3])
         if comment:
             comments[".".join(name for _, name in above)] = comment[1]
     return comments
@@ -206,14 +215,14 @@ def _table(title: str, rows: dict[str, str]) -> str:
     """A title and its rows in two columns; "" where there are none."""
     if not rows:
         return ""
-    column = min(max(len(name) for name in rows) + 2, 50)
+    column = min(max(map(len, rows)) + 2, 50)
     lines = [title]
-    for name, told in rows.items():
+    for name, meaning in rows.items():
         lead = f"  {name:<{column}}"
-        if len(name) > column - 1 and told:
+        if len(name) > column - 1 and meaning:
             lines.append(f"  {name}")
             lead = " " * (column + 2)
         lines.append(
-            textwrap.fill(told, WIDTH, initial_indent=lead, subsequent_indent=" " * (column + 2)) or lead.rstrip()
+            textwrap.fill(meaning, WIDTH, initial_indent=lead, subsequent_indent=" " * (column + 2)) or lead.rstrip()
         )
     return "\n".join(line.rstrip() for line in lines) + "\n"

@@ -77,10 +77,10 @@ def compose(path: Path, depth: int = 0) -> Draft:
     bases = written.pop("extends", [])
     draft = Draft(path, CommentedMap())
     for base in bases if isinstance(bases, list) else [bases]:
-        found = compose(find_recipe(path.parent / str(base)), depth + 1)
-        merge(draft.tree, found.tree)
-        draft.written_in.update(found.written_in)
-        draft.files += found.files
+        extended = compose(find_recipe(path.parent / str(base)), depth + 1)
+        merge(draft.tree, extended.tree)
+        draft.written_in.update(extended.written_in)
+        draft.files += extended.files
     draft.files.append(path)
     _anchor_includes(written, path.parent)
     expanded = draft.expanded()
@@ -115,10 +115,12 @@ def full_name(key: str, expanded: CommentedMap) -> str:
     """
     if key in expanded or "." in key:
         return key
-    names = [name for name in setting_names(expanded) if name.rpartition(".")[2] == key]
-    shallow = min((name.count(".") for name in names), default=0)
-    names = [name for name in names if name.count(".") == shallow]
-    return names[0] if len(names) == 1 else key
+    by_depth: dict[int, list[str]] = {}
+    for name in setting_names(expanded):
+        if name.rpartition(".")[2] == key:
+            by_depth.setdefault(name.count("."), []).append(name)
+    outermost = by_depth[min(by_depth)] if by_depth else []
+    return outermost[0] if len(outermost) == 1 else key
 
 
 def full_name_in_block(key: str, block: CommentedMap) -> str:
@@ -170,9 +172,9 @@ def unknown_part(name: str, expanded: CommentedMap) -> tuple[str, list[str]] | N
 def referenced(node: Any) -> set[str]:
     """Top-level keys that `!ref` and `!copy` name anywhere below a node."""
     if isinstance(node, dict):
-        return set().union(*(referenced(part) for part in node.values()))
+        return set().union(*map(referenced, node.values()))
     if isinstance(node, list):
-        return set().union(*(referenced(part) for part in node))
+        return set().union(*map(referenced, node))
     if tag_of(node) in ("ref", "copy"):
         return set(re.findall(r"<\s*(\w+)", str(node.value)))
     return set()
@@ -201,8 +203,8 @@ class _Resolver:
     def node(self, node: Any, name: str) -> Any:
         tag = tag_of(node)
         if tag == "PLACEHOLDER":
-            told = f"{self.origin}: {name!r} is a !PLACEHOLDER and must be replaced"
-            raise UsageError(f"{told}; set it on the command line or in the YAML")
+            unset = f"{self.origin}: {name!r} is a !PLACEHOLDER and must be replaced"
+            raise UsageError(f"{unset}; set it on the command line or in the YAML")
         if tag in ("ref", "copy") and isinstance(node, TaggedScalar):
             value = self.reference(node.value)
             return deepcopy(value) if tag == "copy" else value
@@ -222,11 +224,12 @@ class _Resolver:
         """What `<key>`, `<block[key]>/name` or `2 * <key>` stands for."""
         if _REFERENCE.fullmatch(text):
             return self.lookup(text[1:-1])
-        values = [self.lookup(found[1:-1]) for found in _REFERENCE.findall(text)]
-        for value in values:
-            text = _REFERENCE.sub(str(plain(value)).replace("\\", r"\\"), text, count=1)
-        numbers = all(isinstance(value, int | float) for value in values)
-        return parse_arithmetic(text) if numbers else text
+        numbers_only = True
+        for reference in _REFERENCE.findall(text):
+            value = self.lookup(reference[1:-1])
+            numbers_only = numbers_only and isinstance(value, int | float)
+            text = text.replace(reference, str(plain(value)), 1)
+        return parse_arithmetic(text) if numbers_only else text
 
     def lookup(self, name: str) -> object:
         """The node that `key`, `block[key]` or `object.attribute` names, with its own references resolved."""

@@ -99,13 +99,16 @@ def device_problems(options: Mapping, values: Mapping) -> list[str]:
     """
     chosen = {name: values.get(name) for name in ("precision", "eval_precision", *INTERVALS)} | dict(options)
     problems = []
-    halves = [name for name in ("precision", "eval_precision") if chosen[name] == "fp16"]
+    halves = []
+    for name in ("precision", "eval_precision"):
+        if chosen[name] == "fp16":
+            halves.append(f"{name}=fp16 needs a GPU; on a CPU pass fp32 or bf16")
     device = options.get("device")
     if halves or device not in (None, "cpu"):
         device = device or _default_device()
         problems += _unusable(device)
     if device == "cpu":
-        problems += [f"{name}=fp16 needs a GPU; on a CPU pass fp32 or bf16" for name in halves]
+        problems += halves
     if all(isinstance(chosen[name], int | float) and chosen[name] > 0 for name in INTERVALS):
         problems.append(f"{' and '.join(INTERVALS)} exclude each other; pass 0 for one of them")
     return problems

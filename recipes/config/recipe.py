@@ -150,14 +150,36 @@ def load_recipe(
     line = read_line(arguments[1:], draft, problems)
     tree = _changed(draft, line, problems)
     values = dict(plain(tree)) if tree is not None else _written_values(draft)
-    problems += [f"{path}: {problem}" for problem in _wrong_values(values, line)]
-    known = block_settings(values)
-    known |= {key: value for key, value in values.items() if not _builds(key, value)}
-    known |= {name: name in line.switches for name in SWITCHES}
-    faulty = {key for key in known if value_problems({key: known[key]})}
-    possible = [partial(check, Settings(known)) for check, keys in checks.items() if not faulty.intersection(keys)]
-    check_all(*possible, told=problems)
-    return Recipe(path, write_tree(tree), Settings(known), line.options)
+    out_of_range = _out_of_range(values, line)
+    if out_of_range:
+        problems.append(f"{path}: {'; '.join(out_of_range)}")
+    known = _plain_values(values, line)
+    check_all(*_possible(checks, known), told=problems)
+    return Recipe(path, write_tree(tree), known, line.options)
+
+
+def _plain_values(values: Mapping, line: CommandLine) -> Settings:
+    """What `Recipe.values` holds: settings of blocks by their last name, the recipe's own values, and switches."""
+    known = Settings(block_settings(values))
+    for key, value in values.items():
+        if not _builds(key, value):
+            known[key] = value
+    for name in SWITCHES:
+        known[name] = name in line.switches
+    return known
+
+
+def _possible(checks: Mapping[Callable, Collection[str]], values: Settings) -> list[Callable[[], object]]:
+    """The checks whose keys all hold values in range, ready to be called."""
+    possible = []
+    for check, keys in checks.items():
+        read = Settings({})
+        for key in keys:
+            if key in values:
+                read[key] = values[key]
+        if not value_problems(read):
+            possible.append(partial(check, values))
+    return possible
 
 
 def _builds(key: str, value: object) -> bool:
@@ -206,14 +228,13 @@ def _written_values(draft: Draft) -> dict:
     return {key: value for key, value in values.items() if not isinstance(value, Tagged) or key not in RULES}
 
 
-def _wrong_values(values: Mapping, line: CommandLine) -> list[str]:
-    """Values and run options that are out of range, in the recipe and inside its blocks."""
+def _out_of_range(values: Mapping, line: CommandLine) -> list[str]:
+    """Sentences about values and run options that are out of range, in the recipe and inside its blocks."""
     inside = {}
     for key, value in block_settings(values).items():
         if key not in values and value is not None:  # of null inside a block, the object that is built judges
             inside[key] = value
-    wrong = value_problems(values) + value_problems(inside) + device_problems(line.options, values)
-    return ["; ".join(wrong)] if wrong else []
+    return value_problems(values) + value_problems(inside) + device_problems(line.options, values)
 
 
 def _complete(node: object, settings: Mapping) -> None:

@@ -121,14 +121,13 @@ READ_KEYS = {*RULES} - METHOD_KEYS
 
 def value_problems(values: Mapping) -> list[str]:
     """Every plain value outside what is allowed, and folds used twice."""
-    wrong = []
-    for key, (_, check) in RULES.items():
+    wrong, problems = [], []
+    for key, (allowed, check) in RULES.items():
         if key in values and not isinstance(values[key], Tagged) and not check(values[key]):
             wrong.append(key)
-    problems = [f"{key}={values[key]!r} must be {RULES[key][0]}{_hint(values[key])}" for key in wrong]
-    lists = [key for key in FOLD_LISTS if key in values]
-    if not set(wrong) & {*lists} and values.get("folds") is None:
-        problems += _shared_folds({key: values[key] for key in lists})
+            problems.append(f"{key}={values[key]!r} must be {allowed}{_hint(values[key])}")
+    if values.get("folds") is None and not set(wrong).intersection(FOLD_LISTS):
+        problems += _shared_folds(values)
     return problems
 
 
@@ -136,10 +135,10 @@ def _hint(value: object) -> str:
     return f"; write ./{value} for a file or folder of that name" if _text(value) and _in_parentheses(value) else ""
 
 
-def _shared_folds(lists: Mapping[str, list[int]]) -> list[str]:
+def _shared_folds(values: Mapping) -> list[str]:
     problems = []
-    for first, second in combinations(lists, 2):
-        shared = sorted(set(lists[first]) & set(lists[second]))
+    for first, second in combinations(FOLD_LISTS, 2):
+        shared = sorted(set(values.get(first, ())) & set(values.get(second, ())))
         if shared:
             numbers = ", ".join(map(str, shared))
             problems.append(f"{first} and {second} share fold {numbers}; they must be disjoint")
@@ -153,25 +152,26 @@ def block_settings(values: Mapping) -> dict[str, object]:
     depth is left out. Below the blocks, only the arguments of this project's own objects count.
     """
     settings: dict[str, object] = {}
-    level = [values[block] for block in BLOCKS if isinstance(values.get(block), Mapping)]
+    level = list(filter(None, map(values.get, BLOCKS)))
     while level:
-        here: dict[str, list] = {}
-        below: list[Mapping] = []
+        at_this_depth: dict[str, list] = {}
+        below: list[object] = []
         for node in level:
-            for key, value in node.items():
-                if isinstance(value, Tagged):
-                    below += _arguments(value)
-                elif isinstance(value, Mapping):
+            for key, value in _arguments(node).items():
+                if isinstance(value, Tagged | Mapping):
                     below.append(value)
                 else:
-                    here.setdefault(key, []).append(value)
-        for key, found in here.items():
-            if key not in settings and all(value == found[0] for value in found):
-                settings[key] = found[0]
+                    at_this_depth.setdefault(key, []).append(value)
+        for key, candidates in at_this_depth.items():
+            if key not in settings and candidates.count(candidates[0]) == len(candidates):
+                settings[key] = candidates[0]
         level = below
     return settings
 
 
-def _arguments(value: Tagged) -> list[Mapping]:
-    own = value.tag.partition(":")[2].startswith(("models.", "interpreters."))
-    return [value.value] if own and isinstance(value.value, Mapping) else []
+def _arguments(node: object) -> Mapping:
+    """The keys below a block, or the arguments of an object of this project's; nothing below another one."""
+    if isinstance(node, Tagged):
+        own = node.tag.partition(":")[2].startswith(("models.", "interpreters."))
+        node = node.value if own else None
+    return node if isinstance(node, Mapping) else {}

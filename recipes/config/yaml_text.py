@@ -64,12 +64,9 @@ def read_tree(text: str, origin: object, text_keys: frozenset[str] = frozenset()
         raise UsageError(f"{origin} is not valid YAML: {plain_reason(error)}") from error
     if not isinstance(tree, CommentedMap):
         raise UsageError(f"{origin} must hold keys with values, not {type(plain(tree)).__name__}")
-    looks_otherwise = [key for key in tree if key in text_keys and not isinstance(tree[key], str | list | TaggedScalar)]
-    if any(tree[key] is not None for key in looks_otherwise):
-        written = _scalars_as_written(text)
-        for key in looks_otherwise:
-            if tree[key] is not None and key in written:
-                tree[key] = written[key]
+    for key in text_keys.intersection(tree):
+        if tree[key] is not None and not isinstance(tree[key], str | list | TaggedScalar):
+            tree[key] = _scalars_as_written(text).get(key, tree[key])
     drop_comments(tree)
     return tree
 
@@ -127,9 +124,12 @@ def tag_of(node: object) -> str:
 
 def plain_reason(error: YAMLError, lines: bool = True) -> str:
     """What is wrong with a text, in plain words, with the line where that is."""
-    told = " ".join(str(error).split())
-    reason = next((words for sign, words in REASONS if sign in told), "its punctuation cannot be understood")
-    duplicate = re.search(r'duplicate key "([^"]*)"', told)
+    message = " ".join(str(error).split())
+    reason = "its punctuation cannot be understood"
+    for sign, meaning in reversed(REASONS):
+        if sign in message:
+            reason = meaning
+    duplicate = re.search(r'duplicate key "([^"]*)"', message)
     if duplicate:
         reason = f"the key {duplicate[1]!r} stands twice"
     mark = getattr(error, "problem_mark", None)
