@@ -6,6 +6,8 @@ more than all else that explaining a sound needs. What it leaves out (layer scal
 `models.focalnet` uses.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -66,7 +68,7 @@ class Modulation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         width = x.shape[-1]
         projected = self.projection_in(x).permute(0, 3, 1, 2).contiguous()
-        query, context, gates = torch.split(projected, (width, width, LEVELS + 1), 1)
+        query, context, gates = torch.split(projected, [width, width, LEVELS + 1], 1)
         gathered = torch.zeros((), dtype=context.dtype, device=context.device)
         for level, layer in enumerate(self.focal_layers):
             context = layer(context)
@@ -172,6 +174,11 @@ class FocalNetwork(nn.Module):
         super().__init__()
         self.focalnet = FocalModel(width, depths, drop_path)
         self.apply(_initialise)
+
+    def last_modulation(self) -> Modulation:
+        """The modulation of the last layer, whose map explains the network's decision."""
+        stage = cast(Stage, self.focalnet.encoder.stages[-1])
+        return cast(Layer, stage.layers[-1]).modulation
 
     def forward(self, image: Tensor) -> list[Tensor]:
         return self.focalnet.encoder(*self.focalnet.embeddings(image))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import FocalNetConfig
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
-SIZES = {
+SIZES: dict[str, dict] = {
     "nano": {"embed_dim": 24, "depths": [1, 1, 2, 1]},
     "mini": {"embed_dim": 48, "depths": [2, 2, 6, 2]},
     "tiny": {"embed_dim": 96, "depths": [2, 2, 6, 2]},
@@ -59,8 +59,8 @@ class FocalNet(nn.Module):
         m(i, X) = h(sum over levels of gate x context), equation (2), that is the output of its context projection.
         """
         modulator: list[Tensor] = []
-        block = self.model.focalnet.encoder.stages[-1].layers[-1]
-        hook = block.modulation.projection_context.register_forward_hook(
+        modulation = self.model.last_modulation()
+        hook = modulation.projection_context.register_forward_hook(
             lambda module, inputs, output: modulator.append(output)
         )
         try:

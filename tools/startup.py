@@ -78,7 +78,7 @@ def measure(checkouts: dict[str, Path], repeats: int) -> dict[str, dict[str, flo
     """CPU seconds of every command in every checkout, one beside the other, so that the machine's load is shared."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = make_demo(Path(temporary))
-        results = {}
+        results: dict[str, dict[str, float]] = {}
         for name, arguments in commands(folder).items():
             results[name] = {}
             for label, checkout in checkouts.items():

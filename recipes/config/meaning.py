@@ -7,6 +7,9 @@ from recipes.config.rules import BLOCKS, OBJECTS, READ_KEYS
 from recipes.config.tagged import Tagged
 from recipes.config.yaml_text import parse
 
+ONLY_CHECKED = {"name:interpreters.maps.QuantileMap": {"map"}}
+"""Arguments by which an object refuses a classifier, and which change nothing in what it computes."""
+
 BLOCK_OBJECTS = {"model": "classifier"}
 """The object that counts in a block, where it is not called as the block is."""
 
@@ -32,7 +35,11 @@ def meaning(text: str) -> dict[str, object]:
 def _normal(value: object) -> object:
     """A value in which an object without arguments is written in one way."""
     if isinstance(value, Tagged):
-        return Tagged(value.tag, _normal(value.value) or {})
+        arguments = _normal(value.value) or {}
+        if isinstance(arguments, dict):
+            for name in ONLY_CHECKED.get(value.tag, ()):
+                arguments.pop(name, None)
+        return Tagged(value.tag, arguments)
     if isinstance(value, Mapping):
         return {key: _normal(part) for key, part in value.items()}
     if isinstance(value, list):

@@ -107,3 +107,9 @@ def test_an_object_without_arguments_is_written_in_one_way():
         == meaning("optimizer: !name:a.B {}\n")
         == {"optimizer": Tagged("name:a.B", {})}
     )
+
+
+def test_the_name_of_a_map_is_no_difference_because_the_classifier_decides_it():
+    text = "interpreter:\n  interpreter: !name:interpreters.maps.QuantileMap\n    quantile: 0.9\n"
+    assert meaning(text) == meaning(text + "    map: modulation\n")
+    assert meaning(text) != meaning(text.replace("0.9", "0.8"))
