@@ -13,6 +13,13 @@ from models.errors import UsageError
 from models.frontend import Spectrogram
 
 ABILITIES = frozenset({"maps", "native_map", "gradient"})
+WHO_HAS = {
+    "native_map": "FocalNet, ViT and AST have one, and gradients, perturbations and the trained methods do without",
+    "maps": "FocalNet, ViT, AST, CNN14 and MobileNet have them, and perturbations do without",
+    "gradient": "perturbations do without",
+}
+"""By ability: which classifiers have it, and which methods fit a classifier that lacks it."""
+
 ANY_CLASS = "the gradient and perturbation methods (grad_cam, lime, ...), PIQ, L2I and the controls"
 
 
@@ -59,7 +66,7 @@ class Interpreter(nn.Module, ABC):
         if lacking:
             raise UsageError(
                 f"{type(self).__name__} needs {', '.join(sorted(self.requires))} of a classifier, and this one has no "
-                f"{', '.join(lacking)}: choose another classifier or interpreter"
+                f"{', '.join(lacking)}: {'; '.join(WHO_HAS[ability] for ability in lacking)}"
             )
 
     def _check_contract(self) -> None:

@@ -82,6 +82,7 @@ def groups(command: str) -> list[Group]:
             continue
         name, fits = (CLASSIFIERS, "") if key == "model" else _kind_of(writes)
         group = by_name.setdefault(name, Group(name, fits))
+        group.fits = min(group.fits, fits, key=len)  # a method that asks for more says so in its own help
         group.recipes[f"hparams/{path.name}"] = first_sentence(path.read_text(encoding="utf-8"))
     return sorted(by_name.values(), key=lambda group: group.name)
 

@@ -125,8 +125,8 @@ def test_quantiles_outside_0_to_1_are_told(quantile):
 
 def test_a_classifier_without_a_map_is_told(cnn14):
     sentence = (
-        "QuantileMap needs native_map of a classifier, and this one has no native_map: choose another classifier or "
-        "interpreter"
+        "QuantileMap needs native_map of a classifier, and this one has no native_map: FocalNet, ViT and AST have one, "
+        "and gradients, perturbations and the trained methods do without"
     )
     for info in (WITHOUT, cnn14.describe()):
         with pytest.raises(UsageError, match=sentence):

@@ -6,7 +6,7 @@ from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
 
 from models.errors import UsageError
 from recipes.config.options import RUN_OPTIONS, SWITCH, TEXT, WORDS
-from recipes.config.recipe import load_recipe
+from recipes.config.recipe import each_recipe, load_recipe
 from recipes.config.yaml_text import parse
 
 MODULATION = str(HPARAMS / "modulation.yaml")
@@ -190,3 +190,13 @@ def test_an_argument_that_a_factory_does_not_take_is_told_with_those_it_takes(tm
     inner = load_recipe([str(HPARAMS / "lmac.yaml"), "--interpreter.decoder={height: 3}"])
     with pytest.raises(UsageError, match=r"LightDecoder got an unexpected keyword argument 'height'; it takes .*width"):
         inner.build()
+
+
+def test_several_recipes_take_the_same_keys():
+    line = ["a.yaml", "b.yaml", "--audio=x.wav", "--target", "rooster"]
+    assert each_recipe(line) == [
+        ["a.yaml", "--audio=x.wav", "--target", "rooster"],
+        ["b.yaml", "--audio=x.wav", "--target", "rooster"],
+    ]
+    assert each_recipe(["a.yaml"]) == [["a.yaml"]]
+    assert each_recipe(["--audio=x.wav"]) == [["--audio=x.wav"]]
