@@ -1,10 +1,9 @@
 """Explaining sound files: what `interpret.py --audio` does with one file, a folder, a pattern or a list of them."""
 
-import csv
-import io
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +15,12 @@ from models.errors import UsageError
 from recipes.data.signals import sentence
 from recipes.data.sounds import MonoSound, open_sound
 from recipes.report.cards import View, build_view
-from recipes.report.page import render
 from recipes.report.sound_report import SoundFacts, SoundReport, stretches, windows_per_card
+from recipes.report.sound_table import SoundTable
 from recipes.runs.explainer import Explainer, question, sound_folder
 from recipes.scoring.answer import NOTABLE, Answer, class_index
 from recipes.scoring.explanation import Explanation, explain, explain_windows
-from recipes.system.files import name_some, write_atomically
+from recipes.system.files import name_some
 
 logger = logging.getLogger(__name__)
 
@@ -47,61 +46,82 @@ def explain_sounds(explainers: Sequence[Explainer], sources: Sequence[Path], req
     Raises UsageError for a target that a classifier does not know, and at the end, when all others are explained, for
     the files that could not be.
     """
-    targets = [class_index(explainer.subject.info.class_names, request.target) for explainer in explainers]
-    rows: list[list[dict]] = [[] for _ in explainers]
+    methods = []
+    for explainer in explainers:
+        methods.append(_Method(explainer, class_index(explainer.subject.info.class_names, request.target)))
     problems: dict[str, Path] = {}  # a file that several methods cannot read is one problem
-    for source in tqdm(sources, "explain", unit="file", disable=len(sources) < 2):
-        for number, explainer in enumerate(explainers):
-            try:
-                folder, answer, row = _explain_file(explainer, source, targets[number], request.keep_masks)
-            except UsageError as error:
-                problems[str(error).rstrip(".")] = source
-                continue
-            rows[number].append(row)
-            if len(sources) == 1:
-                _print_answer(f"{source.name} by {explainer.name}", folder, answer)
-    written = [explainer.folder / "audio" for explainer, answers in zip(explainers, rows, strict=True) if answers]
-    for number, explainer in enumerate(explainers):
-        if rows[number]:
-            _write_index(explainer, rows[number])
+    with ExitStack() as stack:
+        for method in methods:
+            stack.enter_context(method.table)
+        for source in tqdm(sources, "explain", unit="file", disable=len(sources) < 2):
+            for method in methods:
+                try:
+                    _explain_file(method, source, request, quiet=len(sources) > 1)
+                except UsageError as error:
+                    problems[str(error).rstrip(".")] = source
+    answered = [method for method in methods if method.last_folder is not None]
     if len(sources) > 1:
-        print("\n".join(f"explained sounds: {folder / 'index.html'}" for folder in written))
+        for method in answered:
+            print(f"explained sounds: {method.table.folder / 'index.html'}")
     if problems and len(sources) == 1:
         raise UsageError(f"{'; '.join(problems)}.")
     if problems:
         failed = len(set(problems.values()))
         raise UsageError(f"{failed} of {len(sources)} sounds are not explained: {name_some(list(problems))}.")
-    return written[0] / rows[0][0]["folder"] if len(sources) == 1 else written[0]
+    return answered[0].last_folder if len(sources) == 1 else answered[0].table.folder
 
 
-def _explain_file(
-    explainer: Explainer, source: Path, target: int | None, keep_masks: bool
-) -> tuple[Path, Answer, dict]:
-    """Explain one file into its folder; returns that folder, the answer, and its row of the table."""
-    subject = explainer.subject
-    info, classifier = subject.info, subject.classifier
+class _Method:
+    """One method at work on sounds: its table, and the folder of its last answer.
+
+    target: index of the class that is asked for, None for the predicted one.
+    """
+
+    def __init__(self, explainer: Explainer, target: int | None):
+        self.explainer, self.target = explainer, target
+        self.table = SoundTable(explainer.folder / "audio", f"{explainer.name}: explained sounds")
+        self.last_folder: Path | None = None
+
+    @property
+    def asked(self) -> str | None:
+        """The class that is asked for, by name."""
+        return None if self.target is None else self.explainer.subject.info.class_names[self.target]
+
+
+def _explain_file(method: _Method, source: Path, request: Request, quiet: bool) -> None:
+    """Explain one file into its folder, and print the answer unless `quiet`."""
+    explainer, target = method.explainer, method.target
+    info, classifier = explainer.subject.info, explainer.subject.classifier
     sound = open_sound(source, info.sample_rate)
     if sound.faults:
         logger.warning("%s", sentence(source, sound.faults))
-    asked = None if target is None else info.class_names[target]
+    facts = _facts(method, source, sound)
+    answer = Answer(info.class_names, info.sample_rate)
+    folder = sound_folder(explainer, source, method.asked)
+    report = SoundReport(folder, facts, answer, classifier.frontend.hop, request.keep_masks)
+    if target is None and explainer.interpreter.answers_any_class:
+        report.more_views = partial(_other_classes, explainer, sound)
+    windows = explain_windows(classifier, explainer.interpreter, sound, info.clip_seconds, target)
+    report.write(stretches(windows, answer, info.clip_seconds))
+    method.table.add(_row(source, folder, facts, answer))
+    method.last_folder = folder
+    if not quiet:
+        _print_answer(f"{source.name} by {explainer.name}", folder, answer)
+
+
+def _facts(method: _Method, source: Path, sound: MonoSound) -> SoundFacts:
+    subject = method.explainer.subject
+    info = subject.info
     windows = math.ceil(len(sound) / round(info.clip_seconds * info.sample_rate))
-    facts = SoundFacts(
+    return SoundFacts(
         title=source.name,
-        question=question(explainer, source, asked),
+        question=question(method.explainer, source, method.asked),
         num_samples=len(sound),
-        method=explainer.name,
+        method=method.explainer.name,
         classifier=str(subject.bundle.path),
         num_cards=math.ceil(windows / windows_per_card(info.clip_seconds)),
         faults=tuple(fault.clause for fault in sound.faults),
     )
-    answer = Answer(info.class_names, info.sample_rate)
-    folder = sound_folder(explainer, source, asked)
-    explained = explain_windows(classifier, explainer.interpreter, sound, info.clip_seconds, target)
-    report = SoundReport(folder, facts, answer, classifier.frontend.hop, keep_masks)
-    if target is None and explainer.interpreter.answers_any_class:
-        report.more_views = partial(_other_classes, explainer, sound)
-    report.write(stretches(explained, answer, info.clip_seconds))
-    return folder, answer, _row(source, folder, facts, answer)
 
 
 def _other_classes(explainer: Explainer, sound: MonoSound, explanation: Explanation) -> list[View]:
@@ -120,10 +140,7 @@ def _other_classes(explainer: Explainer, sound: MonoSound, explanation: Explanat
 def _row(source: Path, folder: Path, facts: SoundFacts, answer: Answer) -> dict:
     """What the table and the index say of one sound."""
     target = answer.target
-    whole, relevant, residual = (
-        answer.mean(posteriors)
-        for posteriors in (answer.probabilities, answer.relevant_probabilities, answer.residual_probabilities)
-    )
+    whole = answer.mean(answer.probabilities)
     row = {
         "file": str(source),
         "folder": folder.name,
@@ -133,8 +150,8 @@ def _row(source: Path, folder: Path, facts: SoundFacts, answer: Answer) -> dict:
         "probability": float(whole.max()),
         "target": answer.names[target],
         "target_probability": float(whole[target]),
-        "relevant_probability": float(relevant[target]),
-        "residual_probability": float(residual[target]),
+        "relevant_probability": float(answer.mean(answer.relevant_probabilities)[target]),
+        "residual_probability": float(answer.mean(answer.residual_probabilities)[target]),
     }
     row |= answer.scores()
     row["beware"] = "; ".join(facts.faults)
@@ -156,31 +173,3 @@ def _print_answer(title: str, folder: Path, answer: Answer) -> None:
     if not answer.one_class:
         print("  this method knows the predicted class only: each window explains its own")
     print(f"explanation: {folder / 'report.html'}")
-
-
-def _write_index(explainer: Explainer, rows: Sequence[dict]) -> None:
-    """sounds.csv and index.html in the folder `audio` of a run: these rows, and those of answers given earlier."""
-    audio = explainer.folder / "audio"
-    table = {row["folder"]: row for row in _read_rows(audio / "sounds.csv")}
-    for row in rows:
-        table[row["folder"]] = {
-            key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()
-        }
-    columns = list(dict.fromkeys(key for row in table.values() for key in row))
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table.values())
-    write_atomically(audio / "sounds.csv", stream.getvalue().encode())
-    page = render("sounds.html", title=f"{explainer.name}: explained sounds", rows=list(table.values()))
-    write_atomically(audio / "index.html", page.encode())
-
-
-def _read_rows(path: Path) -> list[dict]:
-    """The rows of an earlier table whose answers are still there."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return []
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    return [row for row in rows if (path.parent / str(row.get("folder")) / "explanation.json").is_file()]

@@ -107,8 +107,7 @@ class Container:
     @property
     def gives_length(self) -> bool:
         """Whether the header gives the length, as far as one can tell without decoding all of the file."""
-        (first, *others) = self.parts
-        return not others and (isinstance(first, Path) or self.declared is not None)
+        return len(self.parts) == 1 and (isinstance(self.parts[0], Path) or self.declared is not None)
 
     def close(self) -> None:
         """Close the files that were opened to look."""
@@ -163,8 +162,8 @@ def _find_chunk(file: io.BufferedReader, size: int, order: str, name: bytes) -> 
     place = 12
     while place + 8 <= size:
         file.seek(place)
-        found, length = struct.unpack(order + "4sI", file.read(8))
-        if found == name:
+        chunk, length = struct.unpack(order + "4sI", file.read(8))
+        if chunk == name:
             return place
         place += 8 + length + length % 2
     return None

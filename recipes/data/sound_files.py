@@ -31,16 +31,16 @@ def find_sounds(audio: str | Path | Iterable[str | Path]) -> list[Path]:
 
 def _matching(asked: Path) -> list[Path]:
     if asked.is_dir():
-        found = sorted(path for path in asked.rglob("*") if _is_sound_file(path))
-        if not found:
+        sources = sorted(filter(_is_sound_file, asked.rglob("*")))
+        if not sources:
             raise UsageError(f"{asked} holds no sound file (of {' '.join(SUFFIXES)}): give a folder that does.")
-        return found
+        return sources
     if not asked.exists() and glob.has_magic(str(asked)):
         names = glob.glob(str(asked), recursive=True)  # noqa: PTH207 - a pattern may be absolute
-        found = sorted(Path(name) for name in names if Path(name).is_file())
-        if not found:
+        sources = sorted(filter(Path.is_file, map(Path, names)))
+        if not sources:
             raise UsageError(f"no file matches the pattern {asked}: give the path of a sound file.")
-        return found
+        return sources
     return [check_file(asked)]
 
 

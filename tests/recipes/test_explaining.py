@@ -139,7 +139,7 @@ def test_later_sounds_join_the_table_of_earlier_ones(interpret, focalnet, record
     for name in ("a/rec.flac", "b/call.wav", "a/rec.flac"):
         interpret(MODULATION, tmp_path / "out", focalnet, f"--audio={recordings / name}")
     with (tmp_path / "out/modulation/1234/audio/sounds.csv").open(newline="") as file:
-        assert [row["folder"] for row in csv.DictReader(file)] == ["rec", "call"]
+        assert [row["folder"] for row in csv.DictReader(file)] == ["call", "rec"], "the newest answer last, and once"
 
 
 def test_sounds_are_found_by_folder_pattern_and_list(recordings, tmp_path):
