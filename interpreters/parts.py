@@ -67,8 +67,7 @@ class SeparatedParts(Attribution):
         magnitude = expand(log_magnitude)  # [1, T, F]
         if not magnitude.any():
             return torch.zeros_like(magnitude)
-        shares = self.shares(magnitude[0].cpu().numpy())
-        shares = torch.from_numpy(shares).to(magnitude)  # [K, T, F]
+        shares = torch.from_numpy(self.shares(magnitude[0].cpu().numpy())).to(magnitude)  # [K, T, F]
         segment = self.segments(magnitude.shape[1], score.clip.num_samples).to(magnitude.device)  # [T]
         count = int(segment.max()) + 1
         present = (torch.rand(self.samples, len(shares), count) < 0.5).float()

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -22,6 +23,9 @@ from tools.runner import check_out, save_result, tool_parser
 
 RATE = 16000
 SECONDS = 0.25
+ByteOrder = Literal["little", "big"]
+SIZE_FIELDS: tuple[tuple[str, int, ByteOrder], ...] = (("WAV", 40, "little"), ("AU", 8, "big"))
+"""Format, place and byte order of the four bytes that hold the size of the sound."""
 HEADER = "filename,fold,target,category,src_file"
 
 
@@ -75,7 +79,7 @@ def _hour() -> bytes:
     return encoded(np.tile(tone(8000, 1.0), (3600, 1)), 8000, subtype="PCM_U8")()
 
 
-def _resized(kind: str, place: int, size: int, order: str = "little") -> Callable[[], bytes]:
+def _resized(kind: str, place: int, size: int, order: ByteOrder = "little") -> Callable[[], bytes]:
     """Bytes of a sound file whose header gives another size of its sound."""
 
     def make() -> bytes:
@@ -119,7 +123,7 @@ SOUNDS = (
     ),
     *(
         Sound(f"{kind} whose size is {size}", LENGTH, f"{size}.{kind.lower()}", _resized(kind, place, size, order))
-        for kind, place, order in (("WAV", 40, "little"), ("AU", 8, "big"))
+        for kind, place, order in SIZE_FIELDS
         for size in (0, 4000)
     ),
     Sound("FLAC without a length", LENGTH, "stream.flac", _flac_stream),
