@@ -271,6 +271,7 @@ def test_the_recipes_blocks_build_from_a_bundle(name, sparsity):
     [
         (lambda: lmac([[0.0]], outside=-0.2), r"outside=-0\.2 must be 0 .* or more"),
         (lambda: lmac([[0.0]], min_correlation=60), r"min_correlation=60 must be in \[0, 1\]"),
+        (lambda: LightDecoder((8,), width=16, cell=(0, 8)), "cell=.* must be two whole numbers of 1 or more"),
         (lambda: LightDecoder((8,), width=20), "width=20 must be a positive multiple of 16"),
         (lambda: PaperDecoder((8, 16)), r"needs four maps .* have \(8, 16\): use LightDecoder"),
         (
@@ -329,3 +330,15 @@ def test_the_mask_finds_the_only_band_that_the_classifier_hears():
     assert evidence.prediction.tolist() == [0] * 4
     assert inside > 0.9 and outside < 0.15
     assert kept.prediction.tolist() == [0] * 4 and rest.prediction.tolist() == [1] * 4
+
+
+@pytest.mark.parametrize("cell, size", [((2, 2), (44, 257)), ((2, 8), (44, 65)), ((4, 8), (22, 65))])
+def test_a_light_decoder_works_at_the_resolution_of_its_cells_and_enlarges_once(cell, size):
+    decoder = LightDecoder((4, 8), width=16, cell=cell)
+    maps, log_magnitude = (torch.randn(2, 4, 20, 16), torch.randn(2, 8, 10, 8)), torch.rand(2, 87, 513)
+    coarse = []
+    decoder.last.register_forward_hook(lambda module, inputs, output: coarse.append(output))
+    logit = decoder(maps, log_magnitude)
+    assert coarse[0].shape == (2, 1, *size)
+    assert logit.shape == log_magnitude.shape
+    torch.testing.assert_close(logit, F.interpolate(coarse[0], (87, 513), mode="bilinear").squeeze(1))
