@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from interpreters.base import Interpreter
+from interpreters.base import Interpreter, masked
+from interpreters.masking import masking_terms
 from models.classifier import AudioClassifier
 from recipes.config.recipe import Recipe, load_recipe
 from recipes.data.clips import fold_set, loader_options, prepare
@@ -40,6 +41,7 @@ SMALL_INTERPRETERS = (
     "modulation",
 )
 PAPER_INTERPRETERS = ("piq_focalnet", "lmac_paper", "lmac_td")
+SEARCHES = ("extremal", "freqrise", "segments", "audiolime")  # nothing is trained, and a clip takes seconds
 SWEEP = tuple(k / 20 for k in range(10, 20))
 """Ten quantiles, from 0.5 to 0.95."""
 
@@ -204,6 +206,21 @@ def score(name: str, bench: Bench, *changes: str) -> Measured:
     return Measured(SCORING_BATCH, seconds, flops_of(call), precision=precision)
 
 
+def mask_step(name: str, bench: Bench) -> Measured:
+    """What optimising a mask asks of a classifier: both parts heard, and the gradient by the mask."""
+    classifier = recipe_of(name).build()["model"]["classifier"].to(bench.device).freeze()
+    spectrogram = classifier.frontend.analyze(bench.noise(SCORING_BATCH // 2))
+    target = classifier(spectrogram).prediction
+    mask = torch.full_like(spectrogram.log_magnitude, 0.5).requires_grad_()
+
+    def step() -> None:
+        parts = masked(spectrogram, mask, target)
+        terms = masking_terms(classifier, parts.relevant, parts.residual, target, 1.0, 1.0)
+        torch.autograd.grad(sum(term.sum() for term in terms.values()), mask)
+
+    return Measured(len(spectrogram), timed(step, bench.budget, bench.device), flops_of(step))
+
+
 def front_end(bench: Bench) -> Measured:
     """Waveform to spectrogram, a batch of 64."""
     frontend = recipe_of("cnn14_scratch").build()["model"]["classifier"].frontend.to(bench.device)
@@ -256,9 +273,12 @@ def all_cases(long: bool) -> dict[str, Case]:
     }
     for name in classifiers:
         cases[f"train {name}"] = partial(train_classifier, name)
+        cases[f"mask step {name}"] = partial(mask_step, name)
     for name in methods:
         if name != "modulation":  # nothing in it is trained
             cases[f"train {name}"] = partial(train_interpreter, name)
+        cases[f"explain {name}"] = partial(explain, name)
+    for name in SEARCHES:
         cases[f"explain {name}"] = partial(explain, name)
     for name in ("modulation", "lmac"):
         cases[f"score {name}"] = partial(score, name)
