@@ -127,7 +127,7 @@ class QuantileMap(MapInterpreter):
         if map is not None and info.map_name not in (None, map):
             raise UsageError(
                 f"the {map} map is asked for, and this classifier's own is its {info.map_name} map: take "
-                f"hparams/{info.map_name}.yaml, or a classifier that has a {map} map"
+                f"hparams/{info.map_name}.yaml, or a classifier whose own is the {map} map"
             )
 
     def importance(self, classifier, spectrogram, evidence, target=None):

@@ -209,7 +209,7 @@ class _Resolver:
             value = self.reference(node.value)
             return deepcopy(value) if tag == "copy" else value
         if tag.startswith("env:"):
-            return os.environ.get(tag.removeprefix("env:")) or node.value
+            return environment_value(node)
         if isinstance(node, CommentedMap):
             for key in list(node):
                 node[key] = self.node(node[key], f"{name}.{key}")
@@ -249,6 +249,11 @@ class _Resolver:
             return deref(name, self.tree) if "." in name else branch
         finally:
             self.followed.pop()
+
+
+def environment_value(node: TaggedScalar) -> str:
+    """What `!env:NAME value` stands for: the environment variable NAME where it is set, else the value."""
+    return os.environ.get(tag_of(node).removeprefix("env:")) or node.value
 
 
 def _included(node: object, depth: int) -> CommentedMap:

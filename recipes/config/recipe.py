@@ -15,12 +15,12 @@ from ruamel.yaml.comments import CommentedMap
 
 from models.errors import UsageError
 from recipes.config.command_line import SWITCHES, CommandLine, read_line
-from recipes.config.compose import Draft, compose, find_recipe, resolve
+from recipes.config.compose import Draft, compose, environment_value, find_recipe, resolve
 from recipes.config.fit import misfits
 from recipes.config.options import device_problems
 from recipes.config.rules import OBJECTS, PATHS, PATHS_OR_NULL, RULES, block_settings, value_problems
 from recipes.config.tagged import Tagged
-from recipes.config.yaml_text import plain, read_tree, write_tree
+from recipes.config.yaml_text import plain, read_tree, tag_of, write_tree
 from recipes.system.problems import check_all
 
 if TYPE_CHECKING:
@@ -154,7 +154,8 @@ def load_recipe(
     if out_of_range:
         problems.append(f"{path}: {'; '.join(out_of_range)}")
     known = _plain_values(values, line)
-    check_all(*_possible(checks, known), told=problems)
+    unset = set(draft.tree).difference(values)
+    check_all(*_possible(checks, known, unset), told=problems)
     return Recipe(path, write_tree(tree), known, line.options)
 
 
@@ -169,10 +170,15 @@ def _plain_values(values: Mapping, line: CommandLine) -> Settings:
     return known
 
 
-def _possible(checks: Mapping[Callable, Collection[str]], values: Settings) -> list[Callable[[], object]]:
-    """The checks whose keys all hold values in range, ready to be called."""
+def _possible(checks: Mapping[Callable, Collection[str]], values: Settings, unset: set[str]) -> list[Callable]:
+    """The checks whose keys all hold values in range, ready to be called.
+
+    unset: keys without a value, as in a recipe that could not be resolved.
+    """
     possible = []
     for check, keys in checks.items():
+        if unset.intersection(keys):
+            continue
         read = Settings({})
         for key in keys:
             if key in values:
@@ -224,8 +230,12 @@ def _spell_out_home(node: object) -> None:
 
 def _written_values(draft: Draft) -> dict:
     """The plain values of a recipe that could not be resolved, so that its other problems are told too."""
-    values = plain(draft.tree)
-    return {key: value for key, value in values.items() if not isinstance(value, Tagged) or key not in RULES}
+    values = {}
+    for key, node in draft.tree.items():
+        value = environment_value(node) if tag_of(node).startswith("env:") else plain(node)
+        if key not in RULES or not isinstance(value, Tagged):
+            values[key] = value
+    return values
 
 
 def _out_of_range(values: Mapping, line: CommandLine) -> list[str]:

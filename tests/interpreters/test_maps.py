@@ -190,7 +190,7 @@ def test_a_map_that_is_asked_for_by_name_is_not_another(focalnet, vit):
             QuantileMap(info, 0.9, map=other)
         assert str(caught.value) == (
             f"the {other} map is asked for, and this classifier's own is its {own} map: take hparams/{own}.yaml, "
-            f"or a classifier that has a {other} map"
+            f"or a classifier whose own is the {other} map"
         )
 
 

@@ -116,6 +116,19 @@ def test_missing_weights_are_told_with_the_line_that_fetches_them(tmp_path):
     assert other.startswith(f"weights={tmp_path}/mine.pt is not there: give the path of the file, or pass")
 
 
+def test_a_misspelt_key_hides_no_other_problem_and_makes_up_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("EARWITNESS_DATA", str(tmp_path))
+    assert told_by_training("cnn14.yaml", "--epoch=3").endswith("has no key 'epoch'; did you mean --epochs?")
+    monkeypatch.setenv("EARWITNESS_DATA", str(tmp_path / "gone"))
+    assert f"data_folder={tmp_path / 'gone'} is not there" in told_by_training("cnn14.yaml", "--epoch=3")
+    (tmp_path / "mine.yaml").write_text(f"extends: {HPARAMS / 'lmac.yaml'}\nclassifier: !PLACEHOLDER\n")
+    unset = told(str(tmp_path / "mine"))
+    assert unset == (
+        f"{tmp_path / 'mine.yaml'}: 'classifier' is a !PLACEHOLDER and must be replaced; set it on the command line or "
+        "in the YAML"
+    )
+
+
 def test_a_sound_is_explained_at_one_quantile(results, tmp_path):
     (tmp_path / "x.wav").write_bytes(b"RIFF")
     line = ("modulation", f"--classifier={results / 'focalnet/1234/classifier'}", f"--audio={tmp_path / 'x.wav'}")
