@@ -11,7 +11,8 @@ from models.classifier import ClassifierInfo
 from models.errors import UsageError
 from recipes.config.recipe import Recipe, Settings
 from recipes.data.clips import ClipStore
-from recipes.data.corpus import Corpus, FoldSplit, check_trainable
+from recipes.data.corpus import Corpus, FoldSplit
+from recipes.data.splits import check_trainable
 from recipes.report.closing import classifier_closing
 from recipes.runs.cross_validation import summarize_folds
 from recipes.runs.facts import RunFacts, write_confusion, write_metrics

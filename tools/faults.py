@@ -17,7 +17,7 @@ import soundfile
 
 from models.errors import UsageError
 from recipes.data.clips import ClipStore, prepare
-from recipes.data.corpus import fold_split
+from recipes.data.splits import fold_split
 from recipes.system.entry import entry
 from tools.runner import check_out, save_result, tool_parser
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from models.errors import UsageError
-from recipes.data.corpus import Clip, Corpus, refuse_with_sounds
+from recipes.data.corpus import Clip, Corpus
 from recipes.data.events import read_events
 from recipes.data.folds import MADE_FOLDS, complete_folds
 from recipes.data.layouts import EVENTS, Layout, class_and_split, find_layout, is_sound
 from recipes.data.metadata_faults import Entry, find_faults, leads_outside, spell_number
 from recipes.data.sound_names import SoundNames, composed, is_litter, stem_of
+from recipes.data.splits import refuse_with_sounds
 from recipes.data.table import Table
 from recipes.system.files import name_some
 

@@ -10,7 +10,8 @@ from filelock import FileLock, Timeout
 from models.errors import UsageError
 from models.staging import STAGED
 from recipes.data.clips import ClipStore, DataSource, prepare, warn_of_copies
-from recipes.data.corpus import Corpus, FoldSplit, cross_validation, fold_split, warn_of_unused_folds
+from recipes.data.corpus import Corpus, FoldSplit
+from recipes.data.splits import cross_validation, fold_split, warn_of_unused_folds
 from recipes.system.files import lock_now
 from recipes.system.problems import check_all
 

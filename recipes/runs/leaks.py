@@ -80,7 +80,7 @@ def _hashes(run: Run, i: int) -> set[str]:
 def _recording(corpus: Corpus, i: int) -> str | None:
     """A hash of the recording that clip i was cut from; None where the corpus does not tell it.
 
-    Clips of one recording under different labels may be apart (see `recipes.data.corpus.fold_split`), and recordings of
+    Clips of one recording under different labels may be apart (see `recipes.data.splits.fold_split`), and recordings of
     two data sets may share a name: the label and the name of the set belong to the hash.
     """
     clip = corpus.clips[i]

@@ -11,8 +11,8 @@ import soundfile
 
 from models.errors import UsageError
 from recipes import synthetic
-from recipes.data.corpus import cross_validation
 from recipes.data.metadata import read_corpus
+from recipes.data.splits import cross_validation
 from recipes.synthetic import CATEGORIES, EDGE_HZ, make_clip, make_corpus
 
 SMALL = {"clips_per_class": 5, "seconds": 1.0, "mixtures": 12}

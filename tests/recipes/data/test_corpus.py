@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from models.errors import UsageError
-from recipes.data.corpus import Clip, Corpus, FoldSplit, check_trainable
+from recipes.data.corpus import Clip, Corpus, FoldSplit
+from recipes.data.splits import check_trainable
 
 NAMES = ("low", "mid", "high")
 

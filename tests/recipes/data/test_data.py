@@ -14,8 +14,9 @@ from models.errors import UsageError
 from recipes.data import clips as clips_module
 from recipes.data.audio import fit_length, load_mono, peak_normalize, read_audio, resample, to_mono, write_wav
 from recipes.data.clips import ClipDataset, DataSource, collate, find_data, prepare, warn_of_copies
-from recipes.data.corpus import FoldSplit, cross_validation, fold_split, indices
+from recipes.data.corpus import FoldSplit, indices
 from recipes.data.metadata import read_corpus
+from recipes.data.splits import cross_validation, fold_split
 from recipes.runs.facts import write_manifest
 
 RATE = 16000

@@ -10,10 +10,11 @@ import soundfile
 
 from models.errors import UsageError
 from recipes.data.clips import DataSource, prepare
-from recipes.data.corpus import FoldSplit, cross_validation, fold_split
+from recipes.data.corpus import FoldSplit
 from recipes.data.folds import make_folds
 from recipes.data.layouts import find_layout
 from recipes.data.metadata import read_corpus
+from recipes.data.splits import cross_validation, fold_split
 
 RATE = 8000
 

@@ -19,7 +19,8 @@ from models.errors import UsageError
 from recipes.config.meaning import meaning
 from recipes.config.recipe import load_recipe
 from recipes.data.augmentation import Augmentation
-from recipes.data.corpus import fold_split, indices
+from recipes.data.corpus import indices
+from recipes.data.splits import fold_split
 from recipes.runs.changes import recipe_changes
 from recipes.runs.folder import open_store, splits_of
 from recipes.runs.opening import UNTRAINED_KEYS
