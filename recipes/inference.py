@@ -12,6 +12,7 @@ and for many sounds, or a method that was trained, in SpeechBrain's convention:
 >>> heard.label, heard.probability, heard.relevant
 """
 
+import logging
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -24,12 +25,15 @@ from interpreters.base import Interpreter
 from models.bundle import read_info
 from models.errors import UsageError
 from recipes.data.audio import resample
+from recipes.data.signals import sentence
 from recipes.data.sounds import MAX_CHANNELS, MonoSound, as_float, checked_rate, mono_sound, open_sound, sound_of
 from recipes.report.explained import ClassifiedSound, ExplainedSound, named_shares
 from recipes.runs.asking import as_it_was, build_method, method_name, open_classifier
 from recipes.runs.subject import Subject, load_interpreter, load_subject
 from recipes.scoring.answer import Answer, class_index
 from recipes.scoring.explanation import classify, explain_windows, join_windows
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["ClassifiedSound", "ExplainedSound", "SoundInterpreter", "explain", "open_classifier"]
 
@@ -61,6 +65,7 @@ def explain(
         index = class_index(subject.info.class_names, target)
         interpreter = build_method(method, subject, settings)
         mono = sound_of(sound, rate, subject.info.sample_rate)
+        _warn(sound if isinstance(sound, str | Path) else "the sound", mono)
         return SoundInterpreter(subject, interpreter, method_name(method)).explained(mono, index)
 
 
@@ -117,7 +122,7 @@ class SoundInterpreter:
 
         Raises UsageError when it cannot be read.
         """
-        return self.classified(open_sound(path, self.rate))
+        return self.classified(self._open(path))
 
     def interpret_file(self, path: str | Path, target: str | int | None = None) -> ExplainedSound:
         """Classify and explain one sound file of any length, rate and number of channels.
@@ -125,7 +130,7 @@ class SoundInterpreter:
         target: the class to explain, by name or index; None: the most probable one of the whole sound.
         Raises UsageError when the file cannot be read, and for a target that cannot be explained.
         """
-        return self.explained(open_sound(path, self.rate), class_index(self.labels, target))
+        return self.explained(self._open(path), class_index(self.labels, target))
 
     def classify_batch(
         self, waveforms: Tensor | Sequence[np.ndarray], rate: int | None = None
@@ -171,6 +176,11 @@ class SoundInterpreter:
             faults=sound.faults,
         )
 
+    def _open(self, path: str | Path) -> MonoSound:
+        sound = open_sound(path, self.rate)
+        _warn(path, sound)
+        return sound
+
     def _clip_seconds(self, sound: MonoSound) -> float:
         """Length of a window; a classifier that does not know one hears the whole sound at once."""
         seconds = self.subject.info.clip_seconds
@@ -192,6 +202,12 @@ class SoundInterpreter:
                     f"waveform {number} of shape {list(sound.shape)} must be [samples], one or more, all of them finite"
                 )
         return (mono_sound(resample(sound, from_rate, self.rate)) for sound in sounds)
+
+
+def _warn(name: object, sound: MonoSound) -> None:
+    """Log what deceives about a sound."""
+    if sound.faults:
+        logger.warning("%s", sentence(name, sound.faults))
 
 
 def _download(repository: str, savedir: str | Path | None, revision: str | None) -> Path:

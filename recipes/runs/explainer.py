@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from interpreters.base import Interpreter
-from models.bundle import save_bundle
+from models.bundle import read_facts, save_bundle
+from recipes.runs.places import is_bundle
 from recipes.runs.subject import Subject, keep_classifier
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,12 @@ class Explainer:
 
 def keep_bundles(explainer: Explainer) -> None:
     """Leave the bundles `interpreter/` and `classifier/` in the run's folder, unless an interpreter is there."""
-    folder = explainer.folder
-    if (folder / "interpreter").exists():
+    folder, subject = explainer.folder, explainer.subject
+    if is_bundle(folder / "interpreter"):
+        kept = read_facts(folder / "interpreter", "interpreter").source.get("classifier_weights_sha256")
+        if kept != subject.fingerprint:
+            logger.warning("%s keeps a method of another classifier: Python loads that one from there", folder)
         return
-    subject = explainer.subject
     source = subject.info.source | {"classifier_weights_sha256": subject.fingerprint, "training": {}}
     info = replace(subject.info, kind="interpreter", source=source, sha256={})
     folder.mkdir(parents=True, exist_ok=True)

@@ -387,8 +387,13 @@ def test_an_explanation_is_shown_drawn_and_kept(classifier, wave, tmp_path):
     assert json.loads((folder / "explanation.json").read_text())["target"] == heard.target
 
 
-def test_what_deceives_about_a_sound_is_told(classifier):
+def test_what_deceives_about_a_sound_is_told(classifier, run, sound_file, caplog):
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000).astype(np.float32)
     heard = explain(classifier, np.stack([tone, -tone]), method="modulation", rate=16000)
     assert [fault.kind for fault in heard.faults] == ["cancelling"]
-    assert "cancel each other altogether" in heard._repr_html_()
+    clause = "its channels cancel each other altogether when mixed to one: give one of them"
+    assert clause in heard._repr_html_()
+    assert f"the sound: {clause}." in caplog.messages
+    silent = sound_file("silent.wav", np.zeros(16000))
+    SoundInterpreter.from_hparams(run).classify_file(silent)
+    assert f"{silent}: it is digital silence." in caplog.messages
