@@ -17,6 +17,10 @@ MAX_COLUMNS = 4000
 PICTURE_RANGE_DB = 100.0
 """From the loudest bin of a clip down to the quietest level that a picture tells apart."""
 PICTURE_QUALITY, MASK_QUALITY = 75, 60
+LIGHT_QUALITY = 40
+HEADER_BYTES = 500
+HEAVY_BYTES_PER_BIN = 0.06
+"""A picture of 5 s at 16 kHz has 221 000 bins; heavier than 13 kB, it is drawn smaller."""
 MP3_SMALLNESS = 0.7
 """0 is the encoder's best quality and 1 its smallest file; at 0.7, 16 kHz take about 3 kB a second."""
 
@@ -66,15 +70,31 @@ def level_picture(log_magnitude: np.ndarray) -> bytes:
 
 
 def mask_picture(mask: np.ndarray) -> bytes:
-    """A mask [T, F] in [0, 1] as a grey WebP; white is kept."""
-    return _grey_picture(mask, MASK_QUALITY)
+    """A mask [T, F] in [0, 1] as a grey WebP; white is kept.
+
+    A mask of many small islands, which hardly compresses, is shown at half the resolution.
+    """
+    return _light_picture(mask)
 
 
 def importance_picture(importance: np.ndarray) -> bytes:
-    """A map [T, F] of any scale as a grey WebP, from its smallest value, black, to its largest, white."""
+    """A map [T, F] of any scale as a grey WebP, from its smallest value, black, to its largest, white.
+
+    Like a mask, it is shown at half the resolution where it hardly compresses.
+    """
     low, high = float(importance.min()), float(importance.max())
     spread = high - low if high > low else 1.0
-    return _grey_picture((importance - low) / spread, MASK_QUALITY)
+    return _light_picture((importance - low) / spread)
+
+
+def _light_picture(values: np.ndarray) -> bytes:
+    """[T, F] values in 0 .. 1 as a WebP, at half the resolution where it would be heavy."""
+    picture = _grey_picture(values, MASK_QUALITY)
+    frames, bins = values.shape[0] // 2 * 2, values.shape[1] // 2 * 2
+    if len(picture) <= HEADER_BYTES + HEAVY_BYTES_PER_BIN * values.size or not frames or not bins:
+        return picture
+    pairs = values[:frames, :bins].reshape(frames // 2, 2, bins // 2, 2)
+    return _grey_picture(pairs.mean(axis=(1, 3)), LIGHT_QUALITY)
 
 
 def _grey_picture(values: np.ndarray, quality: int) -> bytes:

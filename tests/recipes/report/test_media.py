@@ -52,6 +52,16 @@ def test_the_loudest_of_the_frames_in_a_column_is_shown():
     assert decoded(mask_picture(values)).min() > 240
 
 
+def test_masks_of_islands_are_drawn_at_half_the_size():
+    values = np.random.default_rng(0).random((400, 512)).round()
+    image = decoded(mask_picture(values))
+    assert image.shape == (256, 200)
+    assert len(mask_picture(values)) < 0.12 * values.size
+    smooth = np.zeros((400, 512))
+    smooth[100:200, 100:300] = 1
+    assert decoded(mask_picture(smooth)).shape == (512, 400)
+
+
 def test_grey_is_linear_in_decibels_below_the_loudest_bin():
     # 0, 20, 50 and more than 100 dB below the loudest
     magnitudes = np.repeat(np.array([[7.0, 0.7, 7 * 10**-2.5, 1e-9]], dtype=np.float32), 16, axis=0)
