@@ -141,11 +141,11 @@ def intervals_figure(group: dict) -> Figure:
 
 
 @styled
-def encode(figure: Figure, kind: str) -> bytes:
+def encode(figure: Figure, kind: str, dpi: int = 110) -> bytes:
     """The figure as "png", or as "svg" or "pdf" with spectrograms as bitmaps inside; the same bytes every time."""
     stream = io.BytesIO()
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    figure.savefig(stream, format=kind, dpi=110, metadata=metadata)
+    figure.savefig(stream, format=kind, dpi=dpi, metadata=metadata)
     return stream.getvalue()
 
 

@@ -31,7 +31,7 @@ def test_a_page_has_a_row_a_clip_and_a_column_a_method_with_the_control(runs, tm
     assert "(3 clips, 3 methods, " in capsys.readouterr().out
     text = page.read_text()
     assert text.count("<article") == 3
-    assert text.count('<section class="view"') == 9
+    assert text.count('<div class="view"') == 9
     # one input for every row, and two parts for every method
     assert text.count("data-sound=") == 3 * (1 + 2 * 3)
     heads = re.findall(r"<h4>([^<]*)</h4>", text)

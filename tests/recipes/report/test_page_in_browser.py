@@ -174,7 +174,7 @@ def test_what_is_removed_is_dimmed_and_what_is_kept_stays(page, tmp_path):
         const picture = one("#cards .picture"), buttons = all("#cards .card:first-child [data-sound]");
         await until(() => drawn(picture));
         const look = async () => {
-          await new Promise((done) => setTimeout(done, 300));
+          await until(() => !pictures.get(picture).stale);
           return [darkness(picture, 0.2), darkness(picture, 0.8)];
         };
         const told = { relevant: await look() };
@@ -294,7 +294,7 @@ def test_a_hostile_name_runs_nothing_and_can_be_chosen(tmp_path):
     page = Page(evil, {}, cards, table=table_of(cards, fa=[0.1, 0.2, 0.3]))
     script = f"""
         set("[name=class]", {json.dumps(evil)});
-        const told = [shown(), document.images.length];
+        const told = [shown(), all('img:not(.thumb)').length];
         location.hash = "#clip=" + encodeURIComponent({json.dumps(evil)});
         await until(() => document.activeElement.dataset.clip === {json.dumps(evil)});
         return told;"""

@@ -38,11 +38,14 @@ function rangesOf(count, size, positionOf) {
   return ranges;
 }
 
-// [rows x columns] of one value per pixel: the largest, or the mean, of the source pixels that it covers.
-function resample(grey, rows, columns, largest) {
-  const values = new Float32Array(rows.length * columns.length);
-  for (let row = 0, at = 0; row < rows.length; row++) {
-    for (let column = 0; column < columns.length; column++, at++) {
+// One value for each of height x width pixels of a view: the largest, or the mean, of the source pixels that it covers.
+function resample(grey, view, width, height, largest) {
+  const axis = AXES[view.axis], values = new Float32Array(width * height);
+  const rowAt = (pixel) => grey.height * (1 - axis.hz(1 - pixel / height, view.topHz) / view.topHz);
+  const columnAt = (pixel) => (grey.width * (view.start + ((view.end - view.start) * pixel) / width)) / view.seconds;
+  const rows = rangesOf(height, grey.height, rowAt), columns = rangesOf(width, grey.width, columnAt);
+  for (let row = 0, at = 0; row < height; row++) {
+    for (let column = 0; column < width; column++, at++) {
       let peak = 0, sum = 0, count = 0;
       for (let y = rows[row][0]; y < rows[row][1]; y++) {
         for (let x = columns[column][0]; x < columns[column][1]; x++, count++) {
@@ -71,13 +74,9 @@ function isEdge(kept, at, row, column, width, height) {
 
 // The pixels of the plot. grey: { levels, mask, map }; view: what to show, see picture.js.
 function paintPlot(grey, view, width, height, looks) {
-  const size = grey.levels.height, frames = grey.levels.width, axis = AXES[view.axis];
-  const rowAt = (pixel) => size * (1 - axis.hz(1 - pixel / height, view.topHz) / view.topHz);
-  const columnAt = (pixel) => (frames * (view.start + ((view.end - view.start) * pixel) / width)) / view.seconds;
-  const rows = rangesOf(height, size, rowAt), columns = rangesOf(width, frames, columnAt);
   const showsMap = view.show === "map" && grey.map;
-  const base = resample(showsMap ? grey.map : grey.levels, rows, columns, true);
-  const mask = resample(grey.mask, rows, columns, false);
+  const base = resample(showsMap ? grey.map : grey.levels, view, width, height, true);
+  const mask = resample(grey.mask, view, width, height, false);
   const image = new ImageData(width, height), back = looks.colour(0);
   const kept = view.part === "residual" ? mask.map((value) => 1 - value) : mask;
   for (let row = 0, at = 0; row < height; row++) {

@@ -4,6 +4,18 @@ const content = JSON.parse(document.querySelector("#data")?.textContent ?? "null
 const SHORT = 40; // rows at first
 let complete = false;
 
+// A small picture of a clip that has a card.
+function thumbnailOf(card) {
+  const image = document.createElement("img");
+  image.alt = "";
+  image.className = "thumb";
+  image.src = card.dataset.levels;
+  return image;
+}
+
+// At most three decimals, and no more than three digits of what is larger.
+const shortOf = (value) => (value === null ? "undefined" : String(Number(Math.abs(value) < 1 ? value.toFixed(3) : value.toPrecision(3))));
+
 function cell(row, column) {
   const element = document.createElement(column.kind === "clip" ? "th" : "td"), value = row.values[column.key];
   if (column.kind === "clip") {
@@ -13,14 +25,14 @@ function cell(row, column) {
       const link = document.createElement("a");
       link.href = `#clip=${encodeURIComponent(row.id)}`;
       link.textContent = row.id;
-      element.append(link);
+      element.append(link, thumbnailOf(card));
     } else element.textContent = row.id;
   } else if (column.kind === "verdict") {
     const verdict = content.verdicts[value];
     element.textContent = verdict ? `${verdict.symbol} ${verdict.label}` : "";
     element.className = `verdict ${value}`;
   } else if (column.kind === "number") {
-    element.textContent = value === null ? "undefined" : Number(value.toPrecision(3)).toString();
+    element.textContent = shortOf(value);
     element.className = "number";
   } else element.textContent = value ?? "";
   if (column.key === "prediction" && row.wrong) element.prepend("✗ ");
@@ -34,6 +46,7 @@ function heads(order, falling) {
     head.title = column.sentence;
     if (column.kind !== "number") return head.append(column.heading), head;
     const button = document.createElement("button"), sorted = order === column.key;
+    head.className = "number";
     button.type = "button";
     button.dataset.order = column.key;
     button.textContent = column.heading + (sorted ? (falling ? " ▼" : " ▲") : "");
