@@ -118,9 +118,9 @@ class Interpreter(nn.Module, ABC):
         if target is None:
             return predicted
         if not isinstance(target, Tensor) or target.dtype != torch.int64 or target.shape != predicted.shape:
-            given = f"{target.dtype} {list(target.shape)}" if isinstance(target, Tensor) else type(target).__name__
+            described = f"{target.dtype} {list(target.shape)}" if isinstance(target, Tensor) else type(target).__name__
             raise UsageError(
-                f"target must be a LongTensor [{len(predicted)}], a class index for each clip, not {given}"
+                f"target must be a LongTensor [{len(predicted)}], a class index for each clip, not {described}"
             )
         target = target.to(predicted.device)
         classes = evidence.logits.shape[1]

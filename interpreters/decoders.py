@@ -123,8 +123,8 @@ class PaperDecoder(nn.Module):
         sizes = ((rows, 2), (rows, 2), (2 * rows, 5), (4 * rows + 1, 10))
         dtype = self.psi.convt1.weight.dtype
         inputs = [
-            project(F.adaptive_avg_pool2d(one.to(dtype), size))
-            for one, project, size in zip(reversed(maps), self.projections, sizes, strict=True)
+            project(F.adaptive_avg_pool2d(feature_map.to(dtype), size))
+            for feature_map, project, size in zip(reversed(maps), self.projections, sizes, strict=True)
         ]
         return resize(self.psi(inputs).float(), (frames, bins)).squeeze(1)
 
@@ -155,7 +155,7 @@ class MapDecoder(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """maps [B, C, h, w], fine to coarse with h along time, to [B, out_channels, h of the finest]."""
-        skips = [lateral(one.float()) for lateral, one in zip(self.lateral, maps, strict=True)]
+        skips = [lateral(feature_map.float()) for lateral, feature_map in zip(self.lateral, maps, strict=True)]
         x = skips[-1]
         for merge, skip in zip(reversed(self.merge), reversed(skips[:-1]), strict=True):
             x = F.interpolate(x, skip.shape[2:], mode="bilinear", align_corners=False)

@@ -99,9 +99,9 @@ class Attribution(MapInterpreter):
 
     def __init__(self, info: ClassifierInfo, method: str, output: str, samples: int, chunk: int, seed: int, quantile):
         super().__init__(info, quantile)
-        for name, given, allowed in (("method", method, self.methods), ("output", output, OUTPUTS)):
-            if given not in allowed:
-                raise UsageError(f"{name}={given!r} must be one of {', '.join(allowed)}")
+        for name, value, allowed in (("method", method, self.methods), ("output", output, OUTPUTS)):
+            if value not in allowed:
+                raise UsageError(f"{name}={value!r} must be one of {', '.join(allowed)}")
         if samples < 1 or chunk < 1:
             raise UsageError(f"samples={samples} and chunk={chunk} must be 1 or more")
         self.method, self.output, self.samples, self.chunk, self.seed = method, output, samples, chunk, seed
@@ -197,16 +197,16 @@ class Gradient(Attribution):
                 return self.grad_cam(score, x)
         with _Guide() as guide:
             guided = Saliency(score).attribute(x, abs=False)
-        if not guide.found:
+        if not guide.relus:
             raise UsageError("guided_grad_cam needs a classifier with ReLUs, and this one has none: use grad_cam")
         return guided * self.grad_cam(score, x)
 
     def grad_cam(self, score: ClassScore, log_magnitude: Tensor) -> Tensor:
         """[1, T, F], not negative."""
         evidence = score.evidence(log_magnitude)
-        found = evidence.features.maps[self.map_index]
+        feature_map = evidence.features.maps[self.map_index]
         # A map is often a view of what the network goes on with: the gradient is that tensor's, seen the same way.
-        source = found if found._base is None else found._base
+        source = feature_map if feature_map._base is None else feature_map._base
         slope = None
         if source.requires_grad:
             (slope,) = torch.autograd.grad(score.of(evidence).sum(), source, allow_unused=True)
@@ -216,8 +216,8 @@ class Gradient(Attribution):
                 "is a detached or copied one: choose another map_index"
             )
         slope = torch.empty_strided(source.shape, source.stride()).to(slope).copy_(slope)
-        slope = slope.as_strided(found.shape, found.stride(), found.storage_offset())
-        cam = (slope.mean(dim=(2, 3), keepdim=True) * found).sum(dim=1, keepdim=True).relu().detach()
+        slope = slope.as_strided(feature_map.shape, feature_map.stride(), feature_map.storage_offset())
+        cam = (slope.mean(dim=(2, 3), keepdim=True) * feature_map).sum(dim=1, keepdim=True).relu().detach()
         frames, bins = log_magnitude.shape[1:]
         if self.mel_top is None:
             return resize_map(cam, frames, bins)
@@ -242,10 +242,10 @@ class _Guided(torch.autograd.Function):
 class _Guide(TorchFunctionMode):
     """Within, every ReLU is guided, a module's or a function's; nothing is left on the network afterwards."""
 
-    found = 0
+    relus = 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func in RELUS:
-            self.found += 1
+            self.relus += 1
             return _Guided.apply(args[0])
         return func(*args, **(kwargs or {}))

@@ -43,12 +43,12 @@ class Truth:
 
         What is in the mixture beside the source is the rest, noise that bears no label too.
         """
-        found = labels == prediction[:, None]  # [B, 2]
-        source = torch.where(found[:, :1], first, second)
+        named = labels == prediction[:, None]  # [B, 2]
+        source = torch.where(named[:, :1], first, second)
         of_source, of_rest = (frontend.analyze(sound).magnitude for sound in (source, mixture - source))
         louder = torch.maximum(of_source, of_rest)
         floor = louder.amax(dim=(1, 2), keepdim=True) * 10 ** (-FLOOR_DB / 20)
-        return cls(mixture, source, of_source >= of_rest, louder > floor, found.any(dim=1))
+        return cls(mixture, source, of_source >= of_rest, louder > floor, named.any(dim=1))
 
     def scores(self, mask: Tensor, relevant: Tensor, importance: Tensor) -> dict[str, Tensor]:
         """Every score, each [B], of a mask [B, T, F] in [0, 1] and the sound [B, N] of the relevant part.

@@ -91,17 +91,17 @@ class L2I(Interpreter):
         examples = torch.cat(kept)
         count = self.dictionary.shape[1]
         if count > min(examples.shape):
-            given = f"{len(examples)} training frames and {examples.shape[1]} frequency bins"
-            raise UsageError(f"components={count} are too many for {given}: use fewer")
+            data = f"{len(examples)} training frames and {examples.shape[1]} frequency bins"
+            raise UsageError(f"components={count} are too many for {data}: use fewer")
         factors = MiniBatchNMF(count, init="nndsvda", batch_size=2048, max_iter=100, random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # 100 rounds are a budget, not a failure
-            found = torch.from_numpy(factors.fit(examples.numpy()).components_.T)
-        self.dictionary.copy_(found / found.norm(dim=0).clamp(min=1e-8))
+            spectra = torch.from_numpy(factors.fit(examples.numpy()).components_.T)
+        self.dictionary.copy_(spectra / spectra.norm(dim=0).clamp(min=1e-8))
 
     def activations(self, evidence: Evidence, frames: int) -> Tensor:
         """H as [B, K, frames], above 0, float32."""
-        sequence = self.decoder([one.detach() for one in evidence.features.maps]).float()
+        sequence = self.decoder([feature_map.detach() for feature_map in evidence.features.maps]).float()
         position = (torch.arange(frames, device=sequence.device) + 0.5) / frames
         return F.softplus(sample_at(sequence, position))
 
@@ -115,14 +115,16 @@ class L2I(Interpreter):
         share = self.theta.weight[target] * self.pool(activations)
         return share / share.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
 
+    def rebuilt(self, activations: Tensor) -> Tensor:
+        """(W H) transposed, [B, T, F] float32, for H [B, K, T]."""
+        return (activations.transpose(1, 2) @ self.dictionary.T).float()
+
     def interpret(self, classifier, spectrogram, evidence, target=None):
         target = self.asked_class(evidence, target)
         activations = self.activations(evidence, spectrogram.log_magnitude.shape[1])
         chosen = self.relevance(activations, target) > self.threshold
-        part, whole = (
-            (one.transpose(1, 2) @ self.dictionary.T).float()
-            for one in (activations * chosen.unsqueeze(2), activations)
-        )
+        part = self.rebuilt(activations * chosen.unsqueeze(2))
+        whole = self.rebuilt(activations)
         mask = (part / whole.clamp(min=torch.finfo(whole.dtype).tiny)).clamp(0, 1)
         return masked(spectrogram, mask, target)
 

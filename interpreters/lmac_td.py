@@ -143,9 +143,9 @@ class LMACTD(Interpreter):
         fade = torch.minimum(rise, rise.flip(0))
         total, weight = waveform.new_zeros(2, *waveform.shape), waveform.new_zeros(num_samples)
         for start in chain(range(0, last, self.window - overlap), [last]):
-            here = slice(start, start + self.window)
-            total[:, :, here] += fade * self._window(waveform, guide, start, self.window)
-            weight[here] += fade
+            window = slice(start, start + self.window)
+            total[:, :, window] += fade * self._window(waveform, guide, start, self.window)
+            weight[window] += fade
         return Separation(*(total / weight))
 
     def _window(self, waveform: Tensor, guide: Tensor | None, start: int, length: int) -> Tensor:

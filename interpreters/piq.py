@@ -32,9 +32,9 @@ def mask_decoder(channels: int, kind: str) -> nn.Sequential:
     """Transposed convolutions [B, C, h, w] to [B, 1, H, W], all but the last with ReLU and batch norm."""
     *inner, (kernel, stride) = DECODERS[kind]
     layers: list[nn.Module] = []
-    for one_kernel, one_stride in inner:
+    for inner_kernel, inner_stride in inner:
         layers += [
-            nn.ConvTranspose2d(channels, channels, one_kernel, one_stride, padding=1),
+            nn.ConvTranspose2d(channels, channels, inner_kernel, inner_stride, padding=1),
             nn.ReLU(inplace=True),
             nn.BatchNorm2d(channels),
         ]
@@ -49,11 +49,11 @@ def decode(decoder: nn.Sequential, codes: Tensor) -> Tensor:
     second one's weights. In evaluation batch norm ties no clips together: each goes through by itself.
     """
     if not decoder.training:
-        return torch.cat([decoder(one) for one in codes.split(1)])
+        return torch.cat([decoder(clip) for clip in codes.split(1)])
     convolution, relu = decoder[-4], decoder[-3]
     norm, last = cast(nn.BatchNorm2d, decoder[-2]), cast(nn.ConvTranspose2d, decoder[-1])
     padding = cast(tuple[int, ...], last.padding)
-    fine = [relu(convolution(one)) for one in decoder[:-4](codes).split(1)]
+    fine = [relu(convolution(clip)) for clip in decoder[:-4](codes).split(1)]
     scale, shift = _batch_norm_affine(norm, fine)
     weight = last.weight * scale[:, None, None, None]
     # What `shift` adds is the same for every clip, and constant but for the borders.
@@ -61,7 +61,7 @@ def decode(decoder: nn.Sequential, codes: Tensor) -> Tensor:
         kernel = (last.weight * shift[:, None, None, None]).sum(dim=0, keepdim=True)
         plane = torch.ones_like(fine[0][:, :1], dtype=kernel.dtype)
         offset = F.conv_transpose2d(plane, kernel, last.bias, last.stride, padding)
-    logits = [F.conv_transpose2d(one, weight, None, last.stride, padding) for one in fine]
+    logits = [F.conv_transpose2d(clip, weight, None, last.stride, padding) for clip in fine]
     return torch.cat(logits) + offset
 
 
@@ -94,8 +94,9 @@ def _batch_norm_affine(norm: nn.BatchNorm2d, clips: list[Tensor]) -> tuple[Tenso
 
     Updates running statistics.
     """
-    moments = [_Moments.apply(one, norm.weight.dtype) for one in clips]
-    means, variances = (torch.stack(each) for each in zip(*moments, strict=True))  # [B, C]
+    moments = [_Moments.apply(clip, norm.weight.dtype) for clip in clips]
+    means = torch.stack([mean for mean, _ in moments])  # [B, C]
+    variances = torch.stack([variance for _, variance in moments])
     mean = _over_processes(means.mean(dim=0))
     variance = _over_processes((variances + (means - mean).square()).mean(dim=0))
     processes = distributed.get_world_size() if distributed.is_initialized() else 1
@@ -165,8 +166,8 @@ class PIQ(Interpreter):
             raise UsageError(f"decoder={decoder!r} must be one of {', '.join(DECODERS)}")
         if not -maps <= map_index < maps:
             raise UsageError(f"map_index={map_index} does not exist: this classifier has {maps} maps")
-        given = info.map_channels[map_index]
-        channels = given if channels is None else channels
+        map_channels = info.map_channels[map_index]
+        channels = map_channels if channels is None else channels
         if channels < 1 or upsample < 1:
             raise UsageError(f"channels={channels} and upsample={upsample} must be whole and 1 or more")
         if not 0 <= energy_threshold < 1 or not (threshold is None or 0 <= threshold <= 1):
@@ -176,7 +177,7 @@ class PIQ(Interpreter):
         self.upsample, self.map_index = upsample, map_index
         self.energy_threshold, self.threshold = energy_threshold, threshold
         self.codebook_weight, self.commitment_weight = codebook_weight, commitment_weight
-        self.project = nn.Identity() if channels == given else nn.Conv2d(given, channels, 1)
+        self.project = nn.Identity() if channels == map_channels else nn.Conv2d(map_channels, channels, 1)
         self.adapter = ResBlockAudio(channels)
         self.down = nn.Conv2d(channels, channels, 4, 2, padding=1)
         self.codebook = ClassCodebook(num_codes, channels, info.num_classes)
@@ -187,10 +188,10 @@ class PIQ(Interpreter):
 
     def encode(self, evidence: Evidence) -> Tensor:
         """The map adapted and halved, [B, C, h', w'], before quantisation."""
-        found = evidence.features.maps[self.map_index].detach().to(self.down.weight.dtype)
-        size = [max(2, self.upsample * side) for side in found.shape[2:]]
-        found = F.interpolate(found, size, mode="bilinear", align_corners=False)
-        return self.down(self.adapter(self.project(found.contiguous(memory_format=torch.channels_last))))
+        feature_map = evidence.features.maps[self.map_index].detach().to(self.down.weight.dtype)
+        size = [max(2, self.upsample * side) for side in feature_map.shape[2:]]
+        feature_map = F.interpolate(feature_map, size, mode="bilinear", align_corners=False)
+        return self.down(self.adapter(self.project(feature_map.contiguous(memory_format=torch.channels_last))))
 
     def mask_logit(self, codes: Tensor, frames: int, bins: int) -> Tensor:
         """Codes [B, C, h', w'] to the logit of the mask [B, frames, bins], in float32."""

@@ -48,7 +48,7 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
         return F.conv2d(rows, window[None, None, None, :])
 
     means = smooth(first), smooth(second)
-    variances = [smooth(one.square()) - mean.square() for one, mean in zip((first, second), means, strict=True)]
+    variances = smooth(first.square()) - means[0].square(), smooth(second.square()) - means[1].square()
     covariance = smooth(first * second) - means[0] * means[1]
     level = (2 * means[0] * means[1] + 1e-4) / (means[0].square() + means[1].square() + 1e-4)
     return (level * (2 * covariance + 9e-4) / (sum(variances) + 9e-4)).mean(dim=(1, 2, 3))

@@ -59,6 +59,6 @@ def test_a_guided_gradient_is_captums_where_relus_are_modules():
         expected = GuidedBackprop(network).attribute(x)
     with _Guide() as guide:
         found = Saliency(network).attribute(x, abs=False)
-    assert guide.found == 2
+    assert guide.relus == 2
     torch.testing.assert_close(found, expected)
     assert not torch.allclose(found, Saliency(network).attribute(x, abs=False))
