@@ -15,8 +15,8 @@ from recipes.data.corpus import Corpus, FoldSplit
 from recipes.data.splits import check_trainable
 from recipes.report.closing import classifier_closing
 from recipes.runs.cross_validation import summarize_folds
+from recipes.runs.data import open_store, splits_of
 from recipes.runs.facts import RunFacts, write_confusion, write_metrics
-from recipes.runs.folder import open_store, splits_of
 from recipes.runs.identity import known_classes
 from recipes.runs.leaks import check_unseen, seen_clips
 from recipes.runs.opening import open_run

@@ -16,9 +16,9 @@ from recipes.data.sound_files import find_sounds
 from recipes.report.closing import interpreter_closing
 from recipes.report.examples import write_examples
 from recipes.runs.cross_validation import summarize_folds
+from recipes.runs.data import open_data, splits_of
 from recipes.runs.explainer import Explainer, keep_bundles
 from recipes.runs.facts import Result, RunFacts, write_metrics
-from recipes.runs.folder import splits_of
 from recipes.runs.leaks import add_seen, check_interpreter_unseen, check_unseen, seen_clips
 from recipes.runs.opening import open_run
 from recipes.runs.places import classifier_path, contaminations, first_fold, part_folder, run_folder
@@ -33,7 +33,6 @@ from recipes.runs.subject import (
     keep_classifier,
     load_interpreter,
     load_subject,
-    open_data,
     untrained_or_loaded,
 )
 from recipes.system.parallel import join, on_main

@@ -16,7 +16,8 @@ from interpreters.base import Interpreter, masked
 from interpreters.masking import masking_terms
 from models.classifier import AudioClassifier
 from recipes.config.recipe import Recipe, load_recipe
-from recipes.data.clips import fold_set, loader_options, prepare
+from recipes.data.clips import fold_set, loader_options
+from recipes.data.preparation import prepare
 from recipes.scoring.batch import score_batch
 from recipes.synthetic import make_corpus
 from recipes.training.brain import auto_precision
@@ -216,7 +217,7 @@ def mask_step(name: str, bench: Bench) -> Measured:
     def step() -> None:
         parts = masked(spectrogram, mask, target)
         terms = masking_terms(classifier, parts.relevant, parts.residual, target, 1.0, 1.0)
-        torch.autograd.grad(sum(term.sum() for term in terms.values()), mask)
+        torch.autograd.grad(torch.stack(list(terms.values())).sum(), mask)
 
     return Measured(len(spectrogram), timed(step, bench.budget, bench.device), flops_of(step))
 

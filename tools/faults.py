@@ -16,7 +16,8 @@ import numpy as np
 import soundfile
 
 from models.errors import UsageError
-from recipes.data.clips import ClipStore, prepare
+from recipes.data.clips import ClipStore
+from recipes.data.preparation import prepare
 from recipes.data.splits import fold_split
 from recipes.system.entry import entry
 from tools.runner import check_out, save_result, tool_parser

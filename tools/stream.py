@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recipes.data.clips import ClipStore, fold_set, loader_options, prepare
+from recipes.data.clips import ClipStore, fold_set, loader_options
+from recipes.data.preparation import prepare
 from recipes.scoring.table import ClipTable
 from recipes.system.entry import entry
 from tools.memory import RATE, GeneratedClip, Memory, write_data_folder

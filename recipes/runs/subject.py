@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +19,6 @@ from models.bundle import STAGED, Bundle, BundleInfo, load_bundle, read_facts
 from models.classifier import AudioClassifier, ClassifierInfo
 from models.errors import UsageError
 from recipes.config.recipe import Recipe, Settings
-from recipes.data.clips import ClipStore
-from recipes.data.corpus import Corpus
-from recipes.runs.folder import open_store
 from recipes.runs.places import is_bundle, run_of_fold
 from recipes.runs.required import require_classifier, require_reference, require_start
 
@@ -140,20 +137,3 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def open_data(values: Mapping, subject: Subject) -> ClipStore:
-    """The data of a recipe, decoded as the classifier wants it, its classes in the order of the classifier's outputs.
-
-    Classes are matched by name. Raises UsageError naming those that only one of the two has.
-    """
-    info = subject.info
-
-    def in_order(corpus: Corpus) -> Corpus:
-        try:
-            return corpus.in_order_of(info.class_names)
-        except UsageError as error:
-            raise UsageError(f"{subject.bundle.path} does not fit {values['data_folder']}: {error}") from error
-
-    store = open_store(values, info.clip_seconds, info.sample_rate, check=in_order)
-    return replace(store, corpus=in_order(store.corpus))

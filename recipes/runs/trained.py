@@ -5,17 +5,11 @@ from pathlib import Path
 from interpreters.base import Interpreter
 from models.errors import UsageError
 from recipes.config.recipe import Recipe
-from recipes.runs.folder import splits_of
+from recipes.runs.data import open_data, splits_of
 from recipes.runs.leaks import check_interpreter_unseen, check_unseen
 from recipes.runs.places import run_folder
 from recipes.runs.run import InterpreterRun, device_of
-from recipes.runs.subject import (
-    interpreter_block,
-    interpreter_factory,
-    load_interpreter,
-    load_subject,
-    open_data,
-)
+from recipes.runs.subject import interpreter_block, interpreter_factory, load_interpreter, load_subject
 
 
 def open_trained_run(recipe: Recipe) -> InterpreterRun:

@@ -18,8 +18,9 @@ from models.errors import UsageError
 from models.frontend import FrontEnd
 from recipes.checks import main, run_check
 from recipes.config.recipe import load_recipe
-from recipes.data.clips import ClipBatch, prepare
+from recipes.data.clips import ClipBatch
 from recipes.data.contamination import Contamination
+from recipes.data.preparation import prepare
 from recipes.scoring.sanity_checks import CHECKS, Bench, curves, randomization, resized, robustness, stability
 
 RATE = 16000

@@ -8,7 +8,7 @@ from recipe_files import TINY
 
 from models.errors import UsageError
 from recipes.config.recipe import load_recipe
-from recipes.data import clips
+from recipes.data import preparation
 from recipes.report.mixture import write_mixture
 from recipes.scoring.table import ClipTable
 
@@ -23,7 +23,7 @@ def test_a_class_without_training_clips_is_refused_before_training(train, relabe
 
 
 def test_a_data_folder_that_is_not_there_is_refused_and_not_made(train, tmp_path, monkeypatch):
-    monkeypatch.setattr(clips, "download_esc50", lambda folder: pytest.fail("a download was not asked for"))
+    monkeypatch.setattr(preparation, "download_esc50", lambda folder: pytest.fail("a download was not asked for"))
     with pytest.raises(UsageError, match=r"data_folder=.*gone is not there: .*pass --download"):
         train(TINY, tmp_path / "out", f"--data_folder={tmp_path / 'gone'}")
     assert list(tmp_path.iterdir()) == []
@@ -37,7 +37,7 @@ def test_a_download_is_asked_for_by_a_flag(train, tmp_path, monkeypatch):
     def ask(folder):
         raise Asked(folder)
 
-    monkeypatch.setattr(clips, "download_esc50", ask)
+    monkeypatch.setattr(preparation, "download_esc50", ask)
     with pytest.raises(Asked, match="gone"):
         train(TINY, tmp_path / "out", f"--data_folder={tmp_path / 'gone'}", "--download")
 

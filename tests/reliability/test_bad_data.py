@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from models.errors import UsageError
 from recipes.data.audio import fit_length, load_mono, peak_normalize, to_int16
-from recipes.data.clips import prepare
 from recipes.data.corpus import Clip, Corpus
+from recipes.data.preparation import prepare
 from recipes.data.splits import fold_split
 from tests.helpers import refusal
 from tools.faults import (

@@ -11,11 +11,12 @@ import torch
 import recipes.data.noise
 from models.errors import UsageError
 from recipes.data.audio import load_mono
-from recipes.data.clips import ClipBatch, ClipDataset, collate, prepare
+from recipes.data.clips import ClipBatch, ClipDataset, collate
 from recipes.data.contamination import GENERATED, Contamination, GeneratedNoise, check_contamination
 from recipes.data.corpus import indices
 from recipes.data.kinds import FOLDER_KINDS, KINDS, SNR_DB
 from recipes.data.noise import NoiseFolder
+from recipes.data.preparation import prepare
 from recipes.synthetic import make_corpus
 
 RATE = 8000

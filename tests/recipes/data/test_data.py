@@ -11,11 +11,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from models.errors import UsageError
-from recipes.data import clips as clips_module
+from recipes.data import preparation
 from recipes.data.audio import fit_length, load_mono, peak_normalize, read_audio, resample, to_mono, write_wav
-from recipes.data.clips import ClipDataset, DataSource, collate, find_data, prepare, warn_of_copies
+from recipes.data.clips import ClipDataset, collate
 from recipes.data.corpus import FoldSplit, indices
 from recipes.data.metadata import read_corpus
+from recipes.data.preparation import DataSource, find_data, prepare, warn_of_copies
 from recipes.data.splits import cross_validation, fold_split
 from recipes.runs.facts import write_manifest
 
@@ -395,7 +396,7 @@ def test_prepare_refuses_settings(tmp_path):
 def downloads(monkeypatch):
     """The folders into which ESC-50 was to be downloaded; nothing is."""
     folders = []
-    monkeypatch.setattr(clips_module, "download_esc50", folders.append)
+    monkeypatch.setattr(preparation, "download_esc50", folders.append)
     return folders
 
 

@@ -9,11 +9,11 @@ import pytest
 import soundfile
 
 from models.errors import UsageError
-from recipes.data.clips import DataSource, prepare
 from recipes.data.corpus import FoldSplit
 from recipes.data.folds import make_folds
 from recipes.data.layouts import find_layout
 from recipes.data.metadata import read_corpus
+from recipes.data.preparation import DataSource, prepare
 from recipes.data.splits import cross_validation, fold_split
 
 RATE = 8000

@@ -14,7 +14,7 @@ from interpreters.maps import QuantileMap
 from models.bundle import read_info
 from models.errors import UsageError
 from recipes.data.audio import prepare_window
-from recipes.data.clips import prepare
+from recipes.data.preparation import prepare
 from recipes.data.sounds import SpooledSamples, open_sound
 from recipes.runs.subject import load_subject
 from recipes.scoring.explanation import classify, explain, explain_windows

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from recipes.data.clips import fold_set, loader_options
-from recipes.runs.folder import open_store
+from recipes.runs.data import open_store
 from tools.processes import TINY
 from tools.runner import ROOT
 

@@ -22,7 +22,7 @@ from recipes.data.augmentation import Augmentation
 from recipes.data.corpus import indices
 from recipes.data.splits import fold_split
 from recipes.runs.changes import recipe_changes
-from recipes.runs.folder import open_store, splits_of
+from recipes.runs.data import open_store, splits_of
 from recipes.runs.opening import UNTRAINED_KEYS
 from recipes.runs.places import run_folder
 from recipes.synthetic import CATEGORIES
