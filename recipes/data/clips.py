@@ -1,5 +1,6 @@
 """Clips as waveforms in batches: decoded once, mapped into memory, stacked for a network."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,11 @@ class ClipStore:
     def clip_hash(self, i: int) -> str:
         """`short_hash` of the content of clip i's sound file."""
         return short_hash(self.decoded.digests[i])
+
+    def samples_hash(self, i: int) -> str | None:
+        """`short_hash` of the decoded samples of clip i, whatever file they came in; None for digital silence."""
+        samples = self._samples[i]
+        return short_hash(hashlib.sha256(samples.tobytes()).hexdigest()) if samples.any() else None
 
     @cached_property
     def _samples(self) -> np.ndarray:

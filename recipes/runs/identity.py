@@ -6,6 +6,7 @@ A run keeps it as `identity.json` when it begins. A path says nothing about this
 import hashlib
 import importlib.util
 import json
+import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from recipes.runs.run import InterpreterRun, Run
 from recipes.system.files import exclusive_lock, name_some, write_atomically
 
 FILE = "identity.json"
+ROOT, PACKAGES = Path(__file__).parents[2], ("models", "interpreters", "recipes")
 PARTS = ("train", "valid", "test")
 SHOWN_DIGITS = 12
 COMPUTING_OPTIONS = (
@@ -63,8 +65,12 @@ class Identity:
     @classmethod
     def of(cls, run: Run) -> "Identity":
         """That of a run as it is now."""
-        clips = {part: clips_of(run, part) for part in PARTS}
-        options = {name: value for name, value in run.recipe.options.items() if name in COMPUTING_OPTIONS}
+        clips, options = {}, {}
+        for part in PARTS:
+            clips[part] = clips_of(run, part)
+        for name in COMPUTING_OPTIONS:
+            if name in run.recipe.options:
+                options[name] = run.recipe.options[name]
         return cls(run.store.corpus.class_names, clips, FORMAT, dict(_files(run)), options)
 
     @classmethod
@@ -77,7 +83,9 @@ class Identity:
             content = json.loads(path.read_text(encoding="utf-8"))
             clips = {}
             for part in PARTS:
-                clips[part] = {name: (label, clip_hash) for name, (label, clip_hash) in content["clips"][part].items()}
+                clips[part] = {}
+                for name, (label, clip_hash) in content["clips"][part].items():
+                    clips[part][name] = (label, clip_hash)
             return cls(
                 class_names=tuple(content["class_names"]),
                 clips=clips,
@@ -167,11 +175,12 @@ def _files(run: Run) -> Iterator[tuple[str, str]]:
             earlier = run_of_fold(run.values, name, run.folder)
             if earlier is not None:
                 yield name, bundle_hash(read_facts(earlier / "interpreter", "interpreter"))
-    for path in named_paths(parse(run.recipe.text, run.recipe.path)):
+    content = parse(run.recipe.text, run.recipe.path)
+    for path in named_paths(content):
         yield str(path), file_hash(path)
-    for module in run.recipe.trust:
+    for module in dict.fromkeys((*run.recipe.trust, *named_modules(content))):
         path = source_of(module)
-        if path is not None:
+        if path is not None and not _is_installed(path):
             yield f"module {module}", file_hash(path, "*.py")
     if run.values.get("train_noise") in FOLDER_KINDS:
         yield "noise_folder", folder_hash(run.values)
@@ -206,6 +215,19 @@ def folder_hash(values: Mapping) -> str:
     return combined.hexdigest()
 
 
+def events_hash(run: Run) -> str:
+    """Of what is known about the events in a run's clips: their times, and the test clips' events as sounds alone."""
+    store = run.store
+    combined = hashlib.sha256(store.corpus.events_hash.encode())
+    if store.truth_folder is not None:
+        for i in run.clips("test"):
+            clip = store.corpus.clips[i]
+            path = store.truth_folder / clip.path.name
+            if path.is_file():
+                combined.update(f"{clip.id} {file_hash(path)}\n".encode())
+    return combined.hexdigest()
+
+
 def named_paths(value: object, key: str = "") -> Iterator[Path]:
     """The files that a recipe's blocks read, such as weights and checkpoints; `weights` may be a folder, too."""
     if isinstance(value, Tagged):
@@ -225,6 +247,28 @@ def named_paths(value: object, key: str = "") -> Iterator[Path]:
             return
 
 
+def named_modules(value: object) -> Iterator[str]:
+    """The modules of what a recipe builds, such as "my_schedules" of `!name:my_schedules.Stairs`."""
+    if isinstance(value, Tagged):
+        kind, _, name = value.tag.partition(":")
+        if kind in ("new", "name", "apply") and "." in name:
+            yield name.rpartition(".")[0]
+        value = value.value
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from named_modules(inner)
+
+
+def _is_installed(path: Path) -> bool:
+    """Whether a module is of this project, of Python or of an installed package: its versions are not a run's own."""
+    folders = [ROOT / package for package in PACKAGES]
+    for kind in ("stdlib", "platstdlib", "purelib", "platlib"):
+        folders.append(Path(sysconfig.get_path(kind)))
+    return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
+
+
 OWN_PATHS = (
     "experiment",
     "output_folder",
@@ -242,11 +286,15 @@ OWN_PATHS = (
 
 
 def source_of(module: str) -> Path | None:
-    """The file of a module, or the folder of a package; None where it is not there."""
+    """The file of a module, or the folder of a package, `__init__.py` or not; None where it is not there."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return None
-    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+    if spec is None:
         return None
-    return Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))
+    if spec.origin is None or not Path(spec.origin).is_file():
+        return None
+    return Path(spec.origin)

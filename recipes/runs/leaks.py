@@ -1,7 +1,7 @@
 """The guard against testing on what was trained on: clips are compared by their content and their recording."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from models.bundle import BundleInfo, read_facts
@@ -13,11 +13,21 @@ from recipes.system.files import name_some
 DID = {"train": "trained", "valid": "chosen"}
 """What a network's maker did with the clips of a part."""
 
+KINDS = ("content", "recordings", "samples")
+"""What clips are compared by."""
+
 
 def seen_clips(run: Run) -> dict[str, dict[str, list[str]]]:
-    """What a bundle keeps of the clips that its network was trained and chosen on: `clip_hashes` by part."""
-    corpus, clip_hash = run.store.corpus, run.store.clip_hash
-    return {part: clip_hashes(corpus, run.clips(part), clip_hash) for part in DID}
+    """What a bundle keeps of the clips that its network was trained and chosen on: `clip_hashes` by part.
+
+    "samples" beside them: of every clip's decoded samples, which are alike in files of other formats and names.
+    """
+    seen = {}
+    for part in DID:
+        clips = run.clips(part)
+        seen[part] = clip_hashes(run.store.corpus, clips, run.store.clip_hash)
+        seen[part]["samples"] = _without_silence(map(run.store.samples_hash, clips))
+    return seen
 
 
 def clip_hashes(corpus: Corpus, clips: Sequence[int], clip_hash: Callable[[int], str]) -> dict[str, list[str]]:
@@ -26,8 +36,13 @@ def clip_hashes(corpus: Corpus, clips: Sequence[int], clip_hash: Callable[[int],
     "content": of every clip's file, by `clip_hash`. "recordings": of the name of every recording that the clips were
     cut from, where the corpus tells it.
     """
-    names = {_recording(corpus, i) for i in clips} - {None}
-    return {"content": [clip_hash(i) for i in clips], "recordings": sorted(names)}
+    content, recordings = [], set()
+    for i in clips:
+        content.append(clip_hash(i))
+        recording = _recording(corpus, i)
+        if recording is not None:
+            recordings.add(recording)
+    return {"content": content, "recordings": sorted(recordings)}
 
 
 def add_seen(first: Mapping, second: Mapping) -> dict:
@@ -35,7 +50,7 @@ def add_seen(first: Mapping, second: Mapping) -> dict:
     union: dict = {}
     for part in DID:
         union[part] = {}
-        for kind in ("content", "recordings"):
+        for kind in KINDS:
             hashes = first.get(part, {}).get(kind, []) + second.get(part, {}).get(kind, [])
             union[part][kind] = list(dict.fromkeys(hashes))
     return union
@@ -56,13 +71,17 @@ def check_unseen(info: BundleInfo, run: Run, path: Path) -> None:
                 f"{path} was {did} on fold {shared[0]}, which is a test fold here: choose other test_folds"
             )
     for part, seen in info.source.get("clips", {}).items():
-        known = {*seen["content"], *seen["recordings"]}
-        clips = [i for i in run.clips("test") if not known.isdisjoint(_hashes(run, i))]
-        if clips:
-            names = name_some([run.store.corpus.clips[i].id for i in clips], 3)
+        known = set()
+        for kind in KINDS:
+            known.update(seen.get(kind, []))
+        names = []
+        for i in run.clips("test"):
+            if not known.isdisjoint(_hashes(run, i)):
+                names.append(run.store.corpus.clips[i].id)
+        if names:
             raise UsageError(
-                f"{path} was {DID[part]} on {len(clips)} of the {len(run.clips('test'))} test clips here, or on other "
-                f"clips of their recordings: {names}; choose other test_folds, or leave these clips out"
+                f"{path} was {DID[part]} on {len(names)} of the {len(run.clips('test'))} test clips here, or on other "
+                f"clips of their recordings: {name_some(names, 3)}; choose other test_folds, or leave these clips out"
             )
 
 
@@ -74,7 +93,14 @@ def check_interpreter_unseen(earlier: Path, run: Run) -> None:
 
 
 def _hashes(run: Run, i: int) -> set[str]:
-    return {run.store.clip_hash(i), _recording(run.store.corpus, i)} - {None}
+    hashes = {run.store.clip_hash(i), *_without_silence([run.store.samples_hash(i)])}
+    recording = _recording(run.store.corpus, i)
+    return hashes if recording is None else hashes | {recording}
+
+
+def _without_silence(hashes: Iterable[str | None]) -> list[str]:
+    """The hashes of clips that are not silent: silence is alike in clips that have nothing to do with each other."""
+    return [samples for samples in hashes if samples is not None]
 
 
 def _recording(corpus: Corpus, i: int) -> str | None:

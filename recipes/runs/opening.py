@@ -17,8 +17,8 @@ from recipes.data.kinds import FOLDER_KINDS
 from recipes.runs.changes import Change, phrases, recipe_changes
 from recipes.runs.facts import write_manifest
 from recipes.runs.folder import claim_run
-from recipes.runs.identity import PARTS, Identity, clip_changes, clips_of, folder_hash
-from recipes.runs.places import contaminations, is_bundle, part_folder
+from recipes.runs.identity import PARTS, Identity, clip_changes, clips_of, events_hash, folder_hash
+from recipes.runs.places import IN_OTHER_PRECISION, ON_OTHER_CLIPS, contaminations, is_bundle, part_folder
 from recipes.runs.run import InterpreterRun, Run
 from recipes.system.files import write_atomically
 from recipes.system.parallel import on_main
@@ -26,6 +26,9 @@ from recipes.system.parallel import on_main
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS, RESULTS = "checkpoints", "results"
+CLEAN = "clean"
+KINDS_WITH_EVENTS = ("mixture",)
+"""Contaminations whose scores also rest on what is known about the events in the clips."""
 
 UNTRAINED_KEYS = (
     "contamination",
@@ -119,14 +122,39 @@ def _test_only(run: Run) -> tuple[str, tuple[str, ...]]:
         changes = _recipe_changes(run, earlier is not None)
         if changes:
             raise _refusal(run, CHECKPOINTS, phrases(changes))
-    longer = earlier.longer if earlier else ()
-    if not _same_test_clips(run, earlier):
-        name = f"on_{run.store.corpus.name}_{run.store.content_hash[:6]}"
-        write_manifest(run.folder / name / "manifest.csv", run.store, run.split)
-        return name, longer
-    if earlier:
+    name = _name_beside(run, earlier)
+    if name:
+        _open_beside(replace(run, results_name=name))
+    elif earlier:
         replace(earlier, scored=_scored(run, earlier.scored)).keep_in(run.folder)
-    return "", longer
+    return name, earlier.longer if earlier else ()
+
+
+def _open_beside(run: Run) -> None:
+    """Keep what scores rest on in their folder inside the run's own. Raises UsageError as `_scored`."""
+    folder, now = run.results_folder, Identity.of(run)
+    earlier = Identity.kept_in(folder)
+    if earlier is not None:
+        changes = list(clip_changes("test", earlier.clips["test"], now.clips["test"]))
+        if changes and (folder / "metrics.json").is_file():
+            raise UsageError(f"{folder} holds scores of other clips ({'; '.join(changes)}); remove it to replace them")
+    replace(now, scored=_scored(run, earlier.scored if earlier else {})).keep_in(folder)
+    write_manifest(folder / "manifest.csv", run.store, run.split)
+
+
+def _name_beside(run: Run, earlier: Identity | None) -> str:
+    """The name of the folder for scores on other test clips than the run's own, or in another precision.
+
+    "": they are the run's own, and go to its folder.
+    """
+    parts = []
+    if not _same_test_clips(run, earlier):
+        parts.append(f"{ON_OTHER_CLIPS}{run.store.corpus.name}_{run.store.content_hash[:6]}")
+    recipe = run.folder / "hyperparams.yaml"
+    precision = run.values["eval_precision"]
+    if recipe.is_file() and meaning(recipe.read_text(encoding="utf-8")).get("eval_precision", precision) != precision:
+        parts.append(f"{IN_OTHER_PRECISION}{precision}")
+    return "_".join(parts)
 
 
 def _held(run: Run) -> str | None:
@@ -164,47 +192,52 @@ def _refusal(run: Run, held: str, changes: Sequence[str]) -> UsageError:
 
 
 def _scored(run: Run, earlier: Mapping[str, dict]) -> dict[str, dict]:
-    """What the scores of each contamination rest on beside the run's identity, with those that are to be made now.
+    """What scores rest on beside the run's identity, by the name of their folder, with those that are to be made now.
 
-    earlier: what the folder keeps about it. Raises UsageError where scores would be replaced by others; those of a
-    trial (`--debug`) may be.
+    earlier: what is kept about it beside the scores. Raises UsageError where scores would be replaced by others; those
+    of a trial (`--debug`) may be.
     """
     scored = dict(earlier)
-    for name, folder in _score_folders(run).items():
-        now = _basis(run, name)
+    for kind, folder in _score_folders(run).items():
+        name = CLEAN if kind == CLEAN else folder.name
+        basis = _basis(run, kind)
         trial = name in earlier and earlier[name].get("debug")
         if name in earlier and not trial and (folder / "metrics.json").is_file():
-            changes = phrases(recipe_changes(earlier[name], now))
+            changes = recipe_changes(earlier[name], basis)
             if changes:
-                raise UsageError(
-                    f"{folder / 'metrics.json'} holds scores of another configuration ({'; '.join(changes)}); remove "
-                    "that file to replace them, or give this run another --experiment"
-                )
-        scored[name] = now
+                raise _scores_refusal(run, folder / "metrics.json", changes)
+        scored[name] = basis
     return scored
 
 
+def _scores_refusal(run: Run, scores: Path, changes: Sequence[Change]) -> UsageError:
+    ways = "remove that file to replace them, or give this run another --experiment"
+    precision_alone = [change.key for change in changes] == ["eval_precision"]
+    if run.trainable and not run.test_only and precision_alone:
+        ways = "pass --test_only too for scores beside them, or remove that file to replace them"
+    return UsageError(f"{scores} holds scores of another configuration ({'; '.join(phrases(changes))}); {ways}")
+
+
 def _score_folders(run: Run) -> dict[str, Path]:
-    """Where the run writes scores, by the name of the contamination's folder; "clean" for the run's own."""
+    """Where the run writes scores, by the kind of contamination."""
     if not isinstance(run, InterpreterRun):
-        return {"clean": run.folder}
+        return {CLEAN: run.results_folder}
     folders = {}
     for kind in contaminations(run.values):
-        folder = part_folder(run.folder, kind, run.values["snr_db"])
-        folders["clean" if kind == "clean" else folder.name] = folder
+        folders[kind] = part_folder(run.results_folder, kind, run.values["snr_db"])
     return folders
 
 
-def _basis(run: Run, name: str) -> dict:
-    """What scores under one contamination rest on beside the run's identity. name: as in `_score_folders`."""
+def _basis(run: Run, kind: str) -> dict:
+    """What scores under one kind of contamination rest on beside the run's identity."""
     basis = {"eval_precision": run.values["eval_precision"]}
     for option in ("debug", "debug_batches"):
         if option in run.recipe.options:
             basis[option] = run.recipe.options[option]
-    if name.partition("_")[0] in FOLDER_KINDS:
+    if kind in FOLDER_KINDS:
         basis["noise_folder"] = folder_hash(run.values)
-    if name.startswith("mixture") and run.store.corpus.has_events:
-        basis["events"] = run.store.corpus.events_hash
+    if kind in KINDS_WITH_EVENTS and run.store.knows_events:
+        basis["events"] = events_hash(run)
     return basis
 
 
@@ -232,8 +265,12 @@ def changes_since_older_version(run: Run) -> list[str]:
         with manifest.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         for part in PARTS:
-            old = {row["id"]: (row["label"], "") for row in rows if row["split"] == part}
-            new = {name: (label, "") for name, (label, _) in clips_of(run, part).items()}
+            old, new = {}, {}
+            for row in rows:
+                if row["split"] == part:
+                    old[row["id"]] = (row["label"], "")
+            for name, (label, _) in clips_of(run, part).items():
+                new[name] = (label, "")
             changes.extend(clip_changes(part, old, new))
     bundle = run.folder / "interpreter"
     if isinstance(run, InterpreterRun) and is_bundle(bundle):

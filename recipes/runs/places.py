@@ -5,6 +5,9 @@ from pathlib import Path
 
 from recipes.data.kinds import SNR_DB
 
+ON_OTHER_CLIPS, IN_OTHER_PRECISION = "on_", "in_"
+"""How the folder inside a run is called that holds scores on other test clips than its own, or in another precision."""
+
 
 def run_folder(values: Mapping, split_index: int | None = None) -> Path:
     """`<output_folder>/<experiment>/<seed>`, or a `fold<k>` folder inside it during cross-validation."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from models.errors import UsageError
+from recipes.runs.places import IN_OTHER_PRECISION, ON_OTHER_CLIPS
 
 
 def metrics_files(run: Path) -> list[Path]:
@@ -20,13 +21,14 @@ def metrics_files(run: Path) -> list[Path]:
 
 
 def result_folders(run: Path) -> Iterator[Path]:
-    """The folders of a run that hold results of their own: the run and its contaminations, without its folds.
+    """The folders of a run that hold results of their own: the run and its contaminations.
 
-    Raises UsageError as `metrics_files`.
+    Its folds are parts of its results; scores on other test clips or in another precision, which lie beside them, are
+    not its own: give their folder for a run's. Raises UsageError as `metrics_files`.
     """
     for path in metrics_files(run):
-        is_fold = path.parent != run and path.parent.name.startswith("fold")
-        if not is_fold:
+        inside = path.parent != run
+        if not (inside and path.parent.name.startswith(("fold", ON_OTHER_CLIPS, IN_OTHER_PRECISION))):
             yield path.parent
 
 
@@ -77,9 +79,11 @@ NAMES = {
 def method_name(interpreter: dict) -> str:
     """A readable name for the interpreter of a metrics.json: "Grad-CAM, q = 0.9"."""
     recipe, quantile = interpreter["recipe"], interpreter.get("quantile")
-    known = [name for name in NAMES if recipe == name or recipe.startswith(f"{name}_")]
-    if known:
-        longest = max(known, key=len)
+    longest = ""
+    for name in NAMES:
+        if (recipe == name or recipe.startswith(f"{name}_")) and len(name) > len(longest):
+            longest = name
+    if longest:
         rest = recipe[len(longest) :].replace("_", " ").strip()
         name = f"{NAMES[longest]}, {rest}" if rest else NAMES[longest]
     else:

@@ -5,122 +5,19 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 import torch
 from recipe_files import HPARAMS, TINY
 from safetensors.torch import load_file
+from tones import LMAC, LMAC_SMALL, NAMES, RATE, SMALL, Tones, files, make_tones, other_classifier, read
 
 from interpreters.maps import QuantileMap
-from models.bundle import load_bundle, save_bundle
-from models.errors import UsageError
+from recipes.runs.methods import load_methods
+from recipes.runs.results import result_folders
 from tests.helpers import refusal
-
-RATE = 16000
-NAMES = ("low", "mid", "high")
-MODULATION, LMAC = HPARAMS / "modulation.yaml", HPARAMS / "lmac.yaml"
-SMALL = ("--num_classes=3", "--clip_seconds=0.5", "--batch_size=6", "--epochs=1")
-LMAC_SMALL = ("--epochs=1", "--batch_size=6", "--precision=fp32", "--report_clips=0")
-
-
-@dataclass(frozen=True)
-class Tones:
-    """A data folder of pure tones: three classes, five folds, two clips of each class in each fold."""
-
-    folder: Path
-
-    @property
-    def table(self) -> Path:
-        return self.folder / "meta/tones.csv"
-
-    def rows(self) -> list[dict[str, str]]:
-        with self.table.open(newline="") as file:
-            return list(csv.DictReader(file))
-
-    def rewrite(self, rows: list[dict[str, str]]) -> None:
-        with self.table.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ("filename", "fold", "target", "category", "src_file"))
-            writer.writeheader()
-            writer.writerows(rows)
-
-    def renumber(self) -> None:
-        """The same names, numbered from the other end."""
-        self.rewrite([row | {"target": str(2 - int(row["target"]))} for row in self.rows()])
-
-    def copy(self, folder: Path) -> "Tones":
-        shutil.copytree(self.folder, folder)
-        return Tones(folder)
-
-
-def make_tones(folder: Path, seed: int = 0) -> Tones:
-    rng, tones, rows = np.random.default_rng(seed), Tones(folder), []
-    (folder / "audio").mkdir(parents=True)
-    (folder / "meta").mkdir()
-    times = np.arange(RATE // 2) / RATE
-    for fold in range(1, 6):
-        for target, name in enumerate(NAMES):
-            for take in range(2):
-                hertz = 300 * 3**target * (1 + 0.05 * rng.standard_normal())
-                sound = 0.5 * np.sin(2 * np.pi * hertz * times) + 0.02 * rng.standard_normal(len(times))
-                file = f"{fold}-{name}-{take}.wav"
-                soundfile.write(folder / "audio" / file, sound, RATE)
-                rows.append({"filename": file, "fold": fold, "target": target, "category": name, "src_file": ""})
-    tones.rewrite(rows)
-    return tones
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory) -> Tones:
-    return make_tones(tmp_path_factory.mktemp("tones") / "set")
-
-
-@pytest.fixture(scope="module")
-def trained(train, tones, tmp_path_factory) -> Path:
-    """The tiny classifier, trained for an epoch on the tones."""
-    return train(TINY, tmp_path_factory.mktemp("trained"), *SMALL, f"--data_folder={tones.folder}")
-
-
-@pytest.fixture(scope="module")
-def explained(interpret, tones, trained, tmp_path_factory) -> Path:
-    """L-MAC of the tiny classifier, trained for an epoch."""
-    changes = (f"--data_folder={tones.folder}", f"--classifier={trained / 'classifier'}", *LMAC_SMALL)
-    return interpret(LMAC, tmp_path_factory.mktemp("explained"), *changes)
-
-
-@pytest.fixture
-def mine(tones, trained, tmp_path) -> tuple[Tones, Path]:
-    """A copy of the tones and of the classifier's run, to be changed."""
-    shutil.copytree(trained, tmp_path / "out/tiny/7")
-    return tones.copy(tmp_path / "set"), tmp_path / "out"
-
-
-@pytest.fixture
-def again(train, mine) -> Callable[..., Path]:
-    """(*changes) -> the run's folder, as the command gives it again."""
-    tones, output = mine
-    return lambda *changes: train(TINY, output, *SMALL, f"--data_folder={tones.folder}", *changes)
-
-
-def read(path: Path) -> dict:
-    return json.loads(path.read_text())
-
-
-def files(folder: Path) -> dict[Path, bytes]:
-    """The content of all files but the log of a run."""
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "train_log.txt"}
-
-
-def other_classifier(trained: Path, folder: Path) -> Path:
-    """A classifier of the same shape with other weights."""
-    bundle = load_bundle(trained / "classifier", "classifier")
-    with torch.no_grad():
-        next(bundle.network.parameters()).add_(1e-3)
-    return save_bundle(folder, bundle.network, (bundle.path / "model.yaml").read_text(), bundle.info)
-
 
 # training goes on with the same content only
 
@@ -269,6 +166,59 @@ def test_scores_of_other_clips_go_beside_those_of_the_runs_own(mine, again, tmp_
     assert again() == run  # the run itself goes on as it was
 
 
+def test_scores_in_another_precision_go_beside_those_of_the_runs_own(mine, again):
+    _, output = mine
+    run = output / "tiny/7"
+    before = files(run)
+    told = refusal(again, "--eval_precision=bf16")
+    assert told == (
+        f"{run / 'metrics.json'} holds scores of another configuration (eval_precision: fp32 -> bf16); pass "
+        "--test_only too for scores beside them, or remove that file to replace them"
+    )
+    folder = again("--test_only", "--eval_precision=bf16")
+    assert folder == run / "in_bf16"
+    after = files(run)
+    assert {path: after[path] for path in before} == before
+    assert read(folder / "metrics.json")["metrics"].keys() == read(run / "metrics.json")["metrics"].keys()
+    assert again("--test_only", "--eval_precision=bf16") == folder  # the same again
+    assert again("--test_only") == run
+
+
+def test_scores_in_another_precision_and_on_other_clips_have_a_folder_of_their_own(again, tmp_path):
+    other = f"--data_folder={make_tones(tmp_path / 'other', seed=5).folder}"
+    own = again("--test_only", other)
+    in_bf16 = again("--test_only", other, "--eval_precision=bf16")
+    assert in_bf16.name == f"{own.name}_in_bf16"
+    told = refusal(again, "--test_only", other, "--debug")
+    assert f"{own / 'metrics.json'} holds scores of another configuration (debug: nothing -> True)" in told
+
+
+def test_scores_on_clips_that_were_labelled_otherwise_are_not_replaced(mine, again):
+    tones, _ = mine
+    rows = tones.rows()
+    mid = {"target": "1", "category": "mid"}
+    tones.rewrite([row | (mid if row["filename"] == "5-low-0.wav" else {}) for row in rows])
+    folder = again("--test_only")
+    tones.rewrite([row | (mid if row["filename"] == "5-low-1.wav" else {}) for row in rows])
+    told = refusal(again, "--test_only")
+    assert told == (
+        f"{folder} holds scores of other clips (labels of 2 test clips: 5-low-0 was mid -> low); remove it to replace "
+        "them"
+    )
+
+
+def test_scores_beside_a_run_are_not_its_own_results(interpret, explained, tones, trained, tmp_path):
+    shutil.copytree(explained, tmp_path / "out/lmac/1234")
+    given = (f"--data_folder={tones.folder}", f"--classifier={trained / 'classifier'}", *LMAC_SMALL, "--test_only")
+    folder = interpret(LMAC, tmp_path / "out", *given, "--eval_precision=bf16", "--contamination=[clean,white]")
+    run = tmp_path / "out/lmac/1234"
+    assert folder == run / "in_bf16"
+    assert (folder / "white/metrics.json").is_file()
+    assert list(result_folders(run)) == [run]
+    assert list(result_folders(folder)) == [folder, folder / "white"]
+    assert [method.name for method in load_methods([folder])] == ["lmac", "lmac"]
+
+
 def test_a_class_that_the_classifier_does_not_know_is_named(mine, again):
     tones, _ = mine
     tones.rewrite([row | {"category": row["category"].replace("mid", "middle")} for row in tones.rows()])
@@ -367,13 +317,6 @@ def test_a_damaged_identity_is_one_sentence(mine, again):
 # nothing is replaced by accident
 
 
-@pytest.fixture
-def modulation(interpret, tones, trained, tmp_path) -> Callable[..., Path]:
-    """(*changes) -> the run's folder of the modulation map on the tiny classifier."""
-    given = (f"--data_folder={tones.folder}", f"--classifier={trained / 'classifier'}", "--report_clips=0")
-    return lambda *changes: interpret(MODULATION, tmp_path / "out", *given, *changes)
-
-
 def test_another_setting_of_an_untrained_method_does_not_replace_its_scores(modulation):
     run = modulation("--quantile=0.5")
     before = files(run)
@@ -436,63 +379,3 @@ def test_nan_in_scoring_is_one_sentence(modulation, monkeypatch):
     told = refusal(modulation)
     # a comparison with NaN is false: the mask itself would be dark and finite
     assert told.startswith("importances of QuantileMap are NaN or infinite on test clips: pass --eval_precision=fp32")
-
-
-# clips that were trained on
-
-
-def refused_as_seen(modulation, tones: Tones) -> str:
-    folds = ("--test_folds=[1]", "--train_folds=[5]", "--valid_folds=[4]")
-    return refusal(modulation, f"--data_folder={tones.folder}", *folds)
-
-
-def test_a_trained_clip_is_found_in_any_order_and_among_any_others(modulation, mine, trained):
-    tones, _ = mine
-    rows = tones.rows()
-    told = f"{trained / 'classifier'} was trained on fold 1, which is a test fold here: choose other test_folds"
-    assert refused_as_seen(modulation, tones) == told
-    tones.rewrite(rows[::-1])
-    told = refused_as_seen(modulation, tones)
-    assert told == (
-        f"{trained / 'classifier'} was trained on 6 of the 6 test clips here, or on other clips of their recordings: "
-        "1-high-1, 1-high-0, 1-mid-1 and 3 more; choose other test_folds, or leave these clips out"
-    )
-    # all but one of the fold's clips go to another fold, and a clip of the set is left out
-    moved = [row | ({"fold": "2"} if row["fold"] == "1" and row["filename"] != "1-mid-0.wav" else {}) for row in rows]
-    tones.rewrite(moved[:-1])
-    assert "was trained on 1 of the 1 test clips here, or on other clips of their recordings: 1-mid-0" in (
-        refused_as_seen(modulation, tones)
-    )
-
-
-def test_a_trained_interpreter_keeps_what_it_and_its_start_have_seen(explained, interpret, trained, tones, tmp_path):
-    seen = read(explained / "interpreter/bundle.json")["source"]["clips"]
-    assert {part: len(seen[part]["content"]) for part in seen} == {"train": 18, "valid": 6}
-    assert "clips" not in read(explained / "metrics.json")["classifier"]
-
-
-def test_recordings_are_compared_where_the_corpus_tells_them(train, modulation, mine, trained, tmp_path, interpret):
-    tones, _ = mine
-    # both takes of a class are of one recording, by the table
-    rows = [row | {"src_file": row["filename"][:-6]} for row in tones.rows()]
-    tones.rewrite(rows)
-    run = train(TINY, tmp_path / "recorded", *SMALL, f"--data_folder={tones.folder}", "--debug", "--debug_epochs=1")
-    # another take of a trained recording comes as a new clip in the test fold
-    sound = np.sin(np.arange(RATE // 2) / 3) / 2
-    soundfile.write(tones.folder / "audio/5-new.wav", sound, RATE)
-    new = {"filename": "5-new.wav", "fold": "5", "target": "0", "category": "low", "src_file": "1-low"}
-    kept = [row for row in rows if not row["filename"].startswith("1-low")]
-    tones.rewrite([*kept, new])
-    told = refusal(modulation, f"--data_folder={tones.folder}", f"--classifier={run / 'classifier'}")
-    assert "was trained on 1 of the 7 test clips here, or on other clips of their recordings: 5-new" in told
-
-
-def test_an_older_bundle_tells_what_it_told_before(modulation, mine, trained, tmp_path):
-    tones, _ = mine
-    shutil.copytree(trained / "classifier", tmp_path / "older")
-    bundle = read(tmp_path / "older/bundle.json")
-    del bundle["source"]["clips"]
-    (tmp_path / "older/bundle.json").write_text(json.dumps(bundle))
-    folds = ("--test_folds=[1]", "--train_folds=[5]", "--valid_folds=[4]", f"--classifier={tmp_path / 'older'}")
-    with pytest.raises(UsageError, match="was trained on fold 1, which is a test fold here"):
-        modulation(f"--data_folder={tones.folder}", *folds)
