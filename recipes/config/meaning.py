@@ -1,5 +1,7 @@
 """What a resolved recipe asks for, apart from how it is written: two texts of one meaning describe one run."""
 
+import importlib
+import inspect
 from collections.abc import Mapping
 
 from recipes.config.moved import with_current_names
@@ -9,6 +11,8 @@ from recipes.config.yaml_text import parse
 
 ONLY_CHECKED = {"name:interpreters.maps.QuantileMap": {"map"}}
 """Arguments by which an object refuses a classifier, and which change nothing in what it computes."""
+
+PACKAGES = ("models.", "interpreters.", "recipes.")
 
 BLOCK_OBJECTS = {"model": "classifier"}
 """The object that counts in a block, where it is not called as the block is."""
@@ -33,15 +37,39 @@ def meaning(text: str) -> dict[str, object]:
 
 
 def _normal(value: object) -> object:
-    """A value in which an object without arguments is written in one way."""
+    """A value in which an object is written in one way: without the arguments that are the defaults of its factory."""
     if isinstance(value, Tagged):
         arguments = _normal(value.value) or {}
         if isinstance(arguments, dict):
+            defaults = _defaults(value.tag.partition(":")[2])
             for name in ONLY_CHECKED.get(value.tag, ()):
                 arguments.pop(name, None)
+            for name, default in defaults.items():
+                if name in arguments and arguments[name] == default:
+                    del arguments[name]
         return Tagged(value.tag, arguments)
     if isinstance(value, Mapping):
         return {key: _normal(part) for key, part in value.items()}
     if isinstance(value, list):
         return [_normal(part) for part in value]
     return value
+
+
+def _defaults(name: str) -> dict[str, object]:
+    """The default values of one of this project's classes or functions, as YAML has them: lists in place of tuples.
+
+    An argument that has been added since a text was kept makes no difference where it is the default.
+    """
+    module, _, attribute = name.rpartition(".")
+    if not module.startswith(PACKAGES):
+        return {}
+    try:
+        parameters = inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return {}
+    defaults = {}
+    for parameter in parameters.values():
+        if parameter.default is not inspect.Parameter.empty:
+            default = parameter.default
+            defaults[parameter.name] = list(default) if isinstance(default, tuple) else default
+    return defaults

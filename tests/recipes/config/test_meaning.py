@@ -113,3 +113,13 @@ def test_the_name_of_a_map_is_no_difference_because_the_classifier_decides_it():
     text = "interpreter:\n  interpreter: !name:interpreters.maps.QuantileMap\n    quantile: 0.9\n"
     assert meaning(text) == meaning(text + "    map: modulation\n")
     assert meaning(text) != meaning(text.replace("0.9", "0.8"))
+
+
+def test_an_argument_that_is_the_default_is_no_difference():
+    text = "interpreter:\n  interpreter: !name:interpreters.lmac.LMAC\n    decoder: "
+    text += "!name:interpreters.decoders.LightDecoder\n"
+    assert meaning(text) == meaning(text + "      cell: [2, 2]\n      width: 128\n")
+    assert meaning(text) != meaning(text + "      cell: [2, 8]\n")
+    # of a class that is not this project's, nothing is known
+    text = "optimizer: !name:torch.optim.Adam {}\n"
+    assert meaning(text) != meaning(text.replace("{}", "{lr: 1.0e-3}"))
