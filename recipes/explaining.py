@@ -9,17 +9,18 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from models.errors import UsageError
+from recipes.data.class_names import class_index
 from recipes.data.signals import sentence
 from recipes.data.sounds import MonoSound, open_sound
 from recipes.report.cards import View, build_view
 from recipes.report.sound_report import SoundFacts, SoundReport, stretches, windows_per_card
 from recipes.report.sound_table import SoundTable
 from recipes.runs.explainer import Explainer, question, sound_folder
-from recipes.scoring.answer import NOTABLE, Answer, class_index
+from recipes.scoring.answer import NOTABLE, Answer
 from recipes.scoring.explanation import Explanation, explain, explain_windows
+from recipes.system.console import track
 from recipes.system.files import name_some
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,9 @@ def explain_sounds(explainers: Sequence[Explainer], sources: Sequence[Path], req
     with ExitStack() as stack:
         for method in methods:
             stack.enter_context(method.table)
-        for source in tqdm(sources, "explain", unit="file", disable=len(sources) < 2):
+        # a single answer is printed within the loop, where a bar would swallow it
+        queue = track(sources, "explain", len(sources)) if len(sources) > 1 else sources
+        for source in queue:
             for method in methods:
                 try:
                     _explain_file(method, source, request, quiet=len(sources) > 1)

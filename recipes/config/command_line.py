@@ -70,8 +70,8 @@ def _read_key(option: Option) -> object:
     """The value that a command line gives to a key: text as it stands for paths and names, else as YAML reads it."""
     key, text = option.key.rpartition(".")[2], " ".join(option.words)
     if key in TEXT_KEYS:
-        if key == "audio" and len(option.words) > 1:
-            return CommentedSeq(option.words)
+        if key == "audio" and len(_files(option)) > 1:
+            return CommentedSeq(_files(option))
         return None if text in NULLS else text
     try:
         return read_value(text)
@@ -80,6 +80,14 @@ def _read_key(option: Option) -> object:
             f"--{option.key}={text} cannot be read: {error}; put text with such characters into quotation marks, "
             f"--{option.key}='\"…\"'"
         ) from error
+
+
+def _files(option: Option) -> list[str]:
+    """The files that `--audio=a.wav b.wav` or `--audio=[a.wav, b.wav]` names; a file of such a name is one file."""
+    text = " ".join(option.words)
+    if text.startswith("[") and text.endswith("]") and "," in text and not Path(text).exists():
+        return [name.strip() for name in text[1:-1].split(",") if name.strip()]
+    return option.words
 
 
 def _unknown(key: str, expanded: CommentedMap, path: Path) -> str | None:

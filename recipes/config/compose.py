@@ -59,7 +59,7 @@ def find_recipe(path: Path) -> Path:
     path = current_file(path)
     if path.is_file():
         return path
-    hint = ""
+    hint = "; `python train.py --list` and `python interpret.py --list` name all"
     for folder in (path.parent, Path("hparams")):
         stems = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
         meant = path.stem if path.stem in stems and folder != path.parent else nearest(path.stem, list(stems), 0.7)

@@ -1,7 +1,6 @@
 """Recipes as files: reading a YAML with its command line, and refusing what is wrong before anything slow starts."""
 
 import hashlib
-import inspect
 import io
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from ruamel.yaml.comments import CommentedMap
 from models.errors import UsageError
 from recipes.config.command_line import SWITCHES, CommandLine, read_line
 from recipes.config.compose import Draft, compose, environment_value, find_recipe, resolve
+from recipes.config.factories import check_factories
 from recipes.config.fit import misfits
 from recipes.config.options import device_problems
 from recipes.config.rules import OBJECTS, PATHS, PATHS_OR_NULL, RULES, block_settings, value_problems
@@ -89,7 +89,7 @@ class Recipe:
         except (TypeError, ValueError, ImportError, YAMLError) as error:
             detail = ": ".join(" ".join(str(part).split()) for part in error.args)
             raise UsageError(f"{self.path} cannot be built: {detail or type(error).__name__}") from error
-        _check_factories(built, self.path)
+        check_factories(built, self.path)
         written = plain(read_tree(self.text, self.path))
         return Settings({key: value for key, value in built.items() if _builds(key, written.get(key))})
 
@@ -101,23 +101,6 @@ class Recipe:
         node = read_tree(self.text, self.path)[key]
         _complete(node, settings)
         return write_tree(node)
-
-
-def _check_factories(built: object, path: Path) -> None:
-    """Raises UsageError for an argument that a factory (`!name:`) does not take, wherever in a recipe it stands."""
-    if isinstance(built, Mapping):
-        for part in built.values():
-            _check_factories(part, path)
-    elif isinstance(built, partial):
-        try:
-            signature = inspect.signature(built.func)
-            signature.bind_partial(*built.args, **built.keywords)
-        except TypeError as error:
-            name = f"{built.func.__module__}.{built.func.__qualname__}"
-            raise UsageError(f"{path}: {name} {error}; it takes {', '.join(signature.parameters)}") from error
-        except ValueError:
-            return  # it does not say what it takes
-        _check_factories(built.keywords, path)
 
 
 def each_recipe(arguments: list[str]) -> list[list[str]]:

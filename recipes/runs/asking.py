@@ -15,6 +15,9 @@ from interpreters.base import Interpreter
 from models.bundle import Bundle, BundleInfo, read_facts
 from models.errors import UsageError
 from recipes.config.compose import find_recipe
+from recipes.config.factories import check_factories
+from recipes.config.moved import current_file
+from recipes.config.options import nearest
 from recipes.config.recipe import load_recipe
 from recipes.runs.places import is_bundle
 from recipes.runs.subject import Subject, load_interpreter, load_subject
@@ -116,11 +119,12 @@ def build_method(method: str | Path, subject: Subject, settings: Mapping[str, ob
         if settings:
             raise UsageError(f"{', '.join(settings)} cannot be changed: {folder} holds a method with its settings")
         return load_interpreter(folder, subject, "python interpret.py hparams/RECIPE.yaml", trust).network
-    path = folder if folder.suffix == ".yaml" else RECIPES / f"{method}.yaml"
+    path = folder if folder.suffix == ".yaml" else _recipe_named(str(method))
     recipe = load_recipe([str(find_recipe(path)), *_as_options(settings)], command="interpret.py")
     if recipe.values.get("reference") is not None:
         raise UsageError(f"{method} matches another run: run `python interpret.py {path}`, and pass its folder")
     factory = load_hyperpyyaml(io.StringIO(recipe.block("interpreter")))["interpreter"]
+    check_factories(factory, path)
     interpreter: Interpreter = factory(info=subject.offers)
     if interpreter.trainable:
         raise UsageError(
@@ -128,6 +132,20 @@ def build_method(method: str | Path, subject: Subject, settings: Mapping[str, ob
             f"such as method='results/{path.stem}/1234'"
         )
     return interpreter
+
+
+def _recipe_named(method: str) -> Path:
+    """The recipe of a method, with a short path where it is below the working folder.
+
+    Raises UsageError where there is none, naming the nearest.
+    """
+    names = sorted(file.stem for file in RECIPES.glob("*.yaml"))
+    path = current_file(RECIPES / f"{method}.yaml")
+    if path.stem not in names:
+        near = nearest(method, names)
+        hint = f"did you mean {near!r}?" if near else "`python interpret.py --list` names them"
+        raise UsageError(f"method={method!r} is no recipe of hparams, nor a run with a trained interpreter; {hint}")
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def method_name(method: str | Path) -> str:

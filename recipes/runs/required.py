@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from models.errors import UsageError
+from recipes.data.class_names import class_index, names_of_bundle
 from recipes.data.folder import require_folder
 from recipes.data.kinds import check_contamination
 from recipes.data.sound_files import find_sounds
@@ -14,6 +15,7 @@ from recipes.system.problems import check_all
 
 # the classifier's own map that a method shows, with the modules whose classifiers have one
 MAKERS = {"modulation": ("models.focalnet.",), "attention": ("models.vit.", "models.huggingface.")}
+FOREIGN_MODULE = re.compile(r"!(?:new|name):(?!models\.)")
 MOST_NAMED = 3
 MOBILENET_WEIGHTS = "mn04_as_mAP_432.pt"
 RELEASES = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
@@ -69,6 +71,11 @@ def _fits(bundle: Path, values: Mapping) -> bool:
     return any(f"!new:{maker}" in text for maker in makers)
 
 
+def _may_fit(bundle: Path, values: Mapping) -> bool:
+    """As `_fits`; a classifier with modules that are not this project's may have any map."""
+    return _fits(bundle, values) or bool(FOREIGN_MODULE.search((bundle / "model.yaml").read_text(encoding="utf-8")))
+
+
 def require_reference(values: Mapping, folder: Path) -> None:
     """Raises UsageError where the run that a control matches has no interpreter, with the command that makes one."""
     run = run_of_fold(values, "reference", folder)
@@ -94,7 +101,15 @@ def _noise(values: Mapping) -> None:
 
 
 def _classifier(values: Mapping) -> None:
-    require_classifier(classifier_path(values, first_fold(values)), values)
+    path = classifier_path(values, first_fold(values))
+    require_classifier(path, values)
+    if not _may_fit(path, values):
+        fitting = fitting_classifiers(values)
+        way = f"pass --classifier={fitting[0]}" if fitting else "choose another classifier"
+        raise UsageError(
+            f"{path} has no {values['map']} of its own to show: {way}, or a method that fits every classifier, such as "
+            "hparams/grad_cam.yaml or hparams/lime.yaml"
+        )
 
 
 def _reference(values: Mapping) -> None:
@@ -108,10 +123,20 @@ def _start(values: Mapping) -> None:
 def _audio(values: Mapping) -> None:
     if values["audio"] is not None:
         find_sounds(values["audio"])
+        names = names_of_bundle(classifier_path(values, None))
+        if names is not None:
+            class_index(names, values.get("target"))
     elif "target" in values and values["target"] is not None:
         raise UsageError(f"target={values['target']!r} is a question about a sound: pass --audio=path/to/a/sound too")
     elif values.get("masks"):
         raise UsageError("--masks leaves the masks of sounds: pass --audio=path/to/a/sound too")
+
+
+def _trained(values: Mapping) -> None:
+    """Raises UsageError for a sound that is given to a method before its training; what has epochs is trained."""
+    path = run_folder(values) / "interpreter"
+    if values["audio"] is not None and values.get("epochs") is not None and not is_bundle(path):
+        raise UsageError(f"no trained interpreter at {path}: first train it, by the same command without --audio")
 
 
 def _one_quantile(values: Mapping) -> None:
@@ -145,7 +170,8 @@ REQUIRED: dict[Callable[[Mapping], None], Collection[str]] = {
     _classifier: ("classifier", "folds", "output_folder"),
     _reference: ("reference", *RUN_KEYS),
     _start: ("start_from", *RUN_KEYS),
-    _audio: ("audio", "target"),
+    _audio: ("audio", "target", "classifier"),
+    _trained: ("audio", "epochs", *RUN_KEYS),
     _one_quantile: ("audio", "quantile"),
     _data: ("audio", "data_folder"),
 }

@@ -65,7 +65,7 @@ def load_interpreter(folder: Path, subject: Subject, command: str, trust: Collec
     """
     path = folder / "interpreter"
     if not is_bundle(folder / "interpreter"):
-        raise UsageError(f"no trained interpreter at {path}: train it with `{command} --data_folder=path/to/ESC-50`")
+        raise UsageError(f"no trained interpreter at {path}: train it with `{command}`")
     if read_facts(path, "interpreter").source["classifier_weights_sha256"] != subject.fingerprint:
         raise UsageError(f"{path} was trained for another classifier than {subject.bundle.path}: use that, or retrain")
     bundle = load_bundle(path, "interpreter", trust, info=subject.offers)

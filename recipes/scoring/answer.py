@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 import numpy as np
 
-from models.errors import UsageError
 from recipes.scoring.explanation import ExplainedWindow, weighted_mean
 
 NOTABLE = 0.1
@@ -130,20 +128,3 @@ class Answer:
         """The most probable classes by name."""
         order = np.argsort(-posterior)[:TOP]
         return {self.names[int(index)]: float(posterior[index]) for index in order}
-
-
-def class_index(names: Sequence[str], asked: str | int | None) -> int | None:
-    """The index of a class that is asked for by its name, or by its index; None for None.
-
-    Raises UsageError for anything else, naming the nearest classes.
-    """
-    if asked is None:
-        return None
-    text = str(asked)
-    if text in names:
-        return list(names).index(text)
-    if text.isdecimal() and int(text) < len(names):
-        return int(text)
-    near = get_close_matches(text, names, 3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"it knows {', '.join(names[:8])}, …"
-    raise UsageError(f"target={text!r} is no class of this classifier, nor an index from 0 to {len(names) - 1}; {hint}")

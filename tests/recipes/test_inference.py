@@ -324,7 +324,9 @@ def test_methods_go_by_their_recipes_name(classifier, wave, run, tmp_path):
     assert np.array_equal(trained.mask, expected.mask)
     assert trained.method == "lmac"
     for method, settings, sentence in (
-        ("gradcam", {}, r"no recipe .*gradcam\.yaml; did you mean .*grad_cam\.yaml"),
+        ("gradcam", {}, "method='gradcam' is no recipe of hparams, .*; did you mean 'grad_cam'"),
+        ("lime", {"samples": "many"}, r"^hparams/lime\.yaml: .*: samples='many' must be a whole number$"),
+        ("grad_cam", {"chunk": True}, "chunk=True must be a whole number of 1 or more"),
         ("grad_cam", {"quantil": 0.5}, "has no key 'quantil'; did you mean --quantile"),
         ("grad_cam", {"quantile": 2}, "quantile=2 must be a number in"),
         ("lmac", {}, r"lmac is trained .* method='results/lmac/1234'"),

@@ -324,11 +324,11 @@ def test_an_interrupted_training_ends_as_the_undisturbed_one_to_the_bit(interpre
 
 def test_an_untrained_interpreter_names_the_command_that_trains_it(interpret, cnn14, tmp_path):
     (tmp_path / "anything.wav").write_bytes(b"not read")
-    told = (
-        f"no trained interpreter at {tmp_path / 'lmac/1234/interpreter'}: train it with "
-        f"`python interpret.py {LMAC} --data_folder=path/to/ESC-50`"
+    told = f"no trained interpreter at {tmp_path / 'lmac/1234/interpreter'}: train it with `python interpret.py {LMAC}`"
+    first = (
+        f"no trained interpreter at {tmp_path / 'lmac/1234/interpreter'}: first train it, by the same command without "
     )
-    assert refusal(interpret, LMAC, tmp_path, cnn14, f"--audio={tmp_path / 'anything.wav'}") == told
+    assert refusal(interpret, LMAC, tmp_path, cnn14, f"--audio={tmp_path / 'anything.wav'}") == f"{first}--audio"
     assert refusal(interpret, LMAC, tmp_path, cnn14, "--test_only") == told
 
 

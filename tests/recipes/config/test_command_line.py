@@ -79,6 +79,15 @@ def test_a_name_in_parentheses_would_become_a_tuple_and_is_refused():
 def test_several_words_after_audio_are_several_files():
     assert loaded("--audio", "a b.wav", "c.wav")["audio"] == ["a b.wav", "c.wav"]
     assert loaded("--audio", "a b.wav")["audio"] == "a b.wav"
+    assert loaded("--audio=[a.wav, b.wav]")["audio"] == ["a.wav", "b.wav"]
+    assert loaded("--audio=[a.wav,", "b c.wav]")["audio"] == ["a.wav", "b c.wav"]
+    assert loaded("--audio=[ab].wav")["audio"] == "[ab].wav"
+
+
+def test_a_file_whose_name_looks_like_a_list_is_one_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "[a,b]").touch()
+    assert loaded("--audio=[a,b]")["audio"] == "[a,b]"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +153,10 @@ def test_a_wrong_run_option_is_told(argument, told):
 
 
 def test_a_recipe_is_looked_up_by_its_own_name(tmp_path):
-    for name, told in (("nope.yaml", "no recipe nope.yaml"), ("lmac.yaml", "no recipe lmac.yaml; did you mean ")):
+    for name, told in (
+        ("nope.yaml", "no recipe nope.yaml; `python"),
+        ("lmac.yaml", "no recipe lmac.yaml; did you mean "),
+    ):
         with pytest.raises(UsageError) as caught:
             load_recipe([name])
         assert str(caught.value).startswith(told)
@@ -190,6 +202,22 @@ def test_an_argument_that_a_factory_does_not_take_is_told_with_those_it_takes(tm
     inner = load_recipe([str(HPARAMS / "lmac.yaml"), "--interpreter.decoder={height: 3}"])
     with pytest.raises(UsageError, match=r"LightDecoder got an unexpected keyword argument 'height'; it takes .*width"):
         inner.build()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("--interpreter.samples=many", "samples='many' must be a whole number"),
+        ("--interpreter.samples=1.5", "samples=1.5 must be a whole number"),
+        ("--interpreter.noise=true", "noise=True must be a number"),
+        ("--interpreter.method=3", "method=3 must be text"),
+    ],
+)
+def test_an_argument_of_another_type_is_told_with_the_type(change, sentence):
+    recipe = load_recipe([str(HPARAMS / "gradient.yaml"), change])
+    with pytest.raises(UsageError) as caught:
+        recipe.build()
+    assert str(caught.value) == f"{HPARAMS / 'gradient.yaml'}: interpreters.gradients.Gradient: {sentence}"
 
 
 def test_several_recipes_take_the_same_keys():

@@ -70,7 +70,9 @@ def test_a_key_like_no_other_lists_the_known_ones_and_two_are_told_together():
 def test_a_missing_recipe_names_the_nearest_file():
     told = refused(HPARAMS / "focal_net.yaml")
     assert told == f"no recipe {HPARAMS / 'focal_net.yaml'}; did you mean {HPARAMS / 'focalnet.yaml'}?"
-    assert refused("nowhere/x.yaml") == "no recipe nowhere/x.yaml"
+    assert refused("nowhere/x.yaml") == (
+        "no recipe nowhere/x.yaml; `python train.py --list` and `python interpret.py --list` name all"
+    )
 
 
 def test_without_a_recipe_the_first_argument_is_asked_for():

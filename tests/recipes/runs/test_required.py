@@ -135,3 +135,34 @@ def test_a_sound_is_explained_at_one_quantile(results, tmp_path):
     assert told(*line, "--quantile=[0.5,0.9]") == (
         "quantile=[0.5, 0.9] with --audio: a sound is explained at one, such as --quantile=0.5"
     )
+
+
+def asked(results: Path, recipe: str, classifier: str, *changes: str) -> str:
+    """The sentence for a question about a sound to a classifier of `results`."""
+    (results / "x.wav").touch()
+    changes = (f"--audio={results / 'x.wav'}", f"--classifier={results / classifier / '1234/classifier'}", *changes)
+    return told(recipe, f"--output_folder={results}", *changes)
+
+
+def test_an_unknown_class_is_told_before_anything_is_loaded(results):
+    (results / "vit/1234/classifier/bundle.json").write_text('{"class_names": ["rain", "rooster"]}')
+    expected = "target='roster' is no class of this classifier, nor an index from 0 to 1; did you mean rooster?"
+    assert asked(results, "grad_cam", "vit", "--target=roster").endswith(expected)
+
+
+def test_a_sound_for_an_interpreter_that_is_not_trained_is_told_before_anything_is_loaded(results):
+    folder = results / "lmac_vit/1234/interpreter"
+    expected = f"no trained interpreter at {folder}: first train it, by the same command without --audio"
+    assert asked(results, "lmac_vit", "vit").endswith(expected)
+
+
+def test_a_classifier_without_the_map_that_a_method_shows_is_told_with_one_that_has_it(results):
+    path, fitting = results / "cnn14/1234/classifier", results / "focalnet/1234/classifier"
+    assert asked(results, "modulation", "cnn14").endswith(
+        f"{path} has no modulation of its own to show: pass --classifier={fitting}, or a method that fits every "
+        "classifier, such as hparams/grad_cam.yaml or hparams/lime.yaml"
+    )
+    (path / "model.yaml").write_text("classifier: !new:my_module.Mine\n")
+    (results / "x.wav").touch()
+    line = [f"--audio={results / 'x.wav'}", f"--classifier={path}", "--data_folder=/"]
+    assert load_recipe([str(HPARAMS / "modulation.yaml"), *line], REQUIRED).values["map"] == "modulation"
