@@ -15,7 +15,7 @@ from recipes.system.problems import check_all
 
 # the classifier's own map that a method shows, with the modules whose classifiers have one
 MAKERS = {"modulation": ("models.focalnet.",), "attention": ("models.vit.", "models.huggingface.")}
-FOREIGN_MODULE = re.compile(r"!(?:new|name):(?!models\.)")
+FOREIGN_MODULE = re.compile(r"!(?:new|name):(?!models\.|torch\.|speechbrain\.)")
 MOST_NAMED = 3
 MOBILENET_WEIGHTS = "mn04_as_mAP_432.pt"
 RELEASES = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"

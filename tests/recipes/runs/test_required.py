@@ -20,7 +20,7 @@ def results(tmp_path) -> Path:
         folder = tmp_path / name / "1234" / "classifier"
         folder.mkdir(parents=True)
         (folder / "bundle.json").write_text("{}")
-        (folder / "model.yaml").write_text(f"classifier: !new:{tag}\n")
+        (folder / "model.yaml").write_text(f"classifier: !new:{tag}\n  head: !name:torch.nn.Linear\n")
         os.utime(folder / "bundle.json", (1e9 - age, 1e9 - age))
     for kind in ("classifier", "interpreter"):
         (tmp_path / "lmac" / "1234" / kind).mkdir(parents=True)
