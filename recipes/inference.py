@@ -25,8 +25,8 @@ from interpreters.base import Interpreter
 from models.bundle import read_info
 from models.errors import UsageError
 from recipes.data.audio import resample
-from recipes.data.signals import sentence
 from recipes.data.class_names import class_index
+from recipes.data.signals import sentence
 from recipes.data.sounds import MAX_CHANNELS, MonoSound, as_float, checked_rate, mono_sound, open_sound, sound_of
 from recipes.report.explained import ClassifiedSound, ExplainedSound, named_shares
 from recipes.runs.asking import as_it_was, build_method, method_name, open_classifier
