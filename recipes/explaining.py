@@ -18,8 +18,9 @@ from recipes.report.cards import View, build_view
 from recipes.report.sound_report import SoundFacts, SoundReport, stretches, windows_per_card
 from recipes.report.sound_table import SoundTable
 from recipes.runs.explainer import Explainer, question, sound_folder
-from recipes.scoring.answer import NOTABLE, Answer
+from recipes.scoring.answer import Answer
 from recipes.scoring.explanation import Explanation, explain, explain_windows
+from recipes.scoring.verdict import NOTABLE
 from recipes.system.console import track
 from recipes.system.files import name_some
 

@@ -13,7 +13,7 @@ MAY_IMPORT = {
 }
 # the rooms of recipes/, from the top down: a file imports from its own room and from those below it
 ROOMS = ("", "report", "training", "runs", "scoring", "data", "config", "system")
-MAX_LEVELS = 10
+MAX_LEVELS = 8
 FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).glob("**/*.py"))
 TRANSFORMS = {"stft", "istft", "STFT", "ISTFT", "rfft", "irfft", "log1p", "expm1"}
 SOFTMAX = {"softmax", "log_softmax", "Softmax", "LogSoftmax"}

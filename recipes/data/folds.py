@@ -5,21 +5,31 @@ import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from recipes.data.layouts import SPLITS, Layout, split_of
-from recipes.data.metadata_faults import Entry
 from recipes.data.sound_names import stem_of
+
+if TYPE_CHECKING:
+    from recipes.data.layouts import Layout
+    from recipes.data.metadata_faults import Entry
 
 logger = logging.getLogger(__name__)
 
 MADE_FOLDS = 5
 VALID_FOLD, TEST_FOLD = "4", "5"
 
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""What folders or folds of splits are called, and which split each means."""
+
 ESC_NAME = re.compile(r"(?P<fold>\d{1,2})-(?P<recording>\w+)-[A-Z](-\d+)?", re.ASCII)
 """`1-17367-A` or `1-17367-A-10`: fold, recording, take, and target, as ESC-10 and ESC-50 name their files."""
 
 
-def complete_folds(layout: Layout, entries: Sequence[Entry]) -> None:
+def complete_folds(layout: "Layout", entries: Sequence["Entry"]) -> None:
     """Number the folds of clips that have splits instead, or a folder for each class and no folds at all.
 
     How folds came about is told. Folds that a table gives are left as they are.
@@ -39,7 +49,7 @@ def complete_folds(layout: Layout, entries: Sequence[Entry]) -> None:
     logger.warning("%s has no numbered folds: %s.", layout.name, how)
 
 
-def _number_splits(entries: Sequence[Entry]) -> str:
+def _number_splits(entries: Sequence["Entry"]) -> str:
     """Turn the splits that a set comes with into the folds that recipes use by default; returns how, in words.
 
     The validation split is fold 4 and the test split fold 5. The training split is divided into folds 1 to 3; where
@@ -58,7 +68,7 @@ def _number_splits(entries: Sequence[Entry]) -> str:
     return f"its training split is folds 1 to {count}, validation is fold 4 and the test split fold 5"
 
 
-def _read_esc_names(entries: Sequence[Entry]) -> str:
+def _read_esc_names(entries: Sequence["Entry"]) -> str:
     """Take fold and recording from names as ESC-50 has them; returns how, in words."""
     for entry in entries:
         name = ESC_NAME.fullmatch(stem_of(entry.name))
@@ -66,7 +76,7 @@ def _read_esc_names(entries: Sequence[Entry]) -> str:
     return "the first number of each file's name is its fold and the second its recording, as in ESC-50"
 
 
-def _make_folds(entries: Sequence[Entry], count: int = MADE_FOLDS) -> str:
+def _make_folds(entries: Sequence["Entry"], count: int = MADE_FOLDS) -> str:
     """Spread clips over folds; returns how, in words."""
     recordings = [entry.recording or entry.id for entry in entries]
     labels = [entry.category for entry in entries]
@@ -101,3 +111,9 @@ def _hash(name: str) -> bytes:
 def _load(clips: Counter, labels: Counter) -> tuple[int, int]:
     """How many clips of these labels a fold has, and of all labels."""
     return sum(clips[label] for label in labels), clips.total()
+
+
+def split_of(file: str) -> str:
+    """The split, a value of `SPLITS`, whose folder a file lies in, or ""."""
+    first, separator, _ = file.partition("/")
+    return SPLITS.get(first.lower(), "") if separator else ""

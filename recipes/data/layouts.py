@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from models.errors import UsageError
+from recipes.data.folds import SPLITS, split_of
 from recipes.data.sound_files import SUFFIXES
 from recipes.data.sound_names import is_litter, list_files
 from recipes.data.table import Table
@@ -38,12 +39,6 @@ AUDIOFOLDER_COLUMNS = {
     "category": "label",
     "src_file": "src_file",
 }
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
-"""What folders or folds of splits are called, and which split each means."""
 
 KNOWN_COLUMNS = (ESC50_COLUMNS, URBANSOUND8K_COLUMNS, AUDIOFOLDER_COLUMNS)
 
@@ -151,12 +146,6 @@ def class_and_split(file: str) -> tuple[str, str] | None:
 def is_sound(file: str) -> bool:
     """Whether a file's name is that of a sound file."""
     return file.lower().endswith(SUFFIXES) and not is_litter(file.rpartition("/")[2])
-
-
-def split_of(file: str) -> str:
-    """The split, a value of `SPLITS`, whose folder a file lies in, or ""."""
-    first, separator, _ = file.partition("/")
-    return SPLITS.get(first.lower(), "") if separator else ""
 
 
 def _are_classes(files: Collection[str]) -> bool:

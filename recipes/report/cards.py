@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recipes.report.markdown import percent
 from recipes.report.media import Sound, importance_picture, level_picture, mask_picture
-from recipes.scoring.answer import NOTABLE
-from recipes.scoring.explanation import Explanation
-from recipes.scoring.verdict import Verdict, verdict
+from recipes.scoring.verdict import NOTABLE, Verdict, verdict
+
+if TYPE_CHECKING:
+    from recipes.scoring.explanation import Explanation
 
 LISTED_WINDOWS = 200
 PARTS = {"input": "sound", "relevant": "relevant", "residual": "residual"}
@@ -85,7 +88,7 @@ class Clip:
 def build_card(
     clip: Clip,
     views: Sequence[View],
-    explanation: Explanation,
+    explanation: "Explanation",
     class_names: Sequence[str],
     sample_rate: int,
     choose_view: bool = False,
@@ -109,7 +112,7 @@ def build_card(
 
 def build_view(
     name: str,
-    explanation: Explanation,
+    explanation: "Explanation",
     class_names: Sequence[str],
     sample_rate: int,
     scores: Mapping[str, float] | None = None,
@@ -145,7 +148,7 @@ def build_view(
     )
 
 
-def mean_probabilities(explanation: Explanation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mean_probabilities(explanation: "Explanation") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Probabilities [K] on input, relevant part and residual, averaged over the sound's windows."""
     return (
         explanation.mean(explanation.probabilities),
@@ -179,16 +182,7 @@ def _of_part(mean: np.ndarray, explained: int, class_names: Sequence[str]) -> st
     return text if winner == explained else f"{text}, {class_names[winner]} {percent(mean[winner])}"
 
 
-def percent(share: float) -> str:
-    """A share in whole percent; neither 0 nor 100 % where it is not exactly that."""
-    if 0 < share < 0.005:
-        return "<1 %"
-    if 0.995 <= share < 1:
-        return ">99 %"
-    return f"{100 * share:.0f} %"
-
-
-def _window_answers(explanation: Explanation, class_names: Sequence[str], sample_rate: int) -> Sequence[WindowAnswer]:
+def _window_answers(explanation: "Explanation", class_names: Sequence[str], sample_rate: int) -> Sequence[WindowAnswer]:
     """The strip of a long sound's windows; nothing for a sound of one window."""
     if len(explanation.probabilities) < 2:
         return ()

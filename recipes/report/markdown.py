@@ -1,4 +1,4 @@
-"""Markdown tables, numbers in them, and documents whose tables are filled in."""
+"""Numbers as text, Markdown tables, and documents whose tables are filled in."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,6 +11,15 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     for cells in (header, ["---"] * len(header), *rows):
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    """A share in whole percent; neither 0 nor 100 % where it is not exactly that."""
+    if 0 < share < 0.005:
+        return "<1 %"
+    if 0.995 <= share < 1:
+        return ">99 %"
+    return f"{100 * share:.0f} %"
 
 
 def short_number(value: float | None) -> str:

@@ -6,15 +6,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from recipes.report.cards import Card, percent
+from recipes.report.markdown import percent
 from recipes.report.media import data_uri, encode_sound
 from recipes.scoring.scores import heading, sentence
 from recipes.scoring.verdict import VERDICTS, Verdict
+
+if TYPE_CHECKING:
+    from recipes.report.cards import Card
 
 LOSSLESS_VIEWS = 40
 """Up to so many explanations a page holds FLAC; beyond, MP3, at about a sixth of the size. media/ has the WAVs."""
@@ -118,7 +122,7 @@ class Page:
 
     title: str
     facts: Mapping[str, object]
-    cards: Sequence[Card]
+    cards: Sequence["Card"]
     summary: Sequence[str] = ()
     choice: str = ""
     table: ClipTableView | None = None
@@ -126,7 +130,7 @@ class Page:
     plots: Sequence[Plot] = ()
     rivals: Sequence[Rival] = ()
     confusion: Confusion | None = None
-    mixture: Card | None = None
+    mixture: "Card | None" = None
     wide: bool = False
     pages: Sequence[str] = ()
 

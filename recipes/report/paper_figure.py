@@ -7,8 +7,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recipes.report.cards import mean_probabilities, percent
+from recipes.report.cards import mean_probabilities
 from recipes.report.figures import Panel, draw_panel
+from recipes.report.markdown import percent
 from recipes.scoring.explanation import Explanation
 
 ROW_SHARE = 0.75

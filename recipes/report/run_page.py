@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recipes.data.corpus import Corpus
-from recipes.report.cards import Card, percent
+from recipes.report.markdown import percent
 from recipes.report.page import ClipTableView, Column, Confusion, Page, Plot, Rival, Row, finite
 from recipes.runs.results import method_name, read_json
 from recipes.scoring.scores import AVERAGED, heading, sentence
@@ -14,6 +14,7 @@ from recipes.scoring.table import ClipTable
 from recipes.scoring.verdict import VERDICTS, verdict
 
 if TYPE_CHECKING:
+    from recipes.report.cards import Card
     from recipes.runs.facts import Result, RunFacts
     from recipes.runs.run import InterpreterRun
 
@@ -23,10 +24,10 @@ CLIP, LABEL, PREDICTION, VERDICT = "clip", "label", "prediction", "verdict"
 def build_page(
     run: "InterpreterRun",
     result: "Result",
-    cards: Sequence[Card],
+    cards: Sequence["Card"],
     rule: str,
     plots: Sequence[Plot],
-    mixture: Card | None,
+    mixture: "Card | None",
 ) -> Page:
     """The page of a run. rule: how the clips of the cards were chosen. mixture: the card of the two-sound figure."""
     facts, corpus = result.facts, run.store.corpus

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from speechbrain.utils.distributed import infer_device
 
 from interpreters.base import Interpreter
-from recipes.config.recipe import Recipe, Settings
 from recipes.data.clips import ClipDataset, ClipStore, fold_set
 from recipes.data.corpus import FoldSplit, indices
 
 if TYPE_CHECKING:
+    from recipes.config.recipe import Recipe, Settings
     from recipes.runs.subject import Subject
 
 
-def device_of(recipe: Recipe) -> str:
+def device_of(recipe: "Recipe") -> str:
     """The torch device that a recipe runs on: the one its command line names, else a GPU where there is one."""
     return recipe.run_opts.device or infer_device()
 
@@ -29,11 +29,11 @@ class Run:
     name below it of where scores go, and how epochs and schedule grew since training began.
     """
 
-    recipe: Recipe
+    recipe: "Recipe"
     folder: Path
     store: ClipStore
     split: FoldSplit
-    objects: Settings
+    objects: "Settings"
     results_name: str = ""
     longer: tuple[str, ...] = ()
 

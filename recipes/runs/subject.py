@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ruamel.yaml import YAML
 
@@ -18,9 +19,11 @@ from interpreters.base import Interpreter
 from models.bundle import STAGED, Bundle, BundleInfo, load_bundle, read_facts
 from models.classifier import AudioClassifier, ClassifierInfo
 from models.errors import UsageError
-from recipes.config.recipe import Recipe, Settings
 from recipes.runs.places import is_bundle, run_of_fold
 from recipes.runs.required import require_classifier, require_reference, require_start
+
+if TYPE_CHECKING:
+    from recipes.config.recipe import Recipe, Settings
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def find_start(values: Mapping, folder: Path) -> Path | None:
 
 
 def interpreter_factory(
-    recipe: Recipe, objects: Settings, subject: Subject, folder: Path
+    recipe: "Recipe", objects: "Settings", subject: Subject, folder: Path
 ) -> Callable[..., Interpreter]:
     """What builds the recipe's interpreter from `info`, with the reference of a control already in place.
 
@@ -112,7 +115,7 @@ def interpreter_factory(
     return partial(factory, reference=load_interpreter(run, subject, str(recipe.path), recipe.trust).network)
 
 
-def interpreter_block(recipe: Recipe, folder: Path) -> str:
+def interpreter_block(recipe: "Recipe", folder: Path) -> str:
     """The recipe's interpreter as the document for its bundle; that of a control holds its reference's."""
     run = find_reference(recipe.values, folder)
     if run is None:

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from recipes.scoring.explanation import ExplainedWindow, weighted_mean
-
-NOTABLE = 0.1
-"""A class of at least this probability is always listed, beside the one that is explained."""
+from recipes.scoring.verdict import NOTABLE
 
 TOP = 3
 

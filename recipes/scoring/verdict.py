@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+NOTABLE = 0.1
+"""A class of at least this probability is always listed, beside the one that is explained."""
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from recipes.report.cards import Clip, answer, build_card, build_view, percent
+from recipes.report.cards import Clip, answer, build_card, build_view
+from recipes.report.markdown import percent
 from recipes.scoring.explanation import Explanation
 from recipes.scoring.verdict import FAILS, HOLDS
 
