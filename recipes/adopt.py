@@ -66,7 +66,7 @@ def reorder_head(classifier: AudioClassifier, published: tuple[str, ...], wanted
         differing = sorted(set(published) ^ set(wanted))
         raise UsageError(f"the checkpoint's classes are not the data's; they differ in {', '.join(differing[:5])}")
     order = torch.tensor([published.index(name) for name in wanted])
-    weight = classifier.head.classifier.weight
+    weight = classifier.get_parameter("head.classifier.weight")
     with torch.no_grad():
         weight.copy_(weight[order])
 

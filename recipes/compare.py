@@ -53,9 +53,7 @@ def write_leaderboard(
         check_comparable(methods)
     _check_references(references, groups)
     shown = list(groups) if figures is None else figures
-    for name in shown:
-        if name not in groups:
-            raise UsageError(f"--figures={name!r} is none of the groups; they are {'; '.join(groups)}")
+    _check_figures(shown, groups)
     board, pair_rows, setting_rows = [], [], []
     for name, methods in groups.items():
         pairs = compare_pairs(methods)
@@ -84,6 +82,12 @@ def _grouped(methods: Sequence[Method]) -> dict[str, list[Method]]:
     for method in methods:
         groups.setdefault(method.group, []).append(method)
     return dict(sorted(groups.items()))
+
+
+def _check_figures(names: Collection[str], groups: Collection[str]) -> None:
+    for name in names:
+        if name not in groups:
+            raise UsageError(f"--figures={name!r} is none of the groups; they are {'; '.join(groups)}")
 
 
 def _check_references(references: Collection[str], groups: dict[str, list[Method]]) -> None:

@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -184,7 +185,7 @@ class Contamination:
                 noise = GENERATED[self.kind].draw(rng, self.store.num_samples)
                 draw = Draw(f"default_rng({entropy})", 0, noise)
             else:
-                crop = self._noise.draw(rng, self.store.num_samples)
+                crop = cast(NoiseFolder, self._noise).draw(rng, self.store.num_samples)
                 draw = Draw(crop.file, crop.offset, crop.waveform)
             if not _is_silent(draw.waveform):
                 return draw

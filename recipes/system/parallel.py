@@ -7,7 +7,7 @@ all processes together, so that steps, rates and checkpoints mean the same under
 from collections.abc import Callable, Iterator
 from functools import partial
 from os import environ
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -116,9 +116,10 @@ def _batch_norm(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
     mean = all_reduce(rows.sum(1)) / count
     rows = rows - mean[:, None]
     variance = all_reduce(rows.square().sum(1)) / count
+    momentum = cast(float, norm.momentum)
     with torch.no_grad():
-        norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+        cast(Tensor, norm.num_batches_tracked).add_(1)
+        cast(Tensor, norm.running_mean).lerp_(mean, momentum)
+        cast(Tensor, norm.running_var).lerp_(variance * count / (count - 1), momentum)
     rows = rows * (variance + norm.eps).rsqrt()[:, None] * norm.weight[:, None] + norm.bias[:, None]
     return rows.unflatten(1, (x.shape[0], *x.shape[2:])).transpose(0, 1).to(x.dtype)
