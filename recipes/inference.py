@@ -191,6 +191,10 @@ class SoundInterpreter:
         """Waveforms as sounds, all of them checked before the first is returned."""
         from_rate = self.rate if rate is None else checked_rate(rate)
         shape = tuple(getattr(waveforms, "shape", ()))
+        if len(shape) == 1 and not isinstance(waveforms, Sequence) and waveforms.dtype != object:
+            raise UsageError(
+                f"waveforms of shape {list(shape)} is one sound: give [sounds, samples], such as [waveform]"
+            )
         if len(shape) == 2 and shape[1] <= MAX_CHANNELS < shape[0]:
             raise UsageError(
                 f"waveforms of shape {list(shape)} look like one sound of {shape[1]} channels, not like {shape[0]} "

@@ -37,16 +37,13 @@ def meaning(text: str) -> dict[str, object]:
 
 
 def _normal(value: object) -> object:
-    """A value in which an object is written in one way: without the arguments that are the defaults of its factory."""
+    """A value in which an object is written in one way: with the defaults of what builds it."""
     if isinstance(value, Tagged):
         arguments = _normal(value.value) or {}
         if isinstance(arguments, dict):
-            defaults = _defaults(value.tag.partition(":")[2])
+            arguments = _defaults(value.tag.partition(":")[2]) | arguments
             for name in ONLY_CHECKED.get(value.tag, ()):
                 arguments.pop(name, None)
-            for name, default in defaults.items():
-                if name in arguments and arguments[name] == default:
-                    del arguments[name]
         return Tagged(value.tag, arguments)
     if isinstance(value, Mapping):
         return {key: _normal(part) for key, part in value.items()}

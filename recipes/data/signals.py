@@ -19,6 +19,9 @@ LARGE_LOSS_DB = 10.0
 """Mixing independent channels loses 3 dB for two and 9 dB for eight; more says that they cancel."""
 
 FULL_SCALE = 0.999
+LARGEST_PEAK = 2.0
+"""Floats beyond this are on a scale of their own, where full scale has clipped nothing."""
+
 CLIPPED_SAMPLES = 10
 CLIPPED_SHARE = 1e-4
 """Clipping is told from this number and this share of samples at full scale."""
@@ -83,7 +86,8 @@ class SignalMeter:
         if loss > LARGE_LOSS_DB:
             lost = f"lose {loss:.0f} dB" if loss < 90 else "cancel each other altogether"
             faults.append(Fault("cancelling", f"its channels {lost} when mixed to one: give one of them"))
-        if self.clipped >= max(CLIPPED_SAMPLES, CLIPPED_SHARE * self.count):
+        many = self.clipped >= max(CLIPPED_SAMPLES, CLIPPED_SHARE * self.count)
+        if many and self.peak <= LARGEST_PEAK:
             faults.append(
                 Fault("clipped", f"{self.clipped} of its {self.count} samples reach full scale: it may be clipped")
             )

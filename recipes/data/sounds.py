@@ -1,5 +1,6 @@
 """Mono sounds of any length at one rate, in memory that does not grow: long ones are kept in a temporary file."""
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -93,9 +94,8 @@ def checked_rate(rate: object) -> int:
     """A sample rate in Hz. Raises UsageError for one that is missing or not read."""
     if rate is None:
         raise UsageError("rate is missing: pass the waveform's sample rate in Hz, such as rate=44100")
-    if isinstance(rate, bool) or not isinstance(rate, int | float | np.number) or rate != int(rate):
-        raise UsageError(f"rate={rate!r} must be a whole number of Hz from {SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]}")
-    if int(rate) not in SAMPLE_RATES:
+    is_number = isinstance(rate, int | float | np.number) and not isinstance(rate, bool)
+    if not is_number or not math.isfinite(rate) or rate != int(rate) or int(rate) not in SAMPLE_RATES:
         raise UsageError(f"rate={rate!r} must be a whole number of Hz from {SAMPLE_RATES[0]} to {SAMPLE_RATES[-1]}")
     return int(rate)
 
@@ -103,7 +103,7 @@ def checked_rate(rate: object) -> int:
 def as_float(waveform: Any) -> np.ndarray:
     """A waveform as float32 at full scale 1: signed samples of 8, 16 or 32 bits, or unsigned ones of 8, are scaled.
 
-    Raises UsageError for what holds no numbers.
+    Raises UsageError for what holds no numbers, and for whole numbers of another type, whose full scale is not known.
     """
     if hasattr(waveform, "detach"):  # a torch tensor, of any type and on any device
         waveform = waveform.detach().cpu()
@@ -114,10 +114,15 @@ def as_float(waveform: Any) -> np.ndarray:
         raise UsageError(f"a sound of type {type(waveform).__name__} holds no waveform ({error})") from error
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128) / 128
-    if samples.dtype in (np.int8, np.int16, np.int32) and isinstance(waveform, np.ndarray):
+    if samples.dtype in (np.int8, np.int16, np.int32):
         return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
     if samples.dtype.kind not in "fiu":
         raise UsageError(f"a sound of type {type(waveform).__name__} holds no waveform: give an array, or a path")
+    if samples.dtype.kind in "iu" and samples.size:
+        raise UsageError(
+            f"a sound of whole numbers of type {samples.dtype} has no known full scale: give int16 or int32, uint8, or "
+            "floats from -1 to 1"
+        )
     return samples.astype(np.float32)
 
 

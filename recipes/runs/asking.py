@@ -20,6 +20,7 @@ from recipes.config.moved import current_file
 from recipes.config.options import nearest
 from recipes.config.recipe import load_recipe
 from recipes.runs.places import is_bundle
+from recipes.runs.required import require_one_quantile
 from recipes.runs.subject import Subject, load_interpreter, load_subject
 
 RECIPES = Path(__file__).parents[2] / "hparams"
@@ -121,6 +122,7 @@ def build_method(method: str | Path, subject: Subject, settings: Mapping[str, ob
         return load_interpreter(folder, subject, "python interpret.py hparams/RECIPE.yaml", trust).network
     path = folder if folder.suffix == ".yaml" else _recipe_named(str(method))
     recipe = load_recipe([str(find_recipe(path)), *_as_options(settings)], command="interpret.py")
+    require_one_quantile(recipe.values)
     if recipe.values.get("reference") is not None:
         raise UsageError(f"{method} matches another run: run `python interpret.py {path}`, and pass its folder")
     factory = load_hyperpyyaml(io.StringIO(recipe.block("interpreter")))["interpreter"]

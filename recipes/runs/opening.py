@@ -163,7 +163,9 @@ def _held(run: Run) -> str | None:
     if any((folder / "save").glob("CKPT*")):
         return CHECKPOINTS
     scores = [*folder.glob("metrics.json"), *folder.glob("*/metrics.json")]
-    return RESULTS if scores or is_bundle(folder / run.kind) else None
+    # a method without training leaves its bundle when it is asked about a sound, too: that is no result
+    trained = run.trainable and is_bundle(folder / run.kind)
+    return RESULTS if scores or trained else None
 
 
 def _recipe_changes(run: Run, contents_known: bool) -> list[Change]:

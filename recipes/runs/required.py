@@ -139,13 +139,16 @@ def _trained(values: Mapping) -> None:
         raise UsageError(f"no trained interpreter at {path}: first train it, by the same command without --audio")
 
 
-def _one_quantile(values: Mapping) -> None:
-    """A sound is explained at one quantile; which of several would be anybody's guess."""
+def require_one_quantile(values: Mapping) -> None:
+    """Raises UsageError for several quantiles: a sound is explained at one, and which would be anybody's guess."""
     quantiles = values.get("quantile")
-    if values["audio"] is not None and isinstance(quantiles, list) and len(quantiles) > 1:
-        raise UsageError(
-            f"quantile={quantiles} with --audio: a sound is explained at one, such as --quantile={quantiles[0]}"
-        )
+    if isinstance(quantiles, list) and len(quantiles) > 1:
+        raise UsageError(f"quantile={quantiles}: a sound is explained at one, such as quantile={quantiles[0]}")
+
+
+def _one_quantile(values: Mapping) -> None:
+    if values["audio"] is not None:
+        require_one_quantile(values)
 
 
 def _data(values: Mapping) -> None:

@@ -267,6 +267,11 @@ def test_every_form_of_a_sound_gives_the_same_answer(classifier, stereo, tmp_pat
         (np.zeros(100), None, "rate is missing"),
         (np.zeros(100), 16000.5, "must be a whole number of Hz"),
         (np.zeros(100), True, "must be a whole number of Hz"),
+        (np.zeros(100), float("nan"), "rate=nan must be a whole number of Hz"),
+        (np.zeros(100), float("inf"), "rate=inf must be a whole number of Hz"),
+        (np.zeros(100), "16000", "rate='16000' must be a whole number of Hz"),
+        (np.full(100, 32768, np.uint16), 16000, "whole numbers of type uint16 has no known full scale"),
+        ([0, 32767] * 50, 16000, "whole numbers of type int64 has no known full scale"),
         (np.zeros(100), 3, "must be a whole number of Hz"),
         (np.zeros((30, 16000)), 16000, r"of shape \[30, 16000\] may have its samples on either side"),
         (np.zeros((2, 3)), 16000, r"of shape \[2, 3\] may have its samples on either side"),
@@ -290,6 +295,18 @@ def test_a_batch_that_is_one_sound_of_channels_is_refused(run):
     for call in (interpreter.interpret_batch, interpreter.classify_batch):
         with pytest.raises(UsageError, match=r"of shape \[500000, 2\] look like one sound of 2 channels"):
             call(np.zeros((500_000, 2), np.float32))
+
+
+def test_a_batch_that_is_one_sound_is_refused(run, wave):
+    interpreter = SoundInterpreter.from_hparams(run)
+    for sound in (wave, torch.from_numpy(wave)):
+        with pytest.raises(UsageError, match=r"of shape \[\d+\] is one sound: give \[sounds, samples\]"):
+            interpreter.interpret_batch(sound)
+
+
+def test_several_quantiles_are_refused_in_python_too(classifier, wave):
+    with pytest.raises(UsageError, match=r"quantile=\[0.5, 0.9\]: a sound is explained at one, such as quantile=0.5"):
+        explain(classifier, wave, "gradient", rate=16000, quantile=[0.5, 0.9])
 
 
 def test_a_batch_is_classified_as_it_is_explained(run, wave):

@@ -48,6 +48,11 @@ def test_a_few_samples_at_full_scale_are_no_clipping():
     assert kinds(np.concatenate([wave, np.tile(TONE, 20)])) == []  # 10 of 168000 samples
 
 
+def test_floats_on_another_scale_are_not_called_clipped():
+    assert kinds(5 * TONE) == []
+    assert kinds(32767 * TONE) == []
+
+
 def test_the_sentence_says_how_much():
     assert sentence("a.wav", signal_faults(TONE[None] + 0.5)) == (
         "a.wav: it has a constant offset of 50% of its peak: subtract its mean first; 100 of its 8000 samples reach "

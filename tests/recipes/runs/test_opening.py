@@ -330,6 +330,18 @@ def test_another_setting_of_an_untrained_method_does_not_replace_its_scores(modu
     assert modulation("--quantile=0.9", "--experiment=more") != run
 
 
+def test_a_method_that_was_asked_about_a_sound_is_scored_afterwards(modulation, tones):
+    sound = f"--audio={tones.folder / 'audio/5-low-0.wav'}"
+    answer = modulation(sound, "--quantile=0.5")
+    before = files(answer)
+    run = modulation("--quantile=0.9")
+    assert read(run / "metrics.json")["interpreter"]["quantile"] == 0.9
+    assert "quantile: 0.9" in (run / "interpreter/model.yaml").read_text()
+    assert files(answer) == before
+    assert modulation(sound, "--quantile=0.9") != answer  # another setting is another answer
+    assert "(interpreter.quantile: 0.9 -> 0.5)" in refusal(modulation, "--quantile=0.5")
+
+
 def test_another_contamination_goes_beside_and_another_precision_does_not_replace(modulation):
     run = modulation("--contamination=white", "--snr_db=3")
     modulation("--contamination=white", "--snr_db=6")

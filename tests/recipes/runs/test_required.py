@@ -133,7 +133,7 @@ def test_a_sound_is_explained_at_one_quantile(results, tmp_path):
     (tmp_path / "x.wav").write_bytes(b"RIFF")
     line = ("modulation", f"--classifier={results / 'focalnet/1234/classifier'}", f"--audio={tmp_path / 'x.wav'}")
     assert told(*line, "--quantile=[0.5,0.9]") == (
-        "quantile=[0.5, 0.9] with --audio: a sound is explained at one, such as --quantile=0.5"
+        "quantile=[0.5, 0.9]: a sound is explained at one, such as quantile=0.5"
     )
 
 
