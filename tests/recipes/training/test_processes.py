@@ -72,8 +72,10 @@ def launch(arguments, tmp_path) -> Callable[..., tuple[Path, str]]:
 def steady(recipe: Path, folder: Path) -> Path:
     """A recipe without random draws in training, and with an optimiser that does not blow rounding up."""
     text = recipe.read_text()
-    if base := re.search(r"^extends: (\S+)", text, re.M):
-        steady(recipe.parent / base[1], folder)
+    if extended := re.search(r"^extends: (.+)", text, re.M):
+        bases = [name.strip(" []") for name in extended[1].partition("#")[0].split(",")]
+        copies = [str(steady(recipe.parent / base, folder)) for base in bases]
+        text = text.replace(extended[0], f"extends: [{', '.join(copies)}]")
     for old, new in STEADY.items():
         text = text.replace(old, new)
     text = re.sub(
