@@ -100,7 +100,7 @@ def test_adopting_does_not_replace_another_classifier(published, arguments, tmp_
     assert read_facts(bundle, "classifier") == info
 
 
-@pytest.mark.parametrize("arguments", [["one"], ["a", "b", "c"], []])
+@pytest.mark.parametrize("arguments", [["one"], ["a", "b", "c"]])
 def test_what_to_adopt_must_be_said(arguments):
     with pytest.raises(UsageError, match=r"usage: python -m recipes.adopt RECIPE.yaml FOLDER, or NAME RUN_FOLDER"):
         main(arguments)
