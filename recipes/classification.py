@@ -13,6 +13,7 @@ from recipes.config.recipe import Recipe, Settings
 from recipes.data.clips import ClipStore
 from recipes.data.corpus import Corpus, FoldSplit
 from recipes.data.splits import check_trainable
+from recipes.report.classifier_page import write_classifier_page
 from recipes.report.closing import classifier_closing
 from recipes.runs.cross_validation import summarize_folds
 from recipes.runs.data import open_store, splits_of
@@ -121,6 +122,7 @@ def _leave_results(run: Run, brain: ClassifierBrain, described: ClassifierInfo, 
     if not run.test_only:
         _keep(run, facts, metrics, model_yaml)
     write_metrics(folder / "metrics.json", facts, metrics, seconds=brain.stopwatch.seconds)
+    write_classifier_page(folder, facts, brain.table, corpus)
     print(classifier_closing(run, metrics, described))
 
 

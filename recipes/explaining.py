@@ -15,14 +15,21 @@ from recipes.data.class_names import class_index
 from recipes.data.signals import sentence
 from recipes.data.sounds import MonoSound, open_sound
 from recipes.report.cards import View, build_view
+from recipes.report.page import render_page
+from recipes.report.side_by_side import ComparedClip, build_comparison
 from recipes.report.sound_report import SoundFacts, SoundReport, stretches, windows_per_card
 from recipes.report.sound_table import SoundTable
 from recipes.runs.explainer import Explainer, question, sound_folder
+from recipes.runs.ready import ReadyInterpreter, with_control
 from recipes.scoring.answer import Answer
 from recipes.scoring.explanation import Explanation, explain, explain_windows
 from recipes.scoring.verdict import NOTABLE
 from recipes.system.console import track
-from recipes.system.files import name_some
+from recipes.system.files import name_some, write_atomically
+
+COMPARED_SOUNDS = 20
+COMPARED_SECONDS = 60.0
+"""At most so many sounds, of this length each, are shown side by side by several methods."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +50,8 @@ def explain_sounds(explainers: Sequence[Explainer], sources: Sequence[Path], req
 
     Each method writes below its run's folder: `audio/<name>/` for a file, and `audio/index.html` and `audio/sounds.csv`
     with a row a file. A file that cannot be explained is named and skipped. Returns the folder of a single file's
-    answer, or else the folder `audio` of the first method.
+    answer, or else the folder `audio` of the first method. There several methods of one classifier also leave
+    side_by_side.html, for a few short sounds.
 
     Raises UsageError for a target that a classifier does not know, and at the end, when all others are explained, for
     the files that could not be.
@@ -67,12 +75,34 @@ def explain_sounds(explainers: Sequence[Explainer], sources: Sequence[Path], req
     if len(sources) > 1:
         for method in answered:
             print(f"explained sounds: {method.table.folder / 'index.html'}")
+    if len(answered) > 1 and not problems and len(sources) <= COMPARED_SOUNDS:
+        _write_side_by_side(answered, sources)
     if problems and len(sources) == 1:
         raise UsageError(f"{'; '.join(problems)}.")
     if problems:
         failed = len(set(problems.values()))
         raise UsageError(f"{failed} of {len(sources)} sounds are not explained: {name_some(list(problems))}.")
     return answered[0].last_folder if len(sources) == 1 else answered[0].table.folder
+
+
+def _write_side_by_side(methods: Sequence["_Method"], sources: Sequence[Path]) -> None:
+    """side_by_side.html in the first method's folder `audio`, where all methods explain one classifier."""
+    first = methods[0]
+    subject, info = first.explainer.subject, first.explainer.subject.info
+    if any(method.explainer.subject.fingerprint != subject.fingerprint for method in methods):
+        return
+    clips = []
+    for source in sources:
+        sound = open_sound(source, info.sample_rate)
+        if len(sound) > COMPARED_SECONDS * info.sample_rate:
+            return
+        clips.append(ComparedClip(source.name, None, np.array(sound.samples)))
+    ready = [ReadyInterpreter(method.explainer.name, method.explainer.interpreter) for method in methods]
+    device = str(next(subject.classifier.parameters()).device)
+    page = build_comparison("side by side", subject, with_control(subject, ready, device), clips, first.target)
+    path = first.table.folder / "side_by_side.html"
+    write_atomically(path, render_page(page))
+    print(f"side by side: {path}")
 
 
 class _Method:

@@ -57,15 +57,22 @@ def explained_clips(runs: Sequence[Path], limit: int, rate: int) -> list[Compare
 
 
 def build_comparison(
-    title: str, subject: "Subject", methods: Sequence["ReadyInterpreter"], clips: Sequence[ComparedClip]
+    title: str,
+    subject: "Subject",
+    methods: Sequence["ReadyInterpreter"],
+    clips: Sequence[ComparedClip],
+    target: int | None = None,
 ) -> Page:
-    """The page: wrong predictions first, then the clips on which the methods differ most."""
+    """The page: wrong predictions first, then the clips on which the methods differ most.
+
+    target: index of the class to explain; None: the predicted one.
+    """
     cards, rows = [], []
     for clip in clips:
         explanations = {}
         for method in methods:
             explanations[method.name] = explain(
-                subject.classifier, method.interpreter, clip.sound, subject.info.clip_seconds
+                subject.classifier, method.interpreter, clip.sound, subject.info.clip_seconds, target
             )
         card = comparison_card(clip, explanations, subject)
         cards.append(card)

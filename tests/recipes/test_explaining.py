@@ -213,6 +213,8 @@ def test_several_methods_explain_one_sound(arguments, focalnet, sound_file, tmp_
     assert gradient["classes"] != modulation["classes"]
     printed = capsys.readouterr().out
     assert "heard.wav by gradient: " in printed and "heard.wav by modulation: " in printed
+    page = (tmp_path / "gradient/1234/audio/side_by_side.html").read_text()
+    assert re.findall("<h4>([^<]*)</h4>", page) == ["gradient", "modulation", "loudest bins (control)"]
 
 
 def test_a_method_that_cannot_answer_leaves_the_answers_of_the_rest(arguments, focalnet, names, recordings, tmp_path):

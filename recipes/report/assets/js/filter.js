@@ -37,7 +37,7 @@ function update() {
   // moving a card takes its focus away, so cards that stand in order stay where they are
   if (shown.some((card, place) => list.children[place] !== card)) list.append(...shown, ...[...cards.values()].filter((card) => card.hidden));
   const pair = wanted.true ? `${wanted.true} taken for ${wanted.predicted}: ` : "";
-  document.querySelector("#status").textContent = `${pair}${rows.length} of ${content.rows.length} clips, ${shown.length} of them shown below`;
+  document.querySelector("#status").textContent = `${pair}${rows.length} of ${content.rows.length} clips${cards.size ? `, ${shown.length} of them shown below` : ""}`;
 }
 
 const addressNow = () => new URLSearchParams(Object.entries(wantedNow()).filter(([name]) => name !== "score" || controls.low.value || controls.high.value));
