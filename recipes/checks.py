@@ -124,8 +124,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--check", choices=CHECKS, required=True, help="what is checked")
     parser.add_argument("--clips", type=int, default=100, help="number of test clips")
     parser.add_argument("--steps", type=int, default=10, help="steps of a curve, places of a cascade")
-    options, others = parser.parse_known_args(arguments)
-    run_check(load_recipe(others), options.check, options.clips, options.steps)
+    options, recipe_line = parser.parse_known_args(arguments)
+    run_check(load_recipe(recipe_line), options.check, options.clips, options.steps)
 
 
 if __name__ == "__main__":

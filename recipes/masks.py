@@ -156,10 +156,10 @@ def score_method(stage: Stage, facts: MaskFacts, rank: Ranking, cut: Callable = 
         started = time.process_time()
         importance = rank(heard)
         seconds += time.process_time() - started
-        found = score_importance(stage.classifier, heard, importance.float(), settings_of(), cut)
+        columns_of = score_importance(stage.classifier, heard, importance.float(), settings_of(), cut)
         clips = [corpus.clips[index] for index in batch.index.tolist()]
         scores.add_clips([clip.id for clip in clips], [clip.group for clip in clips])
-        for setting, columns in found.items():
+        for setting, columns in columns_of.items():
             scores.add_values(setting, {name: values.tolist() for name, values in columns.items()})
     scores.facts = replace(facts, seconds_per_clip=round(seconds / len(scores.ids), 4))
     return scores
@@ -236,13 +236,13 @@ def check_one_classifier(recipes: Sequence[Recipe]) -> None:
                 )
 
 
-def parse_recipe(text: str, others: Sequence[str]) -> tuple[str | None, Recipe]:
+def parse_recipe(text: str, changes: Sequence[str]) -> tuple[str | None, Recipe]:
     """A recipe as it is named on the command line: `[name=]path[:key=value[:key=value]]`."""
     name, separator, rest = text.partition("=")
     if not separator or name.partition(":")[0].endswith((".yaml", ".yml")):
         name, rest = None, text
     path, *keys = rest.split(":")
-    return name, load_recipe([path, *others, *(f"--{key}" for key in keys)])
+    return name, load_recipe([path, *changes, *(f"--{key}" for key in keys)])
 
 
 def main(arguments: list[str]) -> None:
@@ -253,8 +253,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--page", type=Path, help="Markdown file to fill")
     parser.add_argument("--clips", type=int, help="number of clips, evenly spaced over the folds; all by default")
     parser.add_argument("--part", choices=PARTS, default="test", help="the folds to score on")
-    options, others = parser.parse_known_args(arguments)
-    named = [parse_recipe(text, others) for text in options.recipes]
+    options, changes = parser.parse_known_args(arguments)
+    named = [parse_recipe(text, changes) for text in options.recipes]
     check_one_classifier([recipe for _, recipe in named])
     for name, recipe in named:
         stage = open_stage(recipe, options.part, options.clips)

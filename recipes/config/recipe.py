@@ -138,7 +138,7 @@ def load_recipe(
         problems.append(f"{path}: {'; '.join(out_of_range)}")
     known = _plain_values(values, line)
     unset = set(draft.tree).difference(values)
-    check_all(*_possible(checks, known, unset), told=problems)
+    check_all(*_possible(checks, known, unset), earlier=problems)
     return Recipe(path, write_tree(tree), known, line.options)
 
 

@@ -97,7 +97,7 @@ def refuse_with_sounds(sentence: str, paths: Sequence[Path]) -> None:
     The user then mends all of them in one round.
     """
     check_sounds = partial(run_all, partial(read_audio, seconds=1e-3), paths, os.cpu_count() or 1)
-    check_all(check_sounds, told=[sentence])
+    check_all(check_sounds, earlier=[sentence])
 
 
 def _check_leakage(corpus: Corpus, lists: dict[str, Sequence[int]]) -> None:

@@ -35,9 +35,9 @@ def choose_clips(table: ClipTable, count: int, seed: int) -> Choice:
     shown_wrong = wrong[: WRONG_PER_CARD * count]
     reasons = dict.fromkeys(shown_wrong, "")
     drawn = np.random.default_rng(seed).permutation(len(table.index)).tolist()
-    others = [row for row in drawn if row not in set(wrong)][:count]
+    correct_rows = [row for row in drawn if row not in set(wrong)][:count]
     quarter = count // 4
-    random_rows = others[: count - 2 * quarter]
+    random_rows = correct_rows[: count - 2 * quarter]
     by_faithfulness = _by_faithfulness(table, left_out={*wrong, *random_rows})
     least = by_faithfulness[:quarter]
     most = by_faithfulness[quarter:][-quarter:][::-1] if quarter else []

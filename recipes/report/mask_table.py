@@ -38,9 +38,10 @@ def summary_rows(methods: Sequence[MaskScores]) -> list[dict]:
 
 def _summary_row(scores: MaskScores, setting: Setting) -> dict:
     facts = asdict(scores.facts)
-    row = (
-        {name: facts[name] for name in FACTS} | asdict(setting) | {"n": len(scores.ids), "interval": {}, "against": {}}
-    )
+    row = {}
+    for name in FACTS:
+        row[name] = facts[name]
+    row |= asdict(setting) | {"n": len(scores.ids), "interval": {}, "against": {}}
     for score in AVERAGED:
         values = scores.values(setting, score)
         if values is None or np.isnan(values).all():
@@ -60,9 +61,10 @@ def _add_differences(rows: Sequence[dict], methods: Sequence[MaskScores], refere
     for control in methods:
         if control.facts.method != reference:
             continue
-        rivals = [
-            scores for scores in methods if scores.facts.clips == control.facts.clips and not scores.facts.is_control
-        ]
+        rivals = []
+        for scores in methods:
+            if scores.facts.clips == control.facts.clips and not scores.facts.is_control:
+                rivals.append(scores)
         for setting in control.columns:
             for score in COMPARED:
                 for name, difference in _differences(control, rivals, setting, score).items():
@@ -83,17 +85,16 @@ def _differences(control: MaskScores, rivals: Sequence[MaskScores], setting: Set
     if not names:
         return {}
     p_values = holm(sign_flip_test(np.stack(columns, axis=1), control.recordings))
-    found = {}
+    differences = {}
     for name, column, p_value in zip(names, columns, p_values, strict=True):
-        found[name] = {"difference": round(float(np.nanmean(column)), 4), "p": round(float(p_value), 5)}
-    return found
+        differences[name] = {"difference": round(float(np.nanmean(column)), 4), "p": round(float(p_value), 5)}
+    return differences
 
 
 def page_tables(rows: Sequence[dict]) -> str:
     """The tables of docs/masks.md: for each kind of clips the headline, then the areas, then the removals."""
     parts = []
-    for clips in dict.fromkeys(row["clips"] for row in rows):
-        shown = [row for row in rows if row["clips"] == clips]
+    for clips, shown in _grouped(rows, "clips").items():
         count = shown[0]["n"]
         parts.append(f"## {shown[0]['classifier']}, {clips.replace('_', ', ')}")
         parts.append(f"{count} clips, masks of {HEADLINE:.0%} of the plane, silence in the rest.")
@@ -103,6 +104,14 @@ def page_tables(rows: Sequence[dict]) -> str:
         parts.append(f"FID-I / FA at {HEADLINE:.0%} by what takes the place of what is removed.")
         parts.append(_removal_table(shown))
     return "\n\n".join(parts)
+
+
+def _grouped(rows: Sequence[dict], key: str) -> dict[str, list[dict]]:
+    """Rows by their value of a key, in the order in which the values first occur."""
+    groups: dict[str, list[dict]] = {}
+    for row in rows:
+        groups.setdefault(row[key], []).append(row)
+    return groups
 
 
 def _at(rows: Sequence[dict], setting: Setting) -> list[dict]:
@@ -130,35 +139,47 @@ def _starred(row: dict, score: str) -> str:
     if score in row["interval"]:
         low, high = row["interval"][score]
         text += f" [{short_number(low)}, {short_number(high)}]"
-    differences = [found[score] for found in row["against"].values() if score in found]
-    if len(differences) < len(REFERENCES) or any(each["p"] >= SIGNIFICANT for each in differences):
+    significant = []  # differences to the references; one that is not significant settles the matter
+    for differences in row["against"].values():
+        if score in differences:
+            if differences[score]["p"] >= SIGNIFICANT:
+                return text
+            significant.append(differences[score]["difference"])
+    if len(significant) < len(REFERENCES):
         return text
-    if all(each["difference"] > 0 for each in differences):
+    if min(significant) > 0:
         return text + " *"
-    if all(each["difference"] < 0 for each in differences):
-        return text + " †"
-    return text
+    return text + " †" if max(significant) < 0 else text
 
 
 def _area_table(rows: Sequence[dict]) -> str:
-    areas = sorted({row["area"] for row in rows})
-    return _pair_table(rows, {f"{area:.0%}": Setting(area, "silence") for area in areas})
+    settings = {}
+    for area in sorted(_grouped(rows, "area")):
+        settings[f"{area:.0%}"] = Setting(area, "silence")
+    return _pair_table(rows, settings)
 
 
 def _removal_table(rows: Sequence[dict]) -> str:
-    return _pair_table(rows, {removal.replace("_", " "): Setting(HEADLINE, removal) for removal in REMOVALS})
+    settings = {}
+    for removal in REMOVALS:
+        settings[removal.replace("_", " ")] = Setting(HEADLINE, removal)
+    return _pair_table(rows, settings)
 
 
 def _pair_table(rows: Sequence[dict], settings: dict[str, Setting]) -> str:
     """A column of FID-I / FA for each named setting."""
     cells = []
-    for method in dict.fromkeys(row["method"] for row in rows):
+    for method, rows_of_method in _grouped(rows, "method").items():
         line = [method]
         for setting in settings.values():
-            found = [row for row in _at(rows, setting) if row["method"] == method]
-            line.append(f"{short_number(found[0]['fid_i'])} / {short_number(found[0]['fa'])}" if found else "")
+            at_setting = _at(rows_of_method, setting)
+            line.append(_pair(at_setting[0]) if at_setting else "")
         cells.append(line)
     return markdown_table(["method", *settings], cells)
+
+
+def _pair(row: dict) -> str:
+    return f"{short_number(row['fid_i'])} / {short_number(row['fa'])}"
 
 
 def trade_figure(rows: Sequence[dict], controls: Sequence[str]) -> Figure:
@@ -170,12 +191,7 @@ def trade_figure(rows: Sequence[dict], controls: Sequence[str]) -> Figure:
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     for axes, score in zip(figure.subplots(1, 2), ("fid_i", "fa"), strict=True):
         _draw_controls(axes, [row for row in shown if row["method"] in controls], score)
-        fronts = {}
-        for row in shown:
-            if row["method"] not in controls:
-                fronts.setdefault(row["method"].partition(",")[0], []).append(row)
-        for number, (name, points) in enumerate(fronts.items()):
-            points.sort(key=lambda row: row["ap"])
+        for number, (name, points) in enumerate(_fronts(shown, controls).items()):
             line = "-o" if len(points) > 1 else "o"
             ap, values = [row["ap"] for row in points], [row[score] for row in points]
             axes.plot(ap, values, line, color=f"C{number % 10}", markersize=5, label=name)
@@ -184,6 +200,17 @@ def trade_figure(rows: Sequence[dict], controls: Sequence[str]) -> Figure:
         axes.grid(alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8)
     return figure
+
+
+def _fronts(rows: Sequence[dict], controls: Sequence[str]) -> dict[str, list[dict]]:
+    """The methods that are no controls, by their name up to a comma; those of one name by rising AP."""
+    fronts: dict[str, list[dict]] = {}
+    for row in rows:
+        if row["method"] not in controls:
+            fronts.setdefault(row["method"].partition(",")[0], []).append(row)
+    for points in fronts.values():
+        points.sort(key=lambda row: row["ap"])
+    return fronts
 
 
 def _draw_controls(axes, controls: Sequence[dict], score: str) -> None:

@@ -158,9 +158,9 @@ def _setting_rows(method: str, check: str, means: dict) -> list[dict]:
 def check_comparable(methods: Sequence[Method]) -> None:
     """Raise UsageError where methods of one group differ in what they must share, or have one name."""
     for first, second in combinations(methods, 2):
-        for what in first.shared.keys() & second.shared.keys():
-            if second.shared[what] != first.shared[what]:
+        for fact in first.shared.keys() & second.shared.keys():
+            if second.shared[fact] != first.shared[fact]:
                 names = f"{first.name} and {second.name} ({first.group})"
-                raise UsageError(f"{names} have different {what}: score them alike, or compare them apart")
+                raise UsageError(f"{names} have different {fact}: score them alike, or compare them apart")
         if first.name == second.name:
             raise UsageError(f"{first.name} ({first.group}) is there twice: drop one, or give it another --experiment")

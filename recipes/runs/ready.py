@@ -80,10 +80,10 @@ def with_control(subject: Subject, ready: Sequence[ReadyInterpreter], device: st
     The control keeps as much as the first interpreter that has a quantile.
     """
     quantile = 0.9
-    for one in reversed(ready):
-        if isinstance(one.interpreter, Ranked) and one.interpreter.order == "loudest":
+    for candidate in reversed(ready):
+        if isinstance(candidate.interpreter, Ranked) and candidate.interpreter.order == "loudest":
             return list(ready)
-        if one.interpreter.quantiles:
-            quantile = one.interpreter.headline
+        if candidate.interpreter.quantiles:
+            quantile = candidate.interpreter.headline
     control = Ranked(subject.offers, "loudest", quantile).to(device)
     return [*ready, ReadyInterpreter(CONTROL, control)]

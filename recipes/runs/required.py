@@ -51,11 +51,11 @@ def training_line(path: Path) -> str:
 def fitting_classifiers(values: Mapping) -> list[Path]:
     """The classifiers below a recipe's output folder that its method can explain, newest first."""
     pattern = "*/*/fold1/classifier" if values["folds"] == "all" else "*/*/classifier"
-    found = []
+    bundles = []
     for bundle in Path(values["output_folder"]).glob(pattern):
         if is_bundle(bundle) and not is_bundle(bundle.parent / "interpreter") and _fits(bundle, values):
-            found.append(bundle)
-    newest_first = sorted(found, key=lambda bundle: (bundle / "bundle.json").stat().st_mtime, reverse=True)
+            bundles.append(bundle)
+    newest_first = sorted(bundles, key=lambda bundle: (bundle / "bundle.json").stat().st_mtime, reverse=True)
     return [bundle.parents[1] / "classifier" if values["folds"] == "all" else bundle for bundle in newest_first]
 
 

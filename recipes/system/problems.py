@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from models.errors import UsageError
 
 
-def check_all(*checks: Callable[[], object], told: Iterable[str] = ()) -> None:
-    """Run every check and raise one UsageError that holds what was told before and the sentences of all that raised."""
-    problems = list(told)
+def check_all(*checks: Callable[[], object], earlier: Iterable[str] = ()) -> None:
+    """Run every check and raise one UsageError that holds the earlier sentences and those of all that raised."""
+    problems = list(earlier)
     for check in checks:
         try:
             check()
