@@ -25,6 +25,7 @@ from models.errors import UsageError
 from models.frontend import Spectrogram
 
 VALIDATION_SEED = 4
+FINISH_SCALE = 2.0  # of the network's map where steps of a fixed rate start from it
 SUREST = 1 - 1e-4  # a residual that the classifier is surer of is pushed no harder
 
 
@@ -53,8 +54,9 @@ class AmortizedMask(MapInterpreter):
 
     Arguments
     ---------
-    finish_steps: of gradient on the map of every explained clip, from the network's on (`GridExtremal`); 0: none.
-        hold: weight of what keeps the map near the network's in those steps.
+    finish_steps: of gradient on the map of every explained clip (`GridExtremal`), which start from twice the network's
+        map and `finish_level` times the log1p magnitude, each standardised; 0: none. keep, hold: their weights of the
+        class on the kept part and of staying near that start.
     areas: smallest and largest share of the plane in training, drawn evenly in log. area: what the network is asked
         for when it explains. removed: w. temperature: of the relaxed masks. frames_per_cell, bands: of the grid.
 
@@ -79,7 +81,9 @@ class AmortizedMask(MapInterpreter):
         infill: float = 0.5,
         infill_steps: int = 600,
         finish_steps: int = 0,
-        hold: float = 1.0,
+        finish_level: float = 1.0,
+        keep: float = 3.0,
+        hold: float = 0.3,
         frames_per_cell: int = 8,
         bands: int = 64,
     ):
@@ -92,11 +96,12 @@ class AmortizedMask(MapInterpreter):
         if temperature <= 0 or removed < 0:
             raise UsageError(f"temperature={temperature} must be above 0 and removed={removed} 0 or more")
         self.area, self.areas, self.removed, self.temperature = area, tuple(areas), removed, temperature
+        self.finish_level = finish_level
         self.runner_up, self.infill, self.infill_steps = runner_up, infill, infill_steps
         self.mixing = MixingRange(share=mixed)
         self.grid = MaskGrid(info.n_fft // 2 + 1, info.sample_rate, frames_per_cell, bands)
         self.network = MaskNetwork(info, self.grid)
-        self.finish = GridExtremal(info, self.grid, finish_steps, hold) if finish_steps else None
+        self.finish = GridExtremal(info, self.grid, area, finish_steps, keep, hold) if finish_steps else None
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def cells(self, classifier: AudioClassifier, spectrogram: Spectrogram, target: Tensor, area: float) -> Tensor:
@@ -109,7 +114,9 @@ class AmortizedMask(MapInterpreter):
         target = self.asked_class(evidence, target)
         cells = self.cells(classifier, spectrogram, target, self.area)
         if self.finish is not None:
-            start = standardized(cells.detach().unsqueeze(1)).squeeze(1)
+            level = self.grid.pool(spectrogram.log_magnitude)
+            learned, loud = (standardized(plane.detach().unsqueeze(1)).squeeze(1) for plane in (cells, level))
+            start = FINISH_SCALE * learned + self.finish_level * loud
             return self.finish.improved(classifier, spectrogram, target, start)
         return self.grid.enlarge(cells, spectrogram.log_magnitude.shape[1])
 

@@ -8,8 +8,7 @@ from interpreters.mask_grid import MaskGrid
 from models.classifier import ClassifierInfo
 from models.frontend import Spectrogram
 
-RATE = 0.15  # of Adam, on scores whose deviation is 1 at the start
-SOFTNESS = 0.5  # of the step that the gradient sees
+SOFTNESS = 1.0  # of the step that the gradient sees
 
 
 class GridExtremal(Extremal):
@@ -17,11 +16,11 @@ class GridExtremal(Extremal):
 
     Arguments
     ---------
-    grid: of the scores. steps, hold: as `Extremal` has them.
+    grid: of the scores. area: share of the plane that every step keeps. steps, keep, hold: as `Extremal` has them.
     """
 
-    def __init__(self, info: ClassifierInfo, grid: MaskGrid, steps: int, hold: float):
-        super().__init__(info, steps=steps, rate=RATE, hold=hold, start="flat")
+    def __init__(self, info: ClassifierInfo, grid: MaskGrid, area: float, steps: int, keep: float, hold: float):
+        super().__init__(info, areas=area, steps=steps, keep=keep, hold=hold, start="flat")
         self.grid = grid
 
     def cut(self, scores: Tensor, area: float, clips: Spectrogram) -> Tensor:

@@ -16,7 +16,7 @@ def grid() -> MaskGrid:
 
 
 def test_the_cells_kept_cover_the_area_of_the_plane(grid):
-    method, sound = GridExtremal(INFO, grid, steps=1, hold=0.0), clips(3)
+    method, sound = GridExtremal(INFO, grid, 0.2, 1, 1.0, hold=0.0), clips(3)
     frames = sound.log_magnitude.shape[1]
     scores = torch.randn(3, grid.rows(frames), 16)
     for area in (0.1, 0.3):
@@ -26,14 +26,14 @@ def test_the_cells_kept_cover_the_area_of_the_plane(grid):
 
 
 def test_the_highest_scores_are_kept_and_the_gradient_is_that_of_a_sigmoid(grid):
-    method, sound = GridExtremal(INFO, grid, steps=1, hold=0.0), clips(1)
+    method, sound = GridExtremal(INFO, grid, 0.2, 1, 1.0, hold=0.0), clips(1)
     scores = torch.randn(1, grid.rows(sound.log_magnitude.shape[1]), 16, requires_grad=True)
     mask = method.cut(scores, 0.2, sound)
     assert scores[mask.detach().round() == 1].min() > scores[mask.detach().round() == 0].max()
     mask.sum().backward()
     threshold = scores[mask.detach().round() == 1].min().detach()
-    soft = torch.sigmoid((scores.detach() - threshold) / 0.5)
-    torch.testing.assert_close(scores.grad, soft * (1 - soft) / 0.5)
+    soft = torch.sigmoid(scores.detach() - threshold)
+    torch.testing.assert_close(scores.grad, soft * (1 - soft))
 
 
 def test_steps_move_a_wrong_start_to_the_class(grid):
@@ -42,8 +42,8 @@ def test_steps_move_a_wrong_start_to_the_class(grid):
     target = classifier(sound).prediction
     start = torch.randn(4, grid.rows(sound.log_magnitude.shape[1]), 16)
     before = grid.enlarge(start, sound.log_magnitude.shape[1])
-    after = GridExtremal(INFO, grid, steps=20, hold=0.0).improved(classifier, sound, target, start)
-    held = GridExtremal(INFO, grid, steps=20, hold=100.0).improved(classifier, sound, target, start)
+    after = GridExtremal(INFO, grid, 0.2, 20, 1.0, hold=0.0).improved(classifier, sound, target, start)
+    held = GridExtremal(INFO, grid, 0.2, 20, 1.0, hold=100.0).improved(classifier, sound, target, start)
     shares = [inside(top_share(importance, 0.2), target).mean() for importance in (before, held, after)]
     assert shares[2] > shares[0] + 0.1
     assert shares[1] < shares[2]
