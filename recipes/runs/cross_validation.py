@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from recipes.runs.results import read_json
+from recipes.runs.results import column, read_json
 from recipes.scoring.scores import AVERAGED
 from recipes.system.files import write_atomically
 
@@ -15,14 +15,16 @@ def summarize_folds(runs: Sequence[Path], folder: Path) -> Path:
 
     runs: the folds' folders. Of the training it keeps what is the same in all folds.
     """
-    folds = [read_json(run / "metrics.json") for run in runs]
+    folds = []
+    for run in runs:
+        folds.append(read_json(run / "metrics.json"))
     summary = dict(folds[0])
     summary["data"] = _data(folds)
-    summary["seconds"] = sum(fold["seconds"] for fold in folds)
-    summary["training"] = _common([fold["training"] for fold in folds])
+    summary["seconds"] = sum(column(folds, "seconds"))
+    summary["training"] = _common(column(folds, "training"))
     summary |= _averages(folds)
     if "sweep" in summary:
-        summary["sweep"] = _sweep([fold["sweep"] for fold in folds])
+        summary["sweep"] = _sweep(column(folds, "sweep"))
     write_atomically(folder / "metrics.json", (json.dumps(summary, indent=2) + "\n").encode())
     for name, mean in summary["metrics"].items():
         print(f"{name}: {mean:.4f} +- {summary['spread'][name]:.4f} over {len(folds)} folds")
@@ -30,12 +32,13 @@ def summarize_folds(runs: Sequence[Path], folder: Path) -> Path:
 
 
 def _data(folds: Sequence[dict]) -> dict:
-    first = folds[0]["data"]
+    data = column(folds, "data")
+    first = data[0]
     return {
         "name": first["name"],
         "protocol": f"{len(folds)}-fold cross-validation",
-        "test_folds": [fold["data"]["test_folds"] for fold in folds],
-        "clips": sum(fold["data"]["clips"] for fold in folds),
+        "test_folds": column(data, "test_folds"),
+        "clips": sum(column(data, "clips")),
         "contamination": first["contamination"],
     }
 
@@ -53,8 +56,9 @@ def _common(rows: Sequence[dict]) -> dict:
 def _averages(folds: Sequence[dict]) -> dict:
     """`metrics`, `spread` and `folds`: mean, standard deviation and values of every score that all folds have."""
     means, spreads, values = {}, {}, {}
-    for name in _scores([fold["metrics"] for fold in folds]):
-        values[name] = [fold["metrics"][name] for fold in folds]
+    metrics = column(folds, "metrics")
+    for name in _scores(metrics):
+        values[name] = column(metrics, name)
         means[name], spreads[name] = statistics.fmean(values[name]), statistics.stdev(values[name])
     return {"metrics": means, "spread": spreads, "folds": values}
 
@@ -65,11 +69,15 @@ def _sweep(sweeps: Sequence[list[dict]]) -> list[dict]:
     for rows in zip(*sweeps, strict=True):
         mean = {"quantile": rows[0]["quantile"]}
         for name in _scores(rows):
-            mean[name] = statistics.fmean(row[name] for row in rows)
+            mean[name] = statistics.fmean(column(rows, name))
         summary.append(mean)
     return summary
 
 
 def _scores(rows: Sequence[dict]) -> list[str]:
     """The scores that every row has a number for."""
-    return [name for name in AVERAGED if all(row.get(name) is not None for row in rows)]
+    shared = []
+    for name in AVERAGED:
+        if all(row.get(name) is not None for row in rows):
+            shared.append(name)
+    return shared

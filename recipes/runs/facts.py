@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from recipes.data.clips import ClipStore
@@ -136,13 +137,14 @@ def write_manifest(path: str | Path, store: ClipStore, split: FoldSplit) -> None
 
 def write_confusion(folder: Path, table: ClipTable, class_names: tuple[str, ...]) -> None:
     """confusion.csv: rows are true classes, columns predictions, cells counts of clips."""
-    counts = [[0] * len(class_names) for _ in class_names]
+    counts = np.zeros((len(class_names), len(class_names)), dtype=int)
     for label, prediction in zip(table.columns["label"], table.columns["prediction"], strict=True):
-        counts[int(label)][int(prediction)] += 1
+        counts[int(label), int(prediction)] += 1
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["true \\ predicted", *class_names])
-    writer.writerows([name, *row] for name, row in zip(class_names, counts, strict=True))
+    for name, row in zip(class_names, counts.tolist(), strict=True):
+        writer.writerow([name, *row])
     write_atomically(folder / "confusion.csv", stream.getvalue().encode())
 
 

@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import json
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -141,8 +141,7 @@ def clips_of(run: Run, part: str) -> dict[str, tuple[str, str]]:
 
 def clip_changes(part: str, old: Mapping, new: Mapping) -> Iterator[str]:
     """What differs between the clips of a part of the split, in the form that `Identity.clips` has them."""
-    gone = [name for name in old if name not in new]
-    added = [name for name in new if name not in old]
+    gone, added = _missing(old, new), _missing(new, old)
     if gone or added:
         counts = []
         if gone:
@@ -165,6 +164,11 @@ def clip_changes(part: str, old: Mapping, new: Mapping) -> Iterator[str]:
         first, names = min(altered), name_some(sorted(altered), 3)
         hashes = f"{old[first][1][:8]} -> {new[first][1][:8]}"
         yield f"content of {len(altered)} {part} clips ({names}): {hashes}"
+
+
+def _missing(names: Iterable[str], others: Mapping) -> list[str]:
+    """The names that the other side lacks, in their order."""
+    return [name for name in names if name not in others]
 
 
 def _files(run: Run) -> Iterator[tuple[str, str]]:

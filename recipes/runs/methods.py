@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import UsageError
-from recipes.runs.results import condition, read_json, read_rows, result_folders, run_name
+from recipes.runs.results import column, condition, read_json, read_rows, result_folders, run_name
 from recipes.scoring.scores import AVERAGED
 from recipes.scoring.statistics import bootstrap_interval
 
@@ -71,15 +71,15 @@ def _load_method(run: Path, folder: Path, facts: dict) -> Method:
     recording_of = _recordings(run)
     checks, settings, checked = _load_checks(folder, run_name(facts), recording_of)
     shared = {
-        "clips": [row["id"] for row in rows],
-        "weights of the classifier": [part["classifier"]["sha256"] for part in part_facts],
+        "clips": column(rows, "id"),
+        "weights of the classifier": column(column(part_facts, "classifier"), "sha256"),
         "draws of what is mixed in": _draws(parts),
     }
     columns = {}
     for key in ("acc", *COMPARED):
         if key in rows[0]:
-            columns[key] = np.array([float(row[key]) for row in rows])
-    recordings = [recording_of[row["id"]] for row in rows]
+            columns[key] = np.array(column(rows, key), dtype=float)
+    recordings = [recording_of[clip] for clip in column(rows, "id")]
     return Method(facts, _group_name(facts, len(parts)), columns, recordings, checks, settings, shared | checked)
 
 
@@ -138,7 +138,7 @@ def _load_checks(folder: Path, method: str, recording_of: dict[str, str]) -> tup
             settings += _setting_rows(method, check, means)
         recordings = [recording_of[clip] for clip in ids]
         for summary in rows[0]:
-            values = np.array([float(row[summary]) for row in rows])
+            values = np.array(column(rows, summary), dtype=float)
             checks[f"{check}: {summary}"] = bootstrap_interval(values, recordings)
     return checks, settings, shared
 
@@ -146,8 +146,8 @@ def _load_checks(folder: Path, method: str, recording_of: dict[str, str]) -> tup
 def _setting_rows(method: str, check: str, means: dict) -> list[dict]:
     """One row for every mean of one setting of a check."""
     setting = {"method": method, "check": check}
-    for column in SETTING:
-        setting[column] = means.get(column, "")
+    for name in SETTING:
+        setting[name] = means.get(name, "")
     rows = []
     for score, mean in means.items():
         if score not in SETTING:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from models.errors import UsageError
@@ -41,6 +41,11 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file by the names of its columns."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def column(rows: Sequence[Mapping], key: str) -> list:
+    """What all rows have under a key, in their order."""
+    return [row[key] for row in rows]
 
 
 def run_name(result: dict) -> str:

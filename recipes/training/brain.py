@@ -52,8 +52,11 @@ class Selection:
 
 def run_options(values: Mapping, device: str, modules: Sequence[torch.nn.Module]) -> dict:
     """Those of SpeechBrain's run options that a recipe sets, with `auto` replaced by what suits device and networks."""
-    options = {key: values[key] for key in RUN_KEYS if key in values}
-    return {key: auto_precision(device, modules) if value == "auto" else value for key, value in options.items()}
+    options = {}
+    for key in RUN_KEYS:
+        if key in values:
+            options[key] = auto_precision(device, modules) if values[key] == "auto" else values[key]
+    return options
 
 
 def auto_precision(device: str, modules: Iterable[torch.nn.Module]) -> str:
@@ -69,7 +72,8 @@ def auto_precision(device: str, modules: Iterable[torch.nn.Module]) -> str:
     parameters, convolutional = 0, False
     for module in modules:
         parameters += sum(parameter.numel() for parameter in module.parameters())
-        convolutional = convolutional or any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules())
+        for part in module.modules():
+            convolutional = convolutional or isinstance(part, torch.nn.BatchNorm2d)
     large = parameters >= BF16_PARAMETERS
     cpu = torch.cpu.get_capabilities()
     gains = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and "AMD" in cpu.get("cpu_name", "") and not convolutional)
@@ -295,10 +299,12 @@ class RecipeBrain(sb.Brain):
 
     def _end_epoch(self, epoch: int) -> None:
         """Log the epoch, keep its checkpoint if it is the best or the newest, and print a line about it."""
-        losses = []
+        products, clips = [], 0
         for part in gather(self.losses):
-            losses += part
-        valid_loss = math.fsum(loss * clips for loss, clips in losses) / sum(clips for _, clips in losses)
+            for loss, batch_clips in part:
+                products.append(loss * batch_clips)
+                clips += batch_clips
+        valid_loss = math.fsum(products) / clips
         scores = self.stage_scores(sb.Stage.VALID) | {"loss": valid_loss}
         rate = self.optimizer.param_groups[0]["lr"]
         for log in self.logs:

@@ -63,7 +63,8 @@ class InterpreterBrain(RecipeBrain):
 
     def compute_objectives(self, predictions, batch, stage):
         if stage == sb.Stage.TEST:
-            self.tables = self.tables or [ClipTable() for _ in predictions]
+            if not self.tables:
+                self.tables = _empty_tables(len(predictions))
             for table, columns in zip(self.tables, predictions, strict=True):
                 table.add(batch.index, **columns)
             return torch.zeros(())
@@ -79,16 +80,21 @@ class InterpreterBrain(RecipeBrain):
 
     def gather_stage(self):
         parts = gather((len(self.tables), self.cost, self.terms))
-        settings = max(count for count, _, _ in parts)
-        tables = self.tables or [ClipTable() for _ in range(settings)]
-        self.tables = [table.gathered() for table in tables]
-        seconds, clips = (sum(getattr(cost, name) for _, cost, _ in parts) for name in ("seconds", "clips"))
-        self.cost = Cost(seconds, clips)
+        settings, total = 0, Cost()
         gathered: dict[str, list[float]] = {}
-        for _, _, terms in parts:
+        for count, cost, terms in parts:
+            settings = max(settings, count)
+            total.seconds += cost.seconds
+            total.clips += cost.clips
             for name, values in terms.items():
                 gathered.setdefault(name, []).extend(values)
-        self.terms = gathered
+        tables = self.tables or _empty_tables(settings)
+        self.tables = [table.gathered() for table in tables]
+        self.cost, self.terms = total, gathered
 
     def stage_scores(self, stage):
         return {name: fmean(values) for name, values in self.terms.items()}
+
+
+def _empty_tables(settings: int) -> list[ClipTable]:
+    return [ClipTable() for _ in range(settings)]
