@@ -64,7 +64,9 @@ def _load_method(run: Path, folder: Path, facts: dict) -> Method:
     """The method whose results lie in `folder`, which is `run` or one of its contaminations."""
     parts = [folder]
     if "folds" in facts:
-        parts = [fold / folder.relative_to(run) for fold in sorted(run.glob("fold*"))]
+        # scores beside those of a cross-validation have their parts inside its folds
+        root = run if any(run.glob("fold*")) else run.parent
+        parts = [fold / folder.relative_to(root) for fold in sorted(root.glob("fold*"))]
     part_facts = [read_json(part / "metrics.json") for part in parts]
     facts["interpreter"]["seconds_per_clip"] = _mean_cost(part_facts)
     rows = _clip_rows(run, parts)
@@ -116,6 +118,7 @@ def _draws(parts: Sequence[Path]) -> list[str]:
 def _recordings(run: Path) -> dict[str, str]:
     """The recording that every clip of a run was cut from, by the clip's id."""
     manifests = [*run.glob("manifest.csv"), *run.glob("fold*/manifest.csv"), *run.parent.glob("manifest.csv")]
+    manifests += run.parent.glob(f"fold*/{run.name}/manifest.csv")
     rows = []
     for manifest in manifests:
         rows += read_rows(manifest)

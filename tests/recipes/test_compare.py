@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,15 @@ def test_a_cross_validation_is_all_its_folds(tmp_path):
     assert (group["group"], group["clips"]) == ("cnn14, clean, 2 folds", 80)
     assert group["methods"][0]["scores"]["fid_i"]["mean"] == pytest.approx(0.5)
     assert group["methods"][0]["seconds_per_clip"] == 1.5
+    # scores in another precision lie beside them, in every fold
+    for k in (1, 2):
+        fold = run / f"fold{k}"
+        shutil.copytree(fold, fold / "in_bf16")
+    (run / "in_bf16").mkdir()
+    shutil.copyfile(run / "metrics.json", run / "in_bf16/metrics.json")
+    assert board(tmp_path, run) == [group]
+    (beside,) = board(tmp_path, run / "in_bf16")
+    assert (beside["clips"], beside["methods"][0]["scores"]["fid_i"]["mean"]) == (80, pytest.approx(0.5))
 
 
 def test_the_page_keeps_what_stands_around_the_tables(tmp_path):
