@@ -10,9 +10,9 @@ from recipes.system.entry import entry
 
 
 def main(arguments: list[str]) -> None:
-    told = answer(arguments, "interpret.py")
-    if told is not None:
-        print(told, end="")
+    listing = answer(arguments, "interpret.py")
+    if listing is not None:
+        print(listing, end="")
         return
     recipes = [load_recipe(line, REQUIRED, command="interpret.py") for line in each_recipe(arguments)]
     # imported only now: torch and SpeechBrain take seconds, and a mistake above is told at once

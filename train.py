@@ -7,9 +7,9 @@ from recipes.system.entry import entry
 
 
 def main(arguments: list[str]) -> None:
-    told = answer(arguments, "train.py")
-    if told is not None:
-        print(told, end="")
+    listing = answer(arguments, "train.py")
+    if listing is not None:
+        print(listing, end="")
         return
     recipe = load_recipe(arguments, REQUIRED_TO_TRAIN, command="train.py")
     # imported only now: torch and SpeechBrain take seconds, and a mistake above is told at once

@@ -86,8 +86,8 @@ class MaskNetwork(nn.Module):
         self.first = Refine(shown, channels[0])
         self.downs = nn.ModuleList(Refine(before, after) for before, after in pairwise(channels))
         self.projections = nn.ModuleList(
-            nn.Conv2d(have, channels[level], 1)
-            for have, level in zip(info.map_channels, self.level_of_map, strict=True)
+            nn.Conv2d(map_channels, channels[level], 1)
+            for map_channels, level in zip(info.map_channels, self.level_of_map, strict=True)
         )
         self.ups = nn.ModuleList(Refine(after + before, before) for before, after in pairwise(channels))
         self.last = nn.Conv2d(channels[0], 1, 3, padding=1)
@@ -99,7 +99,9 @@ class MaskNetwork(nn.Module):
         """log1p magnitude [B, T, F], activations of B clips and area [B] in (0, 1) to logits [B, rows, bands]."""
         level = standardized(self.grid.pool(log_magnitude).unsqueeze(1))
         rows = level.shape[2]
-        cams = [standardized(self.placements[0](each.cam, rows)) for each in activations]
+        cams = []
+        for activation in activations:
+            cams.append(standardized(self.placements[0](activation.cam, rows)))
         asked = area.log()[:, None, None, None].expand_as(level)
         hidden = self.first(torch.cat([level, asked, *cams], dim=1))
         skips = []
@@ -117,7 +119,7 @@ class MaskNetwork(nn.Module):
     def _activations_at(self, depth: int, activations: Sequence[Activation], rows: int) -> Tensor | float:
         """What the maps that belong to a level of the U-Net say there: [B, channels, rows, bands], or 0."""
         total = 0.0
-        for each, level, project in zip(activations, self.level_of_map, self.projections, strict=True):
+        for activation, level, project in zip(activations, self.level_of_map, self.projections, strict=True):
             if level == depth:
-                total = total + self.placements[depth](project(each.product), rows)
+                total = total + self.placements[depth](project(activation.product), rows)
         return total

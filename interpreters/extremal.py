@@ -100,7 +100,7 @@ class Extremal(MapInterpreter):
         start = self._flat_start(len(spectrogram), frames, bins).to(spectrogram.log_magnitude.device)
         if self.grad_cam is not None:
             cam = self.grad_cam.importance(classifier, spectrogram, evidence, target)
-            start = start + _standardised(F.adaptive_avg_pool2d(cam, start.shape[1:]))
+            start = start + _standardized(F.adaptive_avg_pool2d(cam, start.shape[1:]))
         return self.improved(classifier, spectrogram, target, start)
 
     def improved(self, classifier: AudioClassifier, spectrogram: Spectrogram, target: Tensor, start: Tensor) -> Tensor:
@@ -170,8 +170,12 @@ def exact_share(scores: Tensor, area: float) -> Tensor:
     return (mask + (soft - soft.detach())).view_as(scores)
 
 
-def _standardised(maps: Tensor) -> Tensor:
-    """Maps [B, rows, columns] with mean 0 and deviation 1 each; a constant one becomes 0."""
+def _standardized(maps: Tensor) -> Tensor:
+    """Maps [B, rows, columns] with mean 0 and deviation 1 each; a constant one becomes 0.
+
+    Unlike `interpreters.amortized_network.standardized`, it has no floor under the deviation: the start of the search
+    is scaled to deviation 1 however faint the map.
+    """
     deviation, mean = torch.std_mean(maps, dim=(1, 2), correction=0, keepdim=True)
     return torch.where(deviation > 0, (maps - mean) / deviation, 0.0)
 

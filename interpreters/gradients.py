@@ -58,8 +58,8 @@ class ClassScore(nn.Module):
         logits = evidence.logits.float()
         if self.output == "logit":
             return logits[:, self.target]
-        others = torch.arange(logits.shape[1], device=logits.device) != self.target
-        return logits[:, self.target] - logits[:, others].logsumexp(dim=1)
+        rivals = torch.arange(logits.shape[1], device=logits.device) != self.target
+        return logits[:, self.target] - logits[:, rivals].logsumexp(dim=1)
 
     def forward(self, log_magnitude: Tensor) -> Tensor:
         """[N, T, F] to [N]."""

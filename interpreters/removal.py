@@ -31,9 +31,9 @@ def filled(spectrogram: Spectrogram, mask: Tensor, filling: Spectrogram) -> Spec
     return replace(spectrogram, log_magnitude=compress(magnitude), stft=torch.view_as_complex(audible))
 
 
-def added(spectrogram: Spectrogram, other: Spectrogram) -> Spectrogram:
+def added(spectrogram: Spectrogram, addition: Spectrogram) -> Spectrogram:
     """The sounds of two batches of equal shape together, without a graph."""
-    stft = (spectrogram.magnitude * spectrogram.phase + other.magnitude * other.phase).detach()
+    stft = (spectrogram.magnitude * spectrogram.phase + addition.magnitude * addition.phase).detach()
     return replace(spectrogram, log_magnitude=compress(stft.abs()), stft=stft)
 
 

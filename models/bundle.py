@@ -222,13 +222,14 @@ def _check_tag(tag: str, origin: str | Path, packages: tuple[str, ...]) -> None:
     if prefix not in ("!new", "!name") or not path.startswith(packages):
         raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: {allowed}")
     try:
-        found = getattr(import_module(module), name)
+        network_class = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"{origin} asks for {tag!r}, which does not exist here") from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
         raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: it is no torch module")
-    if not f"{found.__module__}.".startswith(packages):
-        raise UsageError(f"{origin} asks for {tag!r} of {found.__module__}, which a bundle may not build: {allowed}")
+    defined_in = network_class.__module__
+    if not f"{defined_in}.".startswith(packages):
+        raise UsageError(f"{origin} asks for {tag!r} of {defined_in}, which a bundle may not build: {allowed}")
 
 
 def _check_info(info: BundleInfo) -> None:

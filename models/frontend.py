@@ -67,10 +67,10 @@ class Spectrogram:
         """Some of the batch's clips, as a Spectrogram."""
         return replace(self, log_magnitude=self.log_magnitude[clips], stft=self.stft[clips])
 
-    def followed_by(self, other: "Spectrogram") -> "Spectrogram":
+    def followed_by(self, following: "Spectrogram") -> "Spectrogram":
         """These clips and then those of another batch of the same size [*, T, F] and number of samples."""
-        log_magnitude = torch.cat([self.log_magnitude, other.log_magnitude])
-        return replace(self, log_magnitude=log_magnitude, stft=torch.cat([self.stft, other.stft]))
+        log_magnitude = torch.cat([self.log_magnitude, following.log_magnitude])
+        return replace(self, log_magnitude=log_magnitude, stft=torch.cat([self.stft, following.stft]))
 
 
 class FrontEnd(nn.Module):

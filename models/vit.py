@@ -92,6 +92,7 @@ def token_attention(attention: nn.Module, run: Callable[[], ModelOutput], tokens
         for hook in hooks:
             hook.remove()
     heads = cast(int, attention.num_attention_heads)
-    rows, keys = (one.float().unflatten(2, (heads, -1)) for one in (query[0][:, :tokens], key[0]))  # [B, T, heads, D]
+    rows = query[0][:, :tokens].float().unflatten(2, (heads, -1))  # [B, tokens, heads, D]
+    keys = key[0].float().unflatten(2, (heads, -1))  # [B, T, heads, D]
     weights = (torch.einsum("bqhd,bthd->bhqt", rows, keys) * cast(float, attention.scaling)).softmax(dim=-1)
     return output, weights.mean(dim=(1, 2))

@@ -18,7 +18,7 @@ from models.classifier import AudioClassifier
 from recipes.config.recipe import Recipe, load_recipe
 from recipes.data.clips import fold_set, loader_options
 from recipes.data.preparation import prepare
-from recipes.scoring.batch import score_batch
+from recipes.scoring.batch import LabelledClips, score_batch
 from recipes.synthetic import make_corpus
 from recipes.training.brain import auto_precision
 from recipes.training.classifier_brain import additive_margin_loss
@@ -195,12 +195,13 @@ def score(name: str, bench: Bench, *changes: str) -> Measured:
     precision = bench.precision_of("auto", classifier, interpreter)
     spectrogram = classifier.frontend.analyze(bench.noise(SCORING_BATCH))
     label = torch.zeros(SCORING_BATCH, dtype=torch.long, device=bench.device)
+    clips = LabelledClips(spectrogram, label)
     interpreter.eval()
 
     @torch.no_grad()
     def call() -> None:
         with bench.autocast(precision):
-            for _ in score_batch(classifier, interpreter, spectrogram, label):
+            for _ in score_batch(classifier, interpreter, clips):
                 pass
 
     seconds = timed(call, bench.budget, bench.device)

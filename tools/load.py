@@ -18,7 +18,7 @@ from torch import Tensor
 from interpreters.base import Interpreter
 from models.classifier import AudioClassifier
 from models.errors import UsageError
-from models.frontend import Spectrogram
+from recipes.scoring.batch import LabelledClips
 from recipes.synthetic import CATEGORIES, make_clip, make_corpus
 from recipes.system.entry import entry
 from recipes.training import interpreter_brain
@@ -51,17 +51,17 @@ def generated_clips(count: int) -> Iterator[GeneratedClip]:
 
 def watch(log: Path) -> None:
     """From now on, every scored batch of this process appends what memory it holds to a file."""
-    score_batch, clips = interpreter_brain.score_batch, 0
+    score_batch, scored = interpreter_brain.score_batch, 0
 
     def score_and_note(
-        classifier: AudioClassifier, interpreter: Interpreter, spectrogram: Spectrogram, label: Tensor, *rest
+        classifier: AudioClassifier, interpreter: Interpreter, clips: LabelledClips, *rest
     ) -> Iterator[dict[str, Tensor]]:
-        nonlocal clips
-        yield from score_batch(classifier, interpreter, spectrogram, label, *rest)
-        clips += len(label)
+        nonlocal scored
+        yield from score_batch(classifier, interpreter, clips, *rest)
+        scored += len(clips)
         memory = Memory.now()
         with log.open("a") as file:
-            file.write(f"{clips} {memory.own} {memory.mapped}\n")
+            file.write(f"{scored} {memory.own} {memory.mapped}\n")
 
     interpreter_brain.score_batch = score_and_note  # type: ignore[assignment]
 

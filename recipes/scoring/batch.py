@@ -41,29 +41,43 @@ class Cost:
         return self.seconds / max(self.clips, 1)
 
 
+@dataclass(frozen=True)
+class LabelledClips:
+    """A batch of clips to explain, as the classifier hears them, with what is known of them.
+
+    label: [B] class indices. mixture: the parts of these clips where both are labelled, else None.
+    """
+
+    spectrogram: Spectrogram
+    label: Tensor
+    mixture: Mixture | None = None
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
 @torch.no_grad()
 def score_batch(
     classifier: AudioClassifier,
     interpreter: Interpreter,
-    spectrogram: Spectrogram,
-    label: Tensor,
+    clips: LabelledClips,
     logit_scale: float = 1.0,
-    mixture: Mixture | None = None,
     cost: Cost | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Per-clip columns of every setting of the interpreter's sweep, by 1 + 2Q classifier passes.
 
-    label [B]. logit_scale: `ClassifierInfo.logit_scale`; other than 1 it adds `fa_raw_cosine`, the faithfulness under
-    a softmax of raw cosines, which is what the FocalNet paper's Table 1 holds. mixture: the parts of these clips where
-    both are labelled; it adds the scores of `interpreters.ground_truth`. cost: adds up the time that explaining takes.
+    logit_scale: `ClassifierInfo.logit_scale`; other than 1 it adds `fa_raw_cosine`, the faithfulness under a softmax
+    of raw cosines, which is what the FocalNet paper's Table 1 holds. Clips with a `mixture` also get the scores of
+    `interpreters.ground_truth`. cost: adds up the time that explaining takes.
     Each yielded column is a CPU tensor [B]; label and predictions are class indices. Raises UsageError where the
     classifier or the interpreter gives NaN or infinite numbers.
     """
+    spectrogram = clips.spectrogram
     evidence = classifier(spectrogram)
     _check_finite("the classifier's probabilities", evidence.probabilities)
-    truth = None if mixture is None else _truth(classifier, evidence, label, mixture)
-    whole = _describe_prediction(evidence, label)
-    for interpretation in _timed(interpreter.sweep(classifier, spectrogram, evidence), label, cost):
+    truth = None if clips.mixture is None else _truth(classifier, evidence, clips.label, clips.mixture)
+    whole = _describe_prediction(evidence, clips.label)
+    for interpretation in _timed(interpreter.sweep(classifier, spectrogram, evidence), clips.label, cost):
         _check_finite(f"masks of {type(interpreter).__name__}", interpretation.mask)
         _check_finite(f"importances of {type(interpreter).__name__}", interpretation.importance)
         relevant, residual = classifier(interpretation.relevant), classifier(interpretation.residual)
@@ -73,8 +87,8 @@ def score_batch(
         scores["relevant_prediction"], scores["residual_prediction"] = relevant.prediction, residual.prediction
         scores["split_db"] = split_error(classifier, spectrogram, interpretation)
         if logit_scale != 1:
-            cosines = _raw_cosines(evidence, logit_scale), _raw_cosines(residual, logit_scale)
-            scores["fa_raw_cosine"] = faithfulness(cosines[0].probabilities, cosines[1].probabilities)
+            cosines, residual_cosines = _raw_cosines(evidence, logit_scale), _raw_cosines(residual, logit_scale)
+            scores["fa_raw_cosine"] = faithfulness(cosines.probabilities, residual_cosines.probabilities)
         if truth is not None:
             relevant_sound = classifier.frontend.synthesize(interpretation.relevant)
             scores |= truth.scores(interpretation.mask, relevant_sound, interpretation.importance)

@@ -11,7 +11,7 @@ from models.frontend import Spectrogram
 from recipes.data.clips import collate
 from recipes.data.contamination import Contamination
 from recipes.runs.run import InterpreterRun
-from recipes.scoring.batch import Cost, score_batch
+from recipes.scoring.batch import Cost, LabelledClips, score_batch
 from recipes.scoring.table import ClipTable
 from recipes.system.parallel import gather
 from recipes.training.brain import RecipeBrain, Selection
@@ -58,8 +58,8 @@ class InterpreterBrain(RecipeBrain):
             mixture = noise.mix(batch).to(self.device)
         mixed = mixture.batch if mixture else noise.apply(batch).to(self.device)
         spectrogram = self.classifier.frontend.analyze(mixed.waveform)
-        explained = (self.classifier, self.interpreter, spectrogram, mixed.label, self.logit_scale)
-        return list(score_batch(*explained, mixture, self.cost))
+        clips = LabelledClips(spectrogram, mixed.label, mixture)
+        return list(score_batch(self.classifier, self.interpreter, clips, self.logit_scale, self.cost))
 
     def compute_objectives(self, predictions, batch, stage):
         if stage == sb.Stage.TEST:

@@ -18,7 +18,7 @@ from models.classifier import ClassifierInfo, Evidence, Features
 from models.frontend import FrontEnd
 from recipes.data.clips import ClipBatch
 from recipes.data.contamination import Mixture
-from recipes.scoring.batch import score_batch
+from recipes.scoring.batch import LabelledClips, score_batch
 
 EDGES = ((500, 1300), (1800, 2800), (3300, 4600), (5200, 6800))  # Hz
 SAMPLES = 8000
@@ -135,9 +135,10 @@ def test_every_score_ranks_a_perfect_a_random_and_an_inverted_explainer():
     batch = ClipBatch(clip + added, number % 4, number)
     mixture = Mixture(batch, clip, added, (number + 1) % 4)
     spectrogram = classifier.frontend.analyze(batch.waveform)
+    clips = LabelledClips(spectrogram, batch.label, mixture)
     means = {}
     for kind in ("perfect", "random", "inverted"):
-        (columns,) = score_batch(classifier, Known(classifier.describe(), kind), spectrogram, batch.label, 1.0, mixture)
+        (columns,) = score_batch(classifier, Known(classifier.describe(), kind), clips)
         means[kind] = {name: column.float().mean().item() for name, column in columns.items()}
     perfect, random, inverted = means.values()
     assert perfect["acc"] == 1

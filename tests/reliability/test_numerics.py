@@ -19,7 +19,7 @@ from interpreters.sanity import importance_order, rank_correlation, ssim, unit_r
 from interpreters.separator import Codec, MaskNetwork
 from recipes.data.clips import ClipBatch
 from recipes.data.contamination import Mixture
-from recipes.scoring.batch import score_batch
+from recipes.scoring.batch import LabelledClips, score_batch
 from recipes.scoring.explanation import explain
 from recipes.scoring.quality import proxies
 
@@ -95,7 +95,8 @@ def test_every_sound_is_explained_and_scored(explainer):
             evidence = classifier(classifier.frontend.analyze(clip))
         mixture = Mixture(ClipBatch(clip + added, labels, labels), clip, added, evidence.prediction)
         spectrogram = classifier.frontend.analyze(mixture.batch.waveform)
-        swept = list(score_batch(classifier, interpreter, spectrogram, labels, 30.0, mixture))
+        labelled = LabelledClips(spectrogram, labels, mixture)
+        swept = list(score_batch(classifier, interpreter, labelled, 30.0))
         assert len(swept) == max(1, len(interpreter.quantiles))
         for columns in swept:
             check_scores(columns)

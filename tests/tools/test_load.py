@@ -14,10 +14,10 @@ def test_growth_is_the_slope_after_the_run_has_settled():
 
 
 def test_every_scored_batch_is_sampled(tmp_path, monkeypatch):
-    monkeypatch.setattr(interpreter_brain, "score_batch", lambda *args: iter(args[3:]))
+    monkeypatch.setattr(interpreter_brain, "score_batch", lambda *args: iter(args[2:]))
     watch(tmp_path / "memory")
-    for label in ([0] * 16, [0] * 4):
-        assert list(interpreter_brain.score_batch(None, None, None, label, "rest")) == [label, "rest"]
+    for clips in ([0] * 16, [0] * 4):
+        assert list(interpreter_brain.score_batch(None, None, clips, "rest")) == [clips, "rest"]
     samples = read_samples(tmp_path / "memory")
     assert [sample.clips for sample in samples] == [16, 20]
     assert all(sample.own > 1 for sample in samples)

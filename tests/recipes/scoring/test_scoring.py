@@ -10,7 +10,7 @@ from torch import nn
 from interpreters.base import Interpretation, Interpreter, masked
 from models.classifier import ClassifierInfo, Evidence, Features
 from models.frontend import FrontEnd, Spectrogram
-from recipes.scoring.batch import mask_scores, part_scores, score_batch, split_error
+from recipes.scoring.batch import LabelledClips, mask_scores, part_scores, score_batch, split_error
 
 BINS = 4
 
@@ -57,7 +57,7 @@ def probability(first: float, second: float) -> float:
 def test_every_column_by_hand():
     # clip 0 is class 0 and clip 1 class 1; the mask keeps bin 0 and loses bin 1
     given = spectrogram([[3.0, 1.0, 0.0, 2.0], [1.0, 2.0, 5.0, 0.0]])
-    (found,) = score_batch(TwoBins(), Masks([1.0, 0.0, 0.0, 1.0]), given, torch.tensor([0, 0]))
+    (found,) = score_batch(TwoBins(), Masks([1.0, 0.0, 0.0, 1.0]), LabelledClips(given, torch.tensor([0, 0])))
     whole = [probability(3, 1), probability(2, 1)]
     kept = [probability(3, 0), probability(0, 1)]
     removed = [probability(0, 1), probability(2, 0)]
@@ -86,8 +86,8 @@ def test_every_column_by_hand():
 
 
 def test_raw_cosines_leave_the_scale_out():
-    given = spectrogram([[0.3, 0.1, 0.0, 0.0]])
-    (found,) = score_batch(TwoBins(30.0), Masks([1.0, 0.0, 1.0, 1.0]), given, torch.tensor([0]), logit_scale=30.0)
+    clips = LabelledClips(spectrogram([[0.3, 0.1, 0.0, 0.0]]), torch.tensor([0]))
+    (found,) = score_batch(TwoBins(30.0), Masks([1.0, 0.0, 1.0, 1.0]), clips, logit_scale=30.0)
     assert found["fa"].item() == pytest.approx(probability(9, 3) - probability(0, 3), abs=1e-6)
     assert found["fa_raw_cosine"].item() == pytest.approx(probability(0.3, 0.1) - probability(0, 0.1), abs=1e-6)
 
@@ -95,7 +95,8 @@ def test_raw_cosines_leave_the_scale_out():
 @pytest.mark.parametrize("settings", [1, 3])
 def test_q_settings_cost_1_plus_2_q_passes_a_clip(settings):
     classifier, masks = TwoBins(), [[1.0, 0.0, 0.0, float(k)] for k in range(settings)]
-    found = list(score_batch(classifier, Masks(*masks), spectrogram([[1.0] * BINS] * 5), torch.zeros(5).long()))
+    clips = LabelledClips(spectrogram([[1.0] * BINS] * 5), torch.zeros(5).long())
+    found = list(score_batch(classifier, Masks(*masks), clips))
     assert len(found) == settings
     assert classifier.clips == 5 * (1 + 2 * settings)
     assert [columns["kept"][0].item() for columns in found] == [(1 + k) / 4 for k in range(settings)]
@@ -103,16 +104,17 @@ def test_q_settings_cost_1_plus_2_q_passes_a_clip(settings):
 
 def test_a_batch_scores_as_its_clips_do():
     given, masks = spectrogram([[3.0, 1.0, 0.0, 2.0], [1.0, 2.0, 5.0, 0.0]]), Masks([1.0, 0.5, 0.0, 1.0])
-    (together,) = score_batch(TwoBins(), masks, given, torch.tensor([0, 1]))
+    (together,) = score_batch(TwoBins(), masks, LabelledClips(given, torch.tensor([0, 1])))
     for k in range(2):
-        (alone,) = score_batch(TwoBins(), masks, given[k : k + 1], torch.tensor([[0, 1][k]]))
+        (alone,) = score_batch(TwoBins(), masks, LabelledClips(given[k : k + 1], torch.tensor([k])))
         assert {name: column.item() for name, column in alone.items()} == pytest.approx(
             {name: column[k].item() for name, column in together.items()}
         )
 
 
 def test_an_empty_mask_has_no_sparseness():
-    (found,) = score_batch(TwoBins(), Masks([0.0] * BINS), spectrogram([[3.0, 1.0, 0.0, 2.0]]), torch.tensor([0]))
+    clips = LabelledClips(spectrogram([[3.0, 1.0, 0.0, 2.0]]), torch.tensor([0]))
+    (found,) = score_batch(TwoBins(), Masks([0.0] * BINS), clips)
     assert math.isnan(found["sps"].item())
     assert math.isnan(found["comp"].item())
     assert found["kept"].item() == 0
