@@ -6,7 +6,7 @@ Several recipes run one after the other: python interpret.py hparams/grad_cam.ya
 from recipes.config.catalog import answer
 from recipes.config.recipe import each_recipe, load_recipe
 from recipes.runs.required import REQUIRED
-from recipes.system.entry import entry
+from recipes.system.entry import entry, without_collection
 
 
 def main(arguments: list[str]) -> None:
@@ -16,7 +16,8 @@ def main(arguments: list[str]) -> None:
         return
     recipes = [load_recipe(line, REQUIRED, command="interpret.py") for line in each_recipe(arguments)]
     # imported only now: torch and SpeechBrain take seconds, and a mistake above is told at once
-    from recipes.interpretation import explain_audio, run_interpreter
+    with without_collection():
+        from recipes.interpretation import explain_audio, run_interpreter
 
     if recipes[0].values["audio"] is not None:
         explain_audio(recipes)

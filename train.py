@@ -3,7 +3,7 @@
 from recipes.config.catalog import answer
 from recipes.config.recipe import load_recipe
 from recipes.runs.required import REQUIRED_TO_TRAIN
-from recipes.system.entry import entry
+from recipes.system.entry import entry, without_collection
 
 
 def main(arguments: list[str]) -> None:
@@ -13,7 +13,8 @@ def main(arguments: list[str]) -> None:
         return
     recipe = load_recipe(arguments, REQUIRED_TO_TRAIN, command="train.py")
     # imported only now: torch and SpeechBrain take seconds, and a mistake above is told at once
-    from recipes.classification import train_classifier
+    with without_collection():
+        from recipes.classification import train_classifier
 
     train_classifier(recipe)
 

@@ -35,6 +35,7 @@ from recipes.runs.subject import (
     load_subject,
     untrained_or_loaded,
 )
+from recipes.system.entry import without_collection
 from recipes.system.parallel import join, on_main
 from recipes.system.problems import check_all
 from recipes.training.brain import multiply_in_float32
@@ -97,7 +98,8 @@ def explain_audio(recipes: Sequence[Recipe]) -> Path:
     Returns what `explain_sounds` does. Raises UsageError before anything is loaded for what is missing or wrong.
     """
     # imported only here: a scoring run does not need it
-    from recipes.explaining import Request, explain_sounds
+    with without_collection():
+        from recipes.explaining import Request, explain_sounds
 
     first = recipes[0]
     join(first.run_opts)

@@ -153,3 +153,4 @@ def write_figure(figure: Figure, path: Path, kinds: Sequence[str] = ("png", "pdf
     """The figure as files of these kinds; path is without an ending."""
     for kind in kinds:
         write_atomically(path.with_name(f"{path.name}.{kind}"), encode(figure, kind))
+        figure.set_layout_engine("none")  # it is laid out; to do so again for every kind takes as long as drawing

@@ -16,7 +16,7 @@ import soundfile
 from models.staging import STAGED
 from recipes.data.audio import to_int16
 from recipes.report.cards import PARTS, Card, Clip, View, build_card, build_view
-from recipes.report.figures import encode, parts_figure
+from recipes.report.figures import parts_figure, write_figure
 from recipes.report.page import Page, render_page
 from recipes.scoring.answer import Answer
 from recipes.scoring.explanation import ExplainedWindow, Explanation, join_windows
@@ -144,8 +144,7 @@ class SoundReport:
         """explanation.png and explanation.pdf."""
         magnitude, mask = (np.concatenate(parts) for parts in zip(*self.thinned, strict=True))
         figure = parts_figure(magnitude, mask, self.answer.seconds, self.answer.rate)
-        for kind in ("png", "pdf"):
-            write_atomically(self.folder / f"explanation.{kind}", encode(figure, kind))
+        write_figure(figure, self.folder / "explanation")
 
     def _write_masks(self, staging: Path) -> None:
         """masks.npz: the mask [T, F], its axes in seconds and Hz, the classes and their probabilities."""

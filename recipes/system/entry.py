@@ -2,16 +2,19 @@
 
 import argparse
 import errno
+import gc
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from models.errors import UsageError
 from recipes.system.console import speaks
 from recipes.system.files import unwritable
 from recipes.system.interruption import Interrupted, raise_on_signals
 
+_is_command = False
 REFUSED_WRITES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -20,6 +23,8 @@ def entry(main: Callable[[list[str]], object]) -> None:
 
     So is a write that the system refuses. SIGTERM and Ctrl-C end it with a sentence and 143 or 130.
     """
+    global _is_command
+    _is_command = True
     _silence_libraries()
     if not speaks():
         logging.getLogger("recipes").setLevel(logging.ERROR)
@@ -35,6 +40,22 @@ def entry(main: Callable[[list[str]], object]) -> None:
         _leave(2, f"error: {unwritable(error.filename or 'a file', error)}")
     except Interrupted as signal:
         _leave(signal.code, f"stopped by {signal}: give the same command again to go on")
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """For imports of large libraries: garbage collection would look again and again at the many objects that they make
+    and keep, which took 0.6 of 2.9 s of CPU.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        if _is_command:
+            gc.freeze()  # nor afterwards; a process that goes on, as that of tests does, would keep its garbage
+    finally:
+        if enabled:
+            gc.enable()
 
 
 RECIPE_KEYS = (
