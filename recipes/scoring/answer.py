@@ -86,10 +86,11 @@ class Answer:
         relevant, residual = self.mean(self.relevant_probabilities), self.mean(self.residual_probabilities)
         chosen = {self.prediction, self.target, *np.flatnonzero(whole >= at_least).tolist()}
         ordered = sorted(chosen, key=lambda index: -whole[index])
-        return [
-            ClassAnswer(self.names[index], float(whole[index]), float(relevant[index]), float(residual[index]))
-            for index in ordered
-        ]
+        answers = []
+        for index in ordered:
+            probabilities = float(whole[index]), float(relevant[index]), float(residual[index])
+            answers.append(ClassAnswer(self.names[index], *probabilities))
+        return answers
 
     def scores(self) -> dict[str, float]:
         """fid_i and fa of the explained class on the whole sound, and kept."""
@@ -125,4 +126,7 @@ class Answer:
     def top(self, posterior: np.ndarray) -> dict[str, float]:
         """The most probable classes by name."""
         order = np.argsort(-posterior)[:TOP]
-        return {self.names[int(index)]: float(posterior[index]) for index in order}
+        probabilities = {}
+        for index in order.tolist():
+            probabilities[self.names[index]] = float(posterior[index])
+        return probabilities

@@ -189,10 +189,8 @@ def _explain_window(
     asked = None if target is None else torch.tensor([target], device=evidence.logits.device)
     interpretation = interpreter.interpret(classifier, window.spectrogram, evidence, asked)
     gain = np.float32(window.level / sound.level)
-    relevant, residual = (
-        frontend.synthesize(part)[0].float().cpu().numpy() * gain
-        for part in (interpretation.relevant, interpretation.residual)
-    )
+    relevant = _sound_of(interpretation.relevant, frontend) * gain
+    residual = _sound_of(interpretation.residual, frontend) * gain
     parts = Parts(window.waveform * gain, relevant, residual)
     log_magnitude, frames = _frames(frontend, window, sound)
     explained = ExplainedWindow(
@@ -209,6 +207,11 @@ def _explain_window(
         target=int(interpretation.target[0]),
     )
     return explained, parts
+
+
+def _sound_of(part: Spectrogram, frontend: FrontEnd) -> np.ndarray:
+    """float32 [L] of a batch of one clip."""
+    return frontend.synthesize(part)[0].float().cpu().numpy()
 
 
 def _posterior(evidence: Evidence) -> np.ndarray:
@@ -249,9 +252,13 @@ def join_windows(windows: Sequence[ExplainedWindow], clip_seconds: float) -> Exp
     """Consecutive windows as one Explanation."""
     lengthwise = ("sound", "relevant", "residual", "log_magnitude", "mask", "importance")
     posteriors = ("probabilities", "relevant_probabilities", "residual_probabilities")
+    joined = {}
+    for name in lengthwise:
+        joined[name] = np.concatenate([getattr(window, name) for window in windows])
+    for name in posteriors:
+        joined[name] = np.stack([getattr(window, name) for window in windows])
     return Explanation(
-        **{name: np.concatenate([getattr(window, name) for window in windows]) for name in lengthwise},
-        **{name: np.stack([getattr(window, name) for window in windows]) for name in posteriors},
+        **joined,
         window_seconds=clip_seconds,
         window_samples=np.array([len(window.sound) for window in windows]),
         targets=np.array([window.target for window in windows]),

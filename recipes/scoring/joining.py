@@ -33,10 +33,9 @@ def fade_border(left: Parts, right: Parts, frontend: FrontEnd) -> None:
     # the outer half of the stretch carries the effects of its own ends
     fade = np.zeros(2 * reach, np.float32)
     fade[reach - half : reach + half] = np.hanning(2 * half + 1)[:-1]
-    sound, relevant, residual = (
-        np.concatenate([getattr(left, name)[-reach:], getattr(right, name)[:reach]])
-        for name in ("sound", "relevant", "residual")
-    )
+    sound = np.concatenate([left.sound[-reach:], right.sound[:reach]])
+    relevant = np.concatenate([left.relevant[-reach:], right.relevant[:reach]])
+    residual = np.concatenate([left.residual[-reach:], right.residual[:reach]])
     across = _relevant_across(Parts(sound, relevant, residual), frontend)
     relevant += fade * (across - relevant)
     residual += fade * (sound - across - residual)
@@ -46,10 +45,9 @@ def fade_border(left: Parts, right: Parts, frontend: FrontEnd) -> None:
 
 def _relevant_across(stretch: Parts, frontend: FrontEnd) -> np.ndarray:
     """The relevant part of a stretch, made of the shares that its two parts have in every bin."""
-    sound, relevant, residual = (
-        frontend.analyze(torch.from_numpy(waveform)[None])
-        for waveform in (stretch.sound, stretch.relevant, stretch.residual)
-    )
+    sound = frontend.analyze(torch.from_numpy(stretch.sound)[None])
+    relevant = frontend.analyze(torch.from_numpy(stretch.relevant)[None])
+    residual = frontend.analyze(torch.from_numpy(stretch.residual)[None])
     total = relevant.magnitude + residual.magnitude
     share = relevant.magnitude / total.clamp(min=torch.finfo(total.dtype).tiny)
     shared = replace(sound, log_magnitude=compress(share * sound.magnitude))

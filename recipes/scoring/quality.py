@@ -26,7 +26,8 @@ def proxies(frontend: FrontEnd, explanation: Explanation) -> dict[str, float]:
     whole = frontend.analyze(torch.from_numpy(explanation.sound)[None])
     relevant = frontend.analyze(torch.from_numpy(explanation.relevant)[None])
     restricted = frontend.synthesize(whole.masked(torch.from_numpy(explanation.mask)[None]))[0].numpy()
-    power_input, power_relevant = (part.magnitude[0].double().square().numpy() for part in (whole, relevant))
+    power_input = whole.magnitude[0].double().square().numpy()
+    power_relevant = relevant.magnitude[0].double().square().numpy()
     return {
         "si_sdr": bounded_si_sdr(explanation.relevant, restricted),
         "log_kurtosis_ratio": log_kurtosis_ratio(power_input, power_relevant),

@@ -113,13 +113,15 @@ def randomization(bench: Bench, batch: ClipBatch) -> Iterator[Measurement]:
     settling = bench.classifier.frontend.analyze(bench.settling)
     original = bench.importance(heard)
     cascade = layers(network)[::-1]
+    drawn = []
     places = np.linspace(1, len(cascade), min(bench.steps, len(cascade))).round().astype(int).tolist()
     for count, (name, layer) in enumerate(cascade, start=1):
         torch.manual_seed(bench.seed + count)
         randomize(layer)
+        drawn.append(layer)
         if count not in places:
             continue
-        settle([drawn for _, drawn in cascade[:count]], lambda: network(settling))
+        settle(drawn, lambda: network(settling))
         # the original class is explained, by what the changed network makes of the clip
         evidence = Evidence(heard.evidence.logits, network(heard.spectrogram).features)
         importance = bench.importance(Heard(heard.spectrogram, evidence), network)

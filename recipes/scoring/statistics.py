@@ -30,7 +30,10 @@ def bootstrap_interval(values: np.ndarray, groups: Sequence | None = None, seed:
         return {"mean": None, "low": None, "high": None, "n": 0}
     present = defined if values.ndim == 1 else defined.any(axis=1)
     groups = range(len(values)) if groups is None else groups
-    kept_groups = [group for group, is_present in zip(groups, present, strict=True) if is_present]
+    kept_groups = []
+    for group, is_present in zip(groups, present, strict=True):
+        if is_present:
+            kept_groups.append(group)
     totals = group_sums(np.nan_to_num(values[present]), kept_groups)
     counts = group_sums(defined[present].astype(float), kept_groups)
     means = _resampled_means(totals, counts, seed)
@@ -41,9 +44,12 @@ def bootstrap_interval(values: np.ndarray, groups: Sequence | None = None, seed:
 
 def group_sums(values: np.ndarray, groups: Sequence) -> np.ndarray:
     """Values [rows, ...] added up within each group, [groups, ...], in the order in which groups first appear."""
-    positions = {group: position for position, group in enumerate(dict.fromkeys(groups))}
+    positions: dict = {}
+    rows = []
+    for group in groups:
+        rows.append(positions.setdefault(group, len(positions)))
     totals = np.zeros((len(positions), *values.shape[1:]))
-    np.add.at(totals, [positions[group] for group in groups], values)
+    np.add.at(totals, rows, values)
     return totals
 
 

@@ -39,7 +39,9 @@ class ClipTable:
         rows = []
         for process, part in enumerate(gather(self)):
             for row, index in enumerate(part.index):
-                values = {name: values[row] for name, values in part.columns.items()}
+                values = {}
+                for name, column in part.columns.items():
+                    values[name] = column[row]
                 rows.append((index, process, values))
         rows.sort(key=lambda row: row[:2])
         merged = ClipTable()
@@ -60,7 +62,7 @@ class ClipTable:
         if not values:
             return []
         quartiles = np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist()
-        return [round(value, 4) for value in quartiles]
+        return [round(quartile, 4) for quartile in quartiles]
 
     def _defined(self, name: str) -> list[float]:
         return [value for value in self.columns[name] if not math.isnan(value)]
