@@ -132,7 +132,7 @@ class SoundReader:
                 yield from held_back
                 held_back = []
         if longer:
-            declared, held = (number / self.sample_rate for number in (self._declared, count))
+            declared, held = self._declared / self.sample_rate, count / self.sample_rate
             self._remark = f"its header gives {declared:.2f} s and it holds {held:.2f} s: all of it is used"
 
     def _check_end(self) -> None:
@@ -165,8 +165,10 @@ def check_whole(path: Path, log: str) -> None:
 
     A header that gives no length, as streams have, or too small a one is let pass.
     """
-    promised = [(int(said), int(held)) for said, held in _SHORTENED.findall(log)]
-    if _MISCOUNTED in log or any(held < said < 0x7FFFF000 for said, held in promised):
+    is_cut = _MISCOUNTED in log
+    for promised, held in _SHORTENED.findall(log):
+        is_cut = is_cut or int(held) < int(promised) < 0x7FFFF000
+    if is_cut:
         raise UsageError(f"{path} is cut off (its header promises more than it holds): replace it.")
 
 

@@ -128,14 +128,15 @@ class HashMemo:
         folder = str(Path.cwd())
         names = [os.path.join(folder, path) for path in paths]  # noqa: PTH118 (five times as fast as Path.absolute)
         stamps = _stamps(paths)
-        pending = []
-        for i, name in enumerate(names):
-            if self._entries.get(name, [])[:3] != stamps[i]:
-                pending.append(i)
-        fresh = run_all(_sha256, [paths[i] for i in pending], workers, "prepare: hash files")
-        for i, digest in zip(pending, fresh, strict=True):
-            self._entries[names[i]] = [*stamps[i], digest]
-        if pending:
+        changed, changed_paths = [], []
+        for path, name, stamp in zip(paths, names, stamps, strict=True):
+            if self._entries.get(name, [])[:3] != stamp:
+                changed.append((name, stamp))
+                changed_paths.append(path)
+        fresh = run_all(_sha256, changed_paths, workers, "prepare: hash files")
+        for (name, stamp), digest in zip(changed, fresh, strict=True):
+            self._entries[name] = [*stamp, digest]
+        if changed:
             write_atomically(self.file, json.dumps(self._entries).encode())
         return [self._entries[name][3] for name in names]
 

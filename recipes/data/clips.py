@@ -60,7 +60,9 @@ class ClipStore:
 
     def __getstate__(self) -> dict:
         # a pickled memory map would carry every sample with it
-        return {name: value for name, value in self.__dict__.items() if name != "_samples"}
+        state = dict(self.__dict__)
+        state.pop("_samples", None)
+        return state
 
     def __len__(self) -> int:
         return len(self.corpus.clips)
@@ -153,8 +155,9 @@ class ClipDataset(Dataset):
 
 def collate(items: Sequence[ClipItem]) -> ClipBatch:
     """Stack items into a batch."""
+    waveforms = [item.waveform for item in items]
     return ClipBatch(
-        waveform=torch.from_numpy(np.stack([item.waveform for item in items])),
+        waveform=torch.from_numpy(np.stack(waveforms)),
         label=torch.tensor([item.label for item in items]),
         index=torch.tensor([item.index for item in items]),
     )

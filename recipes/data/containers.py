@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import soundfile
@@ -189,7 +190,8 @@ def _are_chunks(file: io.BufferedReader, place: int, size: int, order: str) -> b
     while place + 8 <= size:
         file.seek(place)
         name, length = struct.unpack(order + "4sI", file.read(8))
-        if not all(32 <= byte < 127 for byte in name) or place + 8 + length > size:
+        is_printable = name.isascii() and name.decode("ascii").isprintable()
+        if not is_printable or place + 8 + length > size:
             return False
         place += 8 + length + length % 2
     return True
@@ -233,9 +235,10 @@ def _ogg(path: Path, file: io.BufferedReader, size: int) -> Container:
     remark = "" if ends else "its last page is missing: it may be cut off"
     if len(starts) < 2:
         return Container((path,), remark=remark)
-    stops = [*starts[1:], size]
-    parts = tuple(PatchedFile(path, start=start, stop=stop) for start, stop in zip(starts, stops, strict=True))
-    return Container(parts, remark=remark)
+    parts = []
+    for start, stop in pairwise([*starts, size]):
+        parts.append(PatchedFile(path, start=start, stop=stop))
+    return Container(tuple(parts), remark=remark)
 
 
 def _mp3(path: Path, file: io.BufferedReader) -> Container:
@@ -266,8 +269,10 @@ def _first_mp3_frame(file: io.BufferedReader) -> int | None:
     file.seek(0)
     head, start = file.read(10), 0
     if head[:3] == b"ID3" and len(head) == 10:
-        seven_bits = [byte & 0x7F for byte in head[6:]]
-        start = 10 + sum(bits << shift for bits, shift in zip(seven_bits, (21, 14, 7, 0), strict=True))
+        tag_size = 0
+        for byte in head[6:]:  # each holds seven bits
+            tag_size = tag_size << 7 | byte & 0x7F
+        start = 10 + tag_size
     file.seek(start)
     content = file.read(1 << 16)
     for place in range(len(content) - 64):

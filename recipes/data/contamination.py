@@ -113,15 +113,16 @@ class Contamination:
         corpus = self.store.corpus.clips
         # by id, so that the order in which clips are listed cannot change a draw
         ordered = sorted(self._members, key=lambda i: corpus[i].id)
-        targets = {corpus[i].target for i in ordered}
-        if len(targets) < 2:
+        partners: dict[int, list[int]] = {corpus[index].target: [] for index in ordered}
+        if len(partners) < 2:
             raise UsageError(
                 f"contamination mixture needs clips of at least two labels, and the {self.part} clips have "
-                f"{len(targets)}: choose other folds or another contamination."
+                f"{len(partners)}: choose other folds or another contamination."
             )
-        partners = {}
-        for target in targets:
-            partners[target] = [i for i in ordered if corpus[i].target != target]
+        for target, rivals in partners.items():
+            for index in ordered:
+                if corpus[index].target != target:
+                    rivals.append(index)
         return partners
 
     @property
@@ -131,16 +132,21 @@ class Contamination:
 
     def facts(self) -> dict:
         """What metrics.json tells of it: kind, snr_db (None when clean), seed, part, source."""
-        sources = {"mixture": f"{self.part} clips of {self.store.corpus.name}"}
-        sources |= {kind: noise.source for kind, noise in GENERATED.items()}
-        source = self._noise.description if self._noise else sources.get(self.kind)
         return {
             "kind": self.kind,
             "snr_db": self.snr_db,
             "seed": self.seed,
             "part": self.part,
-            "source": source,
+            "source": self._source(),
         }
+
+    def _source(self) -> str | None:
+        """Where what is mixed in comes from, in words; None for clean clips."""
+        if self._noise is not None:
+            return self._noise.description
+        if self.kind in GENERATED:
+            return GENERATED[self.kind].source
+        return f"{self.part} clips of {self.store.corpus.name}" if self.kind == "mixture" else None
 
     def apply(self, batch: ClipBatch, epoch: int = 0) -> ClipBatch:
         """Mix at the SNR and bring the peak to 1 again: [B, N] -> [B, N] on its device. Evaluation: epoch 0.
@@ -161,14 +167,17 @@ class Contamination:
         peak = torch.where(audible, mixed.abs().amax(dim=1, keepdim=True).clamp_min(SILENCE_PEAK), 1)
         added_label = torch.where(audible[:, 0], torch.tensor(self._labels(draws)).to(batch.label), -1)
         if self.kind == "mixture" and self.store.knows_events:
-            clip = _stacked([self.store.event(index) for index in batch.index.tolist()], batch)
+            clip = _stacked(list(map(self.store.event, batch.index.tolist())), batch)
             added = _stacked([self.store.event(draw.clip) for draw in draws], batch)
         heard = ClipBatch(mixed / peak, batch.label, batch.index)
         return Mixture(heard, clip / peak, torch.where(audible, gain * added / peak, 0), added_label)
 
     def _labels(self, draws: Sequence[Draw]) -> list[int]:
         """The class of what is drawn, -1 where it is no clip."""
-        return [-1 if draw.clip is None else self.store.corpus.clips[draw.clip].target for draw in draws]
+        labels = []
+        for draw in draws:
+            labels.append(-1 if draw.clip is None else self.store.corpus.clips[draw.clip].target)
+        return labels
 
     def draw(self, index: int, epoch: int = 0) -> Draw:
         """What clip `index` meets in this epoch; silent draws are repeated. Raises as `apply`."""

@@ -96,7 +96,7 @@ def extract_zip(archive: str | Path, folder: str | Path, max_bytes: int = 4_000_
             members = file.infolist()
             _check_members(Path(archive), members, max_bytes)
             folder.mkdir(parents=True, exist_ok=True)
-            needed, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
+            needed, free = _unpacked_bytes(members), shutil.disk_usage(folder).free
             if free < needed:
                 raise UsageError(
                     f"{archive} unpacks to {needed / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB free: make room."
@@ -211,6 +211,10 @@ def _check_members(archive: Path, members: list[zipfile.ZipInfo], max_bytes: int
             seen.add(path)
             continue
         raise UsageError(f"{archive} is refused: its member {member.orig_filename!r} {fault}.")
-    total = sum(member.file_size for member in members)
+    total = _unpacked_bytes(members)
     if total > max_bytes:
         raise UsageError(f"{archive} is refused: it unpacks to {total} bytes, {max_bytes} are allowed.")
+
+
+def _unpacked_bytes(members: list[zipfile.ZipInfo]) -> int:
+    return sum(member.file_size for member in members)

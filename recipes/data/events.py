@@ -56,7 +56,9 @@ def _read_table(path: Path, clip_counts: Counter, labels: Collection[str]) -> di
             faults["events with a label that no clip has"].append(label)
         events[name, label].append(Event(start, end))
     if faults:
-        parts = [f"{len(names)} {fault}: {name_some(names)}" for fault, names in faults.items()]
+        parts = []
+        for fault, names in faults.items():
+            parts.append(f"{len(names)} {fault}: {name_some(names)}")
         raise UsageError(f"{path} cannot be used; it has {'; '.join(parts)}.")
     return events
 

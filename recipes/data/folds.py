@@ -78,8 +78,10 @@ def _read_esc_names(entries: Sequence["Entry"]) -> str:
 
 def _make_folds(entries: Sequence["Entry"], count: int = MADE_FOLDS) -> str:
     """Spread clips over folds; returns how, in words."""
-    recordings = [entry.recording or entry.id for entry in entries]
-    labels = [entry.category for entry in entries]
+    recordings, labels = [], []
+    for entry in entries:
+        recordings.append(entry.recording or entry.id)
+        labels.append(entry.category)
     for entry, fold in zip(entries, make_folds(recordings, labels, count), strict=True):
         entry.fold = str(fold)
     return f"{count} were made with the classes spread evenly, and each file counts as a recording of its own"

@@ -166,7 +166,11 @@ def _csv_files(folder: Path) -> list[str]:
         tables = [path for path in paths if path.suffix.lower() == ".csv" and path.is_file()]
     except OSError as error:
         raise UsageError(f"{folder} cannot be read ({error.strerror}).") from error
-    return [table.name for table in tables if not is_litter(table.name) and table.name != EVENTS]
+    names = []
+    for table in tables:
+        if table.name != EVENTS and not is_litter(table.name):
+            names.append(table.name)
+    return names
 
 
 def known_columns(table: Table) -> Mapping[str, str]:

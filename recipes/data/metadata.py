@@ -50,9 +50,8 @@ def read_corpus(
     complete_folds(layout, entries)
     faults = find_faults(entries, sounds, layout.sounds)
     if faults:
-        usable = sorted({entry.file for entry in entries if entry.file is not None})
         sentence = f"{place} cannot be used; it has {'; '.join(faults)}."
-        refuse_with_sounds(sentence, [layout.sounds / name for name in usable])
+        refuse_with_sounds(sentence, _usable_sounds(layout, entries))
     corpus = _build_corpus(subset or layout.name, entries, layout.sounds)
     return read_events(data_folder / EVENTS, corpus, entries)
 
@@ -123,6 +122,12 @@ def set_ids(entries: Sequence[Entry]) -> None:
             entry.id = entry.name
         else:
             entry.id = (entry.file or entry.filename.strip()).replace("/", "-")
+
+
+def _usable_sounds(layout: Layout, entries: Sequence[Entry]) -> list[Path]:
+    """The sound files that the entries name and the folder holds, each once, in the order of their names."""
+    files = {entry.file for entry in entries if entry.file is not None}
+    return [layout.sounds / file for file in sorted(files)]
 
 
 def _warn_of_surplus(place: str, layout: Layout, entries: Sequence[Entry]) -> None:

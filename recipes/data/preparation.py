@@ -82,7 +82,7 @@ def warn_of_copies(store: ClipStore, splits: Sequence[FoldSplit]) -> None:
         folds_of_content[digest].setdefault(clip.fold, clip.id)
     copies = []
     for ids in folds_of_content.values():
-        if len(ids) > 1 and any(_in_several_parts(ids, split) for split in splits):
+        if len(ids) > 1 and _in_several_parts(ids, splits):
             copies.append(" = ".join(ids.values()))
     if copies:
         logger.warning(
@@ -93,8 +93,12 @@ def warn_of_copies(store: ClipStore, splits: Sequence[FoldSplit]) -> None:
         )
 
 
-def _in_several_parts(folds: Collection[int], split: FoldSplit) -> bool:
-    parts = 0
-    for part in (split.train, split.valid, split.test):
-        parts += not set(part).isdisjoint(folds)
-    return parts > 1
+def _in_several_parts(folds: Collection[int], splits: Sequence[FoldSplit]) -> bool:
+    """Whether any of the splits has these folds in more than one of its parts."""
+    for split in splits:
+        parts = 0
+        for part in (split.train, split.valid, split.test):
+            parts += not set(part).isdisjoint(folds)
+        if parts > 1:
+            return True
+    return False

@@ -32,7 +32,10 @@ def fold_split(
     for name, folds in lists.items():
         if not isinstance(folds, list | tuple) or not folds:
             raise UsageError(f"{name} is {folds!r}: give a list of folds out of {list(corpus.folds)}.")
-        unknown = [fold for fold in folds if isinstance(fold, bool) or fold not in corpus.folds]
+        unknown = []
+        for fold in folds:
+            if isinstance(fold, bool) or fold not in corpus.folds:  # True equals 1
+                unknown.append(fold)
         if unknown:
             raise UsageError(f"{name} names {unknown}, which {corpus.name} lacks: choose from {list(corpus.folds)}.")
     for first, second in combinations(lists, 2):

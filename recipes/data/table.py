@@ -1,6 +1,7 @@
 """Metadata tables: CSV files as people and their programs write them."""
 
 import csv
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,14 +67,21 @@ class Table:
             if len(fields) < width or any(map(str.strip, fields[width:])):
                 uneven.append(str(number))
             else:
-                rows.append({key: fields[place] for key, place in places.items()})
+                row = {}
+                for key, place in places.items():
+                    row[key] = fields[place]
+                rows.append(row)
         if uneven:
             raise UsageError(f"{self.path} has rows with too many or too few fields: rows {name_some(uneven)}.")
         return rows
 
     def _places(self, columns: Mapping[str, str], required: Collection[str]) -> dict[str, int]:
         """The position of each column."""
-        repeated = {name for name in self.names if name and self.names.count(name) > 1}
+        name_counts = Counter(self.names)
+        repeated = set()
+        for name in self.names:
+            if name and name_counts[name] > 1:
+                repeated.add(name)
         places, missing = {}, []
         for key, column in columns.items():
             matches = self.matches(column)
