@@ -11,7 +11,7 @@ import speechbrain as sb
 from models.bundle import check_trusted, read_facts, save_bundle
 from models.errors import UsageError
 from recipes.config.recipe import Recipe
-from recipes.data.contamination import Contamination
+from recipes.data.contamination import Contamination, ContaminationSettings
 from recipes.data.sound_files import find_sounds
 from recipes.report.closing import interpreter_closing
 from recipes.report.examples import write_examples
@@ -218,14 +218,16 @@ def _start_from(run: InterpreterRun, start: Path) -> None:
 def _training_noise(run: InterpreterRun, part: str) -> Contamination:
     values, clips = run.values, run.clips(part)
     kind, snr_db, folder = values["train_noise"], values["train_snr_db"], values["noise_folder"]
-    return Contamination(kind, run.store, part, clips, values["seed"], snr_db, folder)
+    settings = ContaminationSettings(kind, values["seed"], snr_db, folder)
+    return Contamination(settings, run.store, part, clips)
 
 
 def _score(run: InterpreterRun, kind: str, facts: RunFacts) -> None:
     """Score on the test folds under one contamination and write metrics.json, clips.csv and the report."""
     started = time.monotonic()
     values, clips = run.values, run.clips("test")
-    noise = Contamination(kind, run.store, "test", clips, values["seed"], values["snr_db"], values["noise_folder"])
+    settings = ContaminationSettings(kind, values["seed"], values["snr_db"], values["noise_folder"])
+    noise = Contamination(settings, run.store, "test", clips)
     brain = InterpreterBrain(run, {sb.Stage.TEST: noise})
     brain.score(values["eval_batch_size"])
     on_main(_leave_results, run, brain, facts, started)

@@ -34,7 +34,7 @@ from models.classifier import AudioClassifier
 from models.errors import UsageError
 from recipes.config.recipe import Recipe, load_recipe
 from recipes.data.clips import ClipBatch, ClipDataset, collate
-from recipes.data.contamination import Contamination
+from recipes.data.contamination import Contamination, ContaminationSettings
 from recipes.report.figures import encode
 from recipes.report.markdown import fill_tables
 from recipes.report.mask_table import page_tables, summary_rows, trade_figure
@@ -100,7 +100,8 @@ class Stage:
 
     def batches(self, clips: str) -> Iterator[tuple[ClipBatch, Heard]]:
         """The clips, and what the classifier heard of them, clean or mixed at 0 dB."""
-        mixing = Contamination("mixture", self.run.store, self.part, self.run.clips(self.part), self.seed, snr_db=0.0)
+        settings = ContaminationSettings("mixture", self.seed, snr_db=0.0)
+        mixing = Contamination(settings, self.run.store, self.part, self.run.clips(self.part))
         dataset = ClipDataset(self.run.store, self.chosen)
         for batch in DataLoader(dataset, self.run.values["eval_batch_size"], collate_fn=collate):
             yield batch, self._heard(batch, clips, mixing)

@@ -78,34 +78,40 @@ class Mixture:
         return Mixture(self.batch.to(device), self.clip.to(device), self.added.to(device), self.added_label.to(device))
 
 
+@dataclass(frozen=True)
+class ContaminationSettings:
+    """What is mixed into clips, and how loud.
+
+    kind: "clean" leaves clips alone; "mixture" adds another clip with a different label; "white" adds Gaussian noise;
+    "speech" and "noise" add a crop of a file in `folder` (see `recipes.data.noise.NoiseFolder`).
+    seed: of the draws. snr_db: None for the published level of the kind (`SNR_DB`).
+    """
+
+    kind: str
+    seed: int
+    snr_db: float | None = None
+    folder: str | Path | None = None
+
+
 class Contamination:
     """Mixes clips of one part of a split with another sound.
 
-    kind: "clean" leaves clips alone; "mixture" adds another of `clips` with a different label; "white" adds
-    Gaussian noise; "speech" and "noise" add a crop of a file in `folder` (see `recipes.data.noise.NoiseFolder`).
-    part: "train", "valid" or "test", the part that `clips` (positions in the corpus of `store`) form.
-    snr_db: None for the published level of the kind (`SNR_DB`).
+    part: "train", "valid" or "test", the part that `clips` (positions in the corpus of `store`) form. A "mixture" draws
+    from these clips.
 
     Raises UsageError as `check_contamination` and `NoiseFolder`, and for a mixture of clips of one label.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        store: ClipStore,
-        part: str,
-        clips: Sequence[int],
-        seed: int,
-        snr_db: float | None = None,
-        folder: str | Path | None = None,
-    ):
-        check_contamination(kind, snr_db, folder)
+    def __init__(self, settings: ContaminationSettings, store: ClipStore, part: str, clips: Sequence[int]):
+        kind, snr_db = settings.kind, settings.snr_db
+        check_contamination(kind, snr_db, settings.folder)
         if part not in PARTS:
             raise ValueError(f"part is {part!r}: one of {PARTS}.")
-        self.kind, self.store, self.part, self.clips, self.seed = kind, store, part, tuple(clips), int(seed)
+        self.kind, self.seed = kind, int(settings.seed)
+        self.store, self.part, self.clips = store, part, tuple(clips)
         self.snr_db = SNR_DB.get(kind) if snr_db is None or kind == "clean" else float(snr_db)
         self._members = frozenset(self.clips)
-        self._noise = NoiseFolder(folder, part, store.sample_rate) if kind in FOLDER_KINDS else None
+        self._noise = NoiseFolder(settings.folder, part, store.sample_rate) if kind in FOLDER_KINDS else None
         self._partners = self._find_partners() if kind == "mixture" else {}
 
     def _find_partners(self) -> dict[int, list[int]]:

@@ -90,7 +90,7 @@ def sound_of(sound: object, rate: int | None, sample_rate: int) -> MonoSound:
     return MonoSound(mono, sound_level(mono), tuple(signal_faults(channels)))
 
 
-def checked_rate(rate: object) -> int:
+def checked_rate(rate: Any) -> int:
     """A sample rate in Hz. Raises UsageError for one that is missing or not read."""
     if rate is None:
         raise UsageError("rate is missing: pass the waveform's sample rate in Hz, such as rate=44100")

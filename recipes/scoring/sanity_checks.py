@@ -16,7 +16,7 @@ from interpreters.sanity import importance_order, layers, randomize, rank_correl
 from models.classifier import AudioClassifier, Evidence
 from models.frontend import Spectrogram
 from recipes.data.clips import ClipBatch, ClipStore
-from recipes.data.contamination import Contamination
+from recipes.data.contamination import Contamination, ContaminationSettings
 from recipes.scoring.batch import part_scores
 from recipes.scoring.table import ClipTable
 
@@ -138,7 +138,8 @@ def robustness(bench: Bench, batch: ClipBatch) -> Iterator[Measurement]:
     original = bench.explain(clean).importance.float()
     for kind in ("white", "mixture"):
         for snr_db in SNRS_DB:
-            noise = Contamination(kind, bench.store, "test", bench.tested, bench.seed, snr_db)
+            settings = ContaminationSettings(kind, bench.seed, snr_db)
+            noise = Contamination(settings, bench.store, "test", bench.tested)
             columns = _changed_scores(bench, clean, original, noise.apply(batch).waveform)
             yield Measurement(f"SNR in dB, {kind}", snr_db, columns)
     frontend = bench.classifier.frontend

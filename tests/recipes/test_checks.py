@@ -19,7 +19,7 @@ from models.frontend import FrontEnd
 from recipes.checks import main, run_check
 from recipes.config.recipe import load_recipe
 from recipes.data.clips import ClipBatch
-from recipes.data.contamination import Contamination
+from recipes.data.contamination import Contamination, ContaminationSettings
 from recipes.data.preparation import prepare
 from recipes.scoring.sanity_checks import CHECKS, Bench, curves, randomization, resized, robustness, stability
 
@@ -202,7 +202,7 @@ def test_robustness_meets_every_level_and_length(robust):
 
 def test_the_noise_of_a_level_is_that_of_the_contamination(clips, store, robust):
     b = bench("energy", store)
-    noise = Contamination("white", store, "test", (0, 1), 3, 20.0)
+    noise = Contamination(ContaminationSettings("white", 3, 20.0), store, "test", (0, 1))
     expected = b.hear(noise.apply(clips).waveform).evidence.prediction == b.hear(clips.waveform).evidence.prediction
     assert robust["SNR in dB, white", 20.0]["prediction_kept"] == expected.float().tolist()
 

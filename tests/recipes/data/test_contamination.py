@@ -12,7 +12,13 @@ import recipes.data.noise
 from models.errors import UsageError
 from recipes.data.audio import load_mono
 from recipes.data.clips import ClipBatch, ClipDataset, collate
-from recipes.data.contamination import GENERATED, Contamination, GeneratedNoise, check_contamination
+from recipes.data.contamination import (
+    GENERATED,
+    Contamination,
+    ContaminationSettings,
+    GeneratedNoise,
+    check_contamination,
+)
 from recipes.data.corpus import indices
 from recipes.data.kinds import FOLDER_KINDS, KINDS, SNR_DB
 from recipes.data.noise import NoiseFolder
@@ -67,7 +73,8 @@ def batch_of(store, clips) -> ClipBatch:
 
 def make(store, kind, noises, seed=3, part="test", **options):
     fold = 2 if part == "train" else 1
-    return Contamination(kind, store, part, audible(store, fold), seed, folder=noises, **options)
+    settings = ContaminationSettings(kind, seed, folder=noises, **options)
+    return Contamination(settings, store, part, audible(store, fold))
 
 
 def measured_snr(clip: torch.Tensor, mixed: torch.Tensor, added: np.ndarray) -> float:
@@ -148,7 +155,7 @@ def test_draws_depend_on_neither_batch_nor_order(store, noises, kind):
     together = contamination.apply(batch_of(store, clips)).waveform
     backwards = contamination.apply(batch_of(store, clips[::-1])).waveform.flip(0)
     alone = torch.cat([contamination.apply(batch_of(store, [i])).waveform for i in clips])
-    listed = Contamination(kind, store, "test", clips[::-1], 3, folder=noises)
+    listed = Contamination(ContaminationSettings(kind, 3, folder=noises), store, "test", clips[::-1])
     for other in (backwards, alone, listed.apply(batch_of(store, clips)).waveform):
         torch.testing.assert_close(together, other, rtol=0, atol=1e-6)
 
@@ -210,7 +217,7 @@ def test_only_clips_of_the_part_are_taken(store):
 
 def test_a_silent_clip_stays_as_it_is(store, tmp_path):
     clips = indices(store.corpus, [1])
-    contamination = Contamination("white", store, "test", clips, 0)
+    contamination = Contamination(ContaminationSettings("white", 0), store, "test", clips)
     batch = batch_of(store, clips)
     batch.waveform[4] = 5e-5
     mixed = contamination.apply(batch).waveform
@@ -222,7 +229,7 @@ def test_a_silent_clip_stays_as_it_is(store, tmp_path):
 
 def test_a_silent_partner_is_drawn_again(store):
     clips = indices(store.corpus, [1])
-    contamination = Contamination("mixture", store, "test", clips, 0)
+    contamination = Contamination(ContaminationSettings("mixture", 0), store, "test", clips)
     partners = {contamination.partner(i, epoch) for i in clips for epoch in range(20)}
     assert partners == set(audible(store))
     assert torch.isfinite(contamination.apply(batch_of(store, clips)).waveform).all()
@@ -402,7 +409,7 @@ def test_samples_that_are_no_numbers(tmp_path):
 def test_a_mixture_needs_two_labels(store):
     dogs = [i for i in audible(store) if store.corpus.clips[i].label == "dog"]
     with pytest.raises(UsageError, match="at least two labels, and the test clips have 1"):
-        Contamination("mixture", store, "test", dogs, 0)
+        Contamination(ContaminationSettings("mixture", 0), store, "test", dogs)
 
 
 # --- the parts of a mixture ---
@@ -427,7 +434,7 @@ def test_the_parts_of_a_synthetic_mixture_are_its_events_alone(tmp_path):
     folder = make_corpus(tmp_path / "corpus", clips_per_class=5, seconds=1.0, mixtures=0)
     store = prepare(folder, tmp_path / "cache", 16000, 1.0)
     chosen = indices(store.corpus, [1])
-    contamination = Contamination("mixture", store, "test", chosen, 3, 0.0)
+    contamination = Contamination(ContaminationSettings("mixture", 3, 0.0), store, "test", chosen)
     found = contamination.mix(batch_of(store, chosen))
     rest = found.batch.waveform - found.clip - found.added
     # what is left is the noise floor that both clips lie over, and no event
@@ -444,7 +451,7 @@ def test_the_parts_of_a_synthetic_mixture_are_its_events_alone(tmp_path):
 
 def test_nothing_is_added_to_silence(store):
     silent = next(i for i in indices(store.corpus, [1]) if store.corpus.clips[i].label == "none")
-    contamination = Contamination("mixture", store, "test", indices(store.corpus, [1]), 3)
+    contamination = Contamination(ContaminationSettings("mixture", 3), store, "test", indices(store.corpus, [1]))
     found = contamination.mix(batch_of(store, [silent]))
     assert not found.added.any()
     assert not found.batch.waveform.any()
@@ -460,6 +467,6 @@ def test_a_generated_kind_is_a_level_and_a_row(store, monkeypatch):
     """What CONTRIBUTING says of a new kind of noise: nothing else has to change."""
     ones = GeneratedNoise("a constant", lambda rng, num_samples: np.ones(num_samples, np.float32))
     monkeypatch.setitem(GENERATED, "white", ones)
-    contamination = Contamination("white", store, "test", range(len(store)), seed=1)
+    contamination = Contamination(ContaminationSettings("white", seed=1), store, "test", range(len(store)))
     assert contamination.facts()["source"] == "a constant"
     assert np.array_equal(contamination.draw(0).waveform, np.ones(store.num_samples, np.float32))
