@@ -8,7 +8,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from models.errors import UsageError
 from recipes.config.compose import Draft, full_name, setting_names, unknown_part
 from recipes.config.options import RUN_OPTIONS, Option, nearest, read_run_option
-from recipes.config.rules import TEXT_KEYS
+from recipes.config.rules import RULES, TEXT_KEYS
 from recipes.config.yaml_text import NULLS, read_value
 
 SWITCHES = ("download", "masks")
@@ -72,6 +72,10 @@ def _read_key(option: Option) -> object:
     if key in TEXT_KEYS:
         if key == "audio" and len(_files(option)) > 1:
             return CommentedSeq(_files(option))
+        if not text and RULES[key][1](None):  # null would be taken for what was meant
+            raise UsageError(
+                f"--{option.key}= has no value, as where a variable of the shell is empty: give one, or null"
+            )
         return None if text in NULLS else text
     try:
         return read_value(text)

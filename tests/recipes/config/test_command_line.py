@@ -53,11 +53,13 @@ def test_a_name_in_a_file_is_text_whatever_it_looks_like(tmp_path, text):
     assert parse(loaded.text, "kept")["experiment"] == text
 
 
-def test_null_and_nothing_are_null_and_a_home_folder_is_spelt_out(monkeypatch):
+def test_null_is_null_and_nothing_is_refused_and_a_home_folder_is_spelt_out(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     assert loaded("--audio=null")["audio"] is None
     assert loaded("--audio=~")["audio"] is None
-    assert loaded("--audio=")["audio"] is None
+    # of an empty variable of the shell: null would score the whole data set
+    assert "--audio= has no value, as where a variable of the shell is empty" in refusal("--audio=")
+    assert "--noise_folder= has no value" in refusal("--noise_folder=")
     assert loaded("--data_folder=~/sounds #2")["data_folder"] == "/home/someone/sounds #2"
     assert refusal("--data_folder=null").endswith("data_folder=None must be a path")
 
