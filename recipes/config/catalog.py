@@ -198,17 +198,21 @@ def shown(node: Any) -> str:
 def comments_of(text: str) -> dict[str, str]:
     """The comment at the end of each key's line, by dotted name."""
     comments = {}
-    above: list[tuple[int, str]] = []  # indentation and name of the keys that enclose a line
+    indentations: list[int] = []  # of the key of a line and of the keys that enclose it
+    names: list[str] = []
     for line in text.splitlines():
         written = _KEY.match(line)
         if written is None:
             continue
         indentation = len(written[1])
-        above = [(depth, name) for depth, name in above if depth < indentation]
-        above.append((indentation, written[2]))
+        while indentations and indentations[-1] >= indentation:
+            indentations.pop()
+            names.pop()
+        indentations.append(indentation)
+        names.append(written[2])
         comment = re.search(r"\s#\s+(.+)$", written[3])
         if comment:
-            comments[".".join(name for _, name in above)] = comment[1]
+            comments[".".join(names)] = comment[1]
     return comments
 
 

@@ -76,8 +76,9 @@ def _unknown_overrides(changes: CommentedMap, block: CommentedMap, file: Path, p
         name = f"{prefix}{key}" if prefix else full_name_in_block(key, block)
         missing = unknown_part(name, block)
         if missing is not None:
-            near = nearest(missing[0], [known.rpartition(".")[2] for known in missing[1]])
-            hint = f"did you mean --{near}?" if near else f"known keys: {', '.join(missing[1])}"
+            unknown, known = missing
+            near = nearest(unknown, [key_name.rpartition(".")[2] for key_name in known])
+            hint = f"did you mean --{near}?" if near else f"known keys: {', '.join(known)}"
             problems.append(f"{file} has no key {name!r}; {hint}")
         elif isinstance(value, dict) and not tag_of(value):
             problems += _unknown_overrides(value, block, file, f"{name}.")

@@ -97,7 +97,9 @@ def device_problems(options: Mapping, values: Mapping) -> list[str]:
     options: the run options of the command line. values: the recipe's, which know some of the same names. Imports
     torch only where a device or fp16 was asked for.
     """
-    chosen = {name: values.get(name) for name in ("precision", "eval_precision", *INTERVALS)} | dict(options)
+    chosen = {}
+    for name in ("precision", "eval_precision", *INTERVALS):
+        chosen[name] = options[name] if name in options else values.get(name)
     problems = []
     halves = []
     for name in ("precision", "eval_precision"):

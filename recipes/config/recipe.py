@@ -91,7 +91,11 @@ class Recipe:
             raise UsageError(f"{self.path} cannot be built: {detail or type(error).__name__}") from error
         check_factories(built, self.path)
         written = plain(read_tree(self.text, self.path))
-        return Settings({key: value for key, value in built.items() if _builds(key, written.get(key))})
+        values = {}
+        for key, value in built.items():
+            if _builds(key, written.get(key)):
+                values[key] = value
+        return Settings(values)
 
     def block(self, key: str, settings: Mapping = MappingProxyType({})) -> str:
         """The resolved YAML below one top-level key, as a document for a bundle, with no path to weights left.
