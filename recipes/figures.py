@@ -10,7 +10,6 @@ method, in the first row, and the probability of the predicted class on the rele
 --out is the kind of file: pdf, svg or png. --width is that of the figure in inches; a column of IEEE's is 3.5.
 """
 
-import argparse
 from pathlib import Path
 
 from models.errors import UsageError
@@ -20,7 +19,7 @@ from recipes.report.paper_figure import PanelRow, comparison_figure
 from recipes.report.side_by_side import ComparedClip, explained_clips
 from recipes.runs.ready import load_runs
 from recipes.scoring.explanation import explain
-from recipes.system.entry import entry
+from recipes.system.entry import entry, tool_parser
 from recipes.system.files import name_some, write_atomically
 
 KINDS = ("pdf", "svg", "png")
@@ -30,7 +29,7 @@ PAPER_DPI = 300
 
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.figures", allow_abbrev=False)
+    parser = tool_parser("figures", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders such as results/lmac/1234")
     parser.add_argument("--clips", nargs="+", help="ids of clips that the runs explained")
     parser.add_argument("--audio", nargs="+", type=Path, help="sound files instead of the runs' clips")

@@ -18,7 +18,6 @@ MODULES = {
     "recipes.quality": "recipes.scoring.quality",
     "recipes.explain": "recipes.scoring.explanation",
     "recipes.subject": "recipes.runs.subject",
-    "recipes.figures": "recipes.report.figures",
     "recipes.page": "recipes.report.page",
     "recipes.examples": "recipes.report.examples",
     "recipes.files": "recipes.system.files",

@@ -439,7 +439,7 @@ def test_a_classifier_of_other_classes_is_refused(interpret, focalnet, relabel, 
 
 def test_a_classifier_without_what_is_needed_is_refused(interpret, cnn14, tmp_path):
     told = refusal(interpret, MODULATION, tmp_path, cnn14)
-    assert "QuantileMap needs native_map of a classifier, and this one has no native_map" in told
+    assert "has no modulation of its own to show: choose another classifier, or a method that fits every" in told
 
 
 # cross-validation

@@ -84,8 +84,9 @@ def test_one_problem_is_one_sentence(tiny, refused, name, change, told):
         ("gradient", "--method=none", "method='none' must be one of"),
     ],
 )
-def test_a_methods_own_settings_are_checked(refused, trained, recipe, change, told):
-    line = (str(ROOT / "hparams" / f"{recipe}.yaml"), f"--classifier={trained / 'classifier'}", "--device=cpu", change)
+def test_a_methods_own_settings_are_checked(refused, trained, data, recipe, change, told):
+    yaml = str(ROOT / "hparams" / f"{recipe}.yaml")
+    line = (yaml, f"--classifier={trained / 'classifier'}", f"--data_folder={data}", "--device=cpu", change)
     assert told in refused(Command("interpret.py", line, recipe))
 
 
@@ -126,7 +127,7 @@ def test_a_classifier_without_what_the_interpreter_needs_is_refused(refused, dat
     folder = save_bundle(tmp_path / "cnn14", network, CNN14, read_info(trained / "classifier", "classifier"))
     line = (str(ROOT / "hparams/modulation.yaml"), f"--data_folder={data}", "--device=cpu", f"--classifier={folder}")
     told = refused(Command("interpret.py", line, "modulation"))
-    assert "QuantileMap needs native_map of a classifier, and this one has no native_map" in told
+    assert "has no modulation of its own to show: choose another classifier, or a method that fits every" in told
 
 
 def test_a_bundle_of_other_classes_is_refused_before_anything_is_decoded(tiny, refused, data, tmp_path):
@@ -136,7 +137,8 @@ def test_a_bundle_of_other_classes_is_refused_before_anything_is_decoded(tiny, r
     table = (data / "meta/synthetic.csv").read_text().replace("siren", "alarm")
     (other / "meta/other.csv").write_text(table)
     told = refused(tiny["interpret"], f"--data_folder={other}", "--valid_folds=[9]")
-    assert "knows 10 classes (low_tone, high_tone, rising_chirp, …) and the data has 10 (" in told
+    assert f"does not fit {other}: the classes of other must be the 10 of the classifier by name" in told
+    assert "other lacks siren and other has alarm besides" in told
     assert "valid_folds names [9]" in told
 
 
