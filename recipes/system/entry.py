@@ -82,9 +82,6 @@ def _silence_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*torchaudio.*")
     train_logger = logging.getLogger("speechbrain.utils.train_logger")
     train_logger.addFilter(lambda record: "torchvision" not in record.getMessage())
-    # a training-free interpreter has none, and nobody asked
-    brain_logger = logging.getLogger("speechbrain.core")
-    brain_logger.addFilter(lambda record: "has no parameters" not in record.getMessage())
 
 
 def never_fail_to_print() -> None:

@@ -153,6 +153,11 @@ class RecipeBrain(sb.Brain):
         options = run_options(run.values, run.device, [*modules.values(), *frozen])
         super().__init__(modules, optimizer, options, run.recipe.run_opts, checkpointer)
 
+    def print_trainable_parameters(self):
+        """SpeechBrain's line about them, where something is trained: it warns of networks that are only scored."""
+        if self.opt_class is not None:
+            super().print_trainable_parameters()
+
     def train(self) -> None:
         """Fit for the recipe's epochs, continuing from the newest checkpoint of the run's folder if there is one.
 
