@@ -76,13 +76,19 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
 def _evenly_spaced(positions: Sequence[int], count: int) -> list[int]:
     """At most `count` of some positions, the first and the last among them."""
     places = np.linspace(0, len(positions) - 1, min(count, len(positions)))
-    return [positions[round(place)] for place in places]
+    chosen = []
+    for place in places:
+        chosen.append(positions[round(place)])
+    return chosen
 
 
 def _measure(run: InterpreterRun, check: str, chosen: Sequence[int], steps: int) -> dict[Setting, ClipTable]:
     """What the check measures on the chosen clips, at every setting."""
     dataset = ClipDataset(run.store, chosen)
-    settling = collate([dataset[place] for place in range(min(SETTLING_CLIPS, len(chosen)))])
+    first_clips = []
+    for place in range(min(SETTLING_CLIPS, len(chosen))):
+        first_clips.append(dataset[place])
+    settling = collate(first_clips)
     bench = Bench(
         run.subject.classifier,
         run.interpreter,
@@ -113,8 +119,10 @@ def _setting_rows(tables: dict[Setting, ClipTable]) -> list[dict]:
 
 def _print_settings(rows: Sequence[dict], scores: Sequence[str]) -> None:
     """A table for every axis."""
-    for axis in dict.fromkeys(row["axis"] for row in rows):
-        settings = [row for row in rows if row["axis"] == axis]
+    rows_of_axis: dict[str, list[dict]] = {}
+    for row in rows:
+        rows_of_axis.setdefault(row["axis"], []).append(row)
+    for axis, settings in rows_of_axis.items():
         print(f"{axis}\n{score_table(settings, ('value', *scores))}\n")
 
 

@@ -51,11 +51,14 @@ def aggregate(paths: Sequence[Path], key: dict, screen: bool, seed: int = 0) -> 
     if not kept:
         raise UsageError("no listener is left to average over: collect more ratings, or leave out --screen")
     clips = list(dict.fromkeys(stimulus["clip"] for stimulus in key["stimuli"].values()))
-    rows = [["condition", *(f"{scale} [95%]" for scale in SCALES), *(proxy.heading for proxy in QUALITY)]]
+    rows = [_headings()]
     for condition in (*key["proxies"], REFERENCE, ANCHOR):
         ratings = _ratings_of(condition, kept, clips, key)
-        cells = [_estimate(bootstrap_interval(ratings[scale], seed=seed)) for scale in SCALES]
-        rows.append([condition, *cells, *_proxy_cells(key["proxies"].get(condition, {}))])
+        cells = [condition]
+        for scale in SCALES:
+            cells.append(_estimate(bootstrap_interval(ratings[scale], seed=seed)))
+        cells += _proxy_cells(key["proxies"].get(condition, {}))
+        rows.append(cells)
     screening = "nobody screened (see --screen)"
     if screen:
         rule = f"rated the hidden reference below {SCREEN_BELOW} in more than {SCREEN_SHARE:.0%} of clips"
@@ -64,11 +67,22 @@ def aggregate(paths: Sequence[Path], key: dict, screen: bool, seed: int = 0) -> 
     return "\n".join([_aligned(rows), counts, "Proxies are no ratings."])
 
 
+def _headings() -> list[str]:
+    headings = ["condition"]
+    for scale in SCALES:
+        headings.append(f"{scale} [95%]")
+    for proxy in QUALITY:
+        headings.append(proxy.heading)
+    return headings
+
+
 def _ratings_of(
     condition: str, listeners: Sequence[list[dict]], clips: Sequence[str], key: dict
 ) -> dict[str, np.ndarray]:
     """Ratings of one condition on each scale, [listeners, clips], NaN where a listener gave none."""
-    ratings = {scale: np.full((len(listeners), len(clips)), np.nan) for scale in SCALES}
+    ratings = {}
+    for scale in SCALES:
+        ratings[scale] = np.full((len(listeners), len(clips)), np.nan)
     for row, listener_ratings in enumerate(listeners):
         for rating in listener_ratings:
             stimulus = key["stimuli"][rating["stimulus"]]
@@ -95,8 +109,14 @@ def _proxy_cells(means: dict[str, float | None]) -> list[str]:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows as text, each column as wide as its longest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    widths = []
+    for column in zip(*rows, strict=True):
+        widths.append(max(map(len, column)))
+    lines = []
+    for row in rows:
+        padded = map(str.ljust, row, widths)
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
 
 
 def fails_screening(ratings: Sequence[dict], key: dict) -> bool:
@@ -123,9 +143,14 @@ def _read_answers(path: Path, key: dict) -> dict:
 def _is_possible(rating: object, key: dict) -> bool:
     """Whether a rating is of a stimulus of the study and within its scales."""
     try:
-        return rating["stimulus"] in key["stimuli"] and all(0 <= rating[scale] <= 100 for scale in SCALES)
+        if rating["stimulus"] not in key["stimuli"]:
+            return False
+        for scale in SCALES:
+            if not 0 <= rating[scale] <= 100:
+                return False
     except (KeyError, TypeError):
         return False
+    return True
 
 
 def _read_object(path: Path, content: str, **fields: type) -> dict:
@@ -134,7 +159,9 @@ def _read_object(path: Path, content: str, **fields: type) -> dict:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}): give the JSON file of {content}") from error
-    is_complete = isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in fields.items())
+    is_complete = isinstance(value, dict)
+    for name, kind in fields.items():
+        is_complete = is_complete and isinstance(value.get(name), kind)
     if not is_complete:
         raise UsageError(f"{path} is not the JSON file of {content}: that is an object with {', '.join(fields)}")
     return value

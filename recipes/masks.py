@@ -141,7 +141,9 @@ class Stage:
 
 def _rivals(batch: ClipBatch, mixing: Contamination, waveform: Tensor) -> Tensor:
     """[B, N] a clip of another class for each clip, as loud as its waveform [N] (by the L2 norm)."""
-    drawn = [mixing.draw(index, OTHER_DRAW).waveform for index in batch.index.tolist()]
+    drawn = []
+    for index in batch.index.tolist():
+        drawn.append(mixing.draw(index, OTHER_DRAW).waveform)
     rivals = torch.from_numpy(np.stack(drawn)).to(waveform)
     wanted = torch.linalg.vector_norm(waveform, dim=1, keepdim=True)
     return rivals * wanted / torch.linalg.vector_norm(rivals, dim=1, keepdim=True)
@@ -158,10 +160,17 @@ def score_method(stage: Stage, facts: MaskFacts, rank: Ranking, cut: Callable = 
         importance = rank(heard)
         seconds += time.process_time() - started
         columns_of = score_importance(stage.classifier, heard, importance.float(), settings_of(), cut)
-        clips = [corpus.clips[index] for index in batch.index.tolist()]
-        scores.add_clips([clip.id for clip in clips], [clip.group for clip in clips])
+        ids, recordings = [], []
+        for index in batch.index.tolist():
+            clip = corpus.clips[index]
+            ids.append(clip.id)
+            recordings.append(clip.group)
+        scores.add_clips(ids, recordings)
         for setting, columns in columns_of.items():
-            scores.add_values(setting, {name: values.tolist() for name, values in columns.items()})
+            values_of = {}
+            for name, values in columns.items():
+                values_of[name] = values.tolist()
+            scores.add_values(setting, values_of)
     scores.facts = replace(facts, seconds_per_clip=round(seconds / len(scores.ids), 4))
     return scores
 
@@ -243,7 +252,10 @@ def parse_recipe(text: str, changes: Sequence[str]) -> tuple[str | None, Recipe]
     if not separator or name.partition(":")[0].endswith((".yaml", ".yml")):
         name, rest = None, text
     path, *keys = rest.split(":")
-    return name, load_recipe([path, *changes, *(f"--{key}" for key in keys)])
+    arguments = [path, *changes]
+    for key in keys:
+        arguments.append(f"--{key}")
+    return name, load_recipe(arguments)
 
 
 def main(arguments: list[str]) -> None:

@@ -40,8 +40,12 @@ def keep(run: Path) -> list[Path]:
 
 def load_results() -> list[dict]:
     """Every kept metrics.json, in the order of file names; a table of masks (`recipes.masks`) is a list, and no run."""
-    contents = [read_json(path) for path in sorted(RESULTS.glob("*.json"))]
-    return [content for content in contents if isinstance(content, dict)]
+    results = []
+    for path in sorted(RESULTS.glob("*.json")):
+        content = read_json(path)
+        if isinstance(content, dict):
+            results.append(content)
+    return results
 
 
 def classifier_table(results: Sequence[dict]) -> str:
@@ -92,8 +96,10 @@ def sweep_table(results: Sequence[dict]) -> str:
         if condition(result) != "clean":
             continue
         for setting in result.get("sweep", []):
-            numbers = [short_number(setting[key]) for key in ("quantile", *SWEPT)]
-            rows.append([result["experiment"], *numbers])
+            cells = [result["experiment"]]
+            for key in ("quantile", *SWEPT):
+                cells.append(short_number(setting[key]))
+            rows.append(cells)
     return markdown_table(["recipe", "q", *map(heading, SWEPT)], rows)
 
 
@@ -103,7 +109,10 @@ def published_tables() -> str:
     for paper in read_json(ROOT / "docs" / "published.json"):
         rows = []
         for row in paper["rows"]:
-            rows.append([row["name"], *(row[key] for key in paper["columns"])])
+            cells = [row["name"]]
+            for key in paper["columns"]:
+                cells.append(row[key])
+            rows.append(cells)
         parts.append(markdown_table(["published", *paper["columns"].values()], rows))
         parts.append(f"{paper['source']}.")
     return "\n\n".join(parts)

@@ -83,27 +83,34 @@ def tradeoff_figure(sweep: Sequence[dict], title: str) -> Figure:
     left = figure.subplots()
     right = left.twinx()
     ordered = sorted(sweep, key=lambda row: row["quantile"])
-    quantiles = [row["quantile"] for row in ordered]
+    quantiles = _values(ordered, "quantile")
     for axes, name, label, colour in (
         (left, "fid_i", "FID-I", "tab:blue"),
         (right, "fa", "FA", "tab:orange"),
     ):
-        axes.plot(quantiles, [row[name] for row in ordered], "o-", color=colour, markersize=3)
+        axes.plot(quantiles, _values(ordered, name), "o-", color=colour, markersize=3)
         axes.set_ylabel(label, color=colour)
     left.set(xlabel="quantile q", title=title)
     left.grid(alpha=0.3)
     return figure
 
 
+def _values(rows: Sequence[dict], key: str) -> list[float]:
+    """One column of the rows."""
+    return [row[key] for row in rows]
+
+
 @styled
 def lines_figure(rows: Sequence[dict], scores: Sequence[str], title: str) -> Figure:
     """A panel for every `axis` of the rows: each score against `value`."""
-    panels = list(dict.fromkeys(row["axis"] for row in rows))
+    panels: dict[str, list[dict]] = {}
+    for row in rows:
+        panels.setdefault(row["axis"], []).append(row)
     figure = Figure(figsize=(3.4 * len(panels), 2.8), layout="constrained")
-    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
-        shown = [row for row in rows if row["axis"] == name]
+    grid = np.atleast_1d(figure.subplots(1, len(panels)))
+    for axes, (name, shown) in zip(grid, panels.items(), strict=True):
         for score in scores:
-            axes.plot([row["value"] for row in shown], [row[score] for row in shown], "o-", markersize=3, label=score)
+            axes.plot(_values(shown, "value"), _values(shown, score), "o-", markersize=3, label=score)
         axes.set(xlabel=name)
         axes.grid(alpha=0.3)
     figure.suptitle(title)
@@ -125,19 +132,24 @@ def intervals_figure(group: dict) -> Figure:
     for axes in panels[len(scores) :]:
         axes.remove()
     for axes, score in zip(panels, scores, strict=False):
-        heights, estimates = [], []
-        for height, row in enumerate(methods):
-            estimate = row["scores"].get(score, {})
-            if estimate.get("n"):
-                heights.append(height)
-                estimates.append(estimate)
-        lows, highs = [estimate["low"] for estimate in estimates], [estimate["high"] for estimate in estimates]
-        axes.hlines(heights, lows, highs, color="tab:blue", linewidth=1)
-        axes.plot([estimate["mean"] for estimate in estimates], heights, "o", color="tab:blue", markersize=3)
-        axes.set(title=heading(score), yticks=range(len(methods)), yticklabels=[row["name"] for row in methods])
-        axes.set_ylim(-0.5, len(methods) - 0.5)
-        axes.grid(alpha=0.3)
+        _draw_intervals(axes, methods, score)
     return figure
+
+
+def _draw_intervals(axes: Axes, methods: Sequence[dict], score: str) -> None:
+    """The mean and interval of every method in which the score is defined, from the first method upwards."""
+    heights, estimates = [], []
+    for height, row in enumerate(methods):
+        estimate = row["scores"].get(score, {})
+        if estimate.get("n"):
+            heights.append(height)
+            estimates.append(estimate)
+    axes.hlines(heights, _values(estimates, "low"), _values(estimates, "high"), color="tab:blue", linewidth=1)
+    axes.plot(_values(estimates, "mean"), heights, "o", color="tab:blue", markersize=3)
+    names = [row["name"] for row in methods]
+    axes.set(title=heading(score), yticks=range(len(methods)), yticklabels=names)
+    axes.set_ylim(-0.5, len(methods) - 0.5)
+    axes.grid(alpha=0.3)
 
 
 @styled

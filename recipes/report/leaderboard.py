@@ -33,7 +33,9 @@ def compare_pairs(methods: Sequence[Method]) -> list[dict]:
         if SCORES[score].direction == NEITHER or len(rated) < 2:
             continue
         pairs = list(combinations(rated, 2))
-        columns = [first.columns[score] - second.columns[score] for first, second in pairs]
+        columns = []
+        for first, second in pairs:
+            columns.append(first.columns[score] - second.columns[score])
         differences = np.stack(columns, axis=1)
         means = np.ma.masked_invalid(differences).mean(axis=0).filled(np.nan).tolist()
         p_values = holm(sign_flip_test(differences, methods[0].recordings)).tolist()
@@ -98,7 +100,11 @@ def _method_row(method: Method) -> dict:
 def _leaders(rows: Sequence[dict], score: str, differences: Differences) -> list[dict]:
     """The rows whose mean is the best, or not significantly different from the best."""
     direction = SCORES[score].direction
-    rated = [row for row in rows if row["scores"].get(score, {}).get("n")]
+    rated = []
+    for row in rows:
+        estimate = row["scores"].get(score, {})
+        if estimate.get("n"):
+            rated.append(row)
     if direction == NEITHER or not rated:
         return []
     best = max(rated, key=lambda row: direction * row["scores"][score]["mean"])

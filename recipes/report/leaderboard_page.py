@@ -31,14 +31,20 @@ def file_name(group: dict) -> str:
 def _tables(group: dict) -> list[str]:
     """The tables of one group: those of controls and checks where there are any."""
     methods = group["methods"]
-    scores = [score for score in COMPARED if any(score in row["scores"] for row in methods)]
+    measured: set[str] = set()
+    for row in methods:
+        measured.update(row["scores"])
+    scores = [score for score in COMPARED if score in measured]
     parts = [_score_table(group, scores)]
     compared = [row for row in methods if row.get("against", {}).get("scores")]
     if compared:
         parts.append(_control_table(compared, scores))
     checked = [row for row in methods if row["checks"]]
     if checked:
-        counts = [check["n"] for row in checked for check in row["checks"].values()]
+        counts = []
+        for row in checked:
+            for check in row["checks"].values():
+                counts.append(check["n"])
         parts.append(f"Checks on {min(counts)} to {max(counts)} of the clips.")
         parts.append(_check_table(checked))
     return parts
@@ -47,8 +53,11 @@ def _tables(group: dict) -> list[str]:
 def _score_table(group: dict, scores: Sequence[str]) -> str:
     rows = []
     for method in group["methods"]:
-        cells = [_score_cell(method, score, group["clips"]) for score in scores]
-        rows.append([method["name"], *cells, short_number(method["seconds_per_clip"])])
+        cells = [method["name"]]
+        for score in scores:
+            cells.append(_score_cell(method, score, group["clips"]))
+        cells.append(short_number(method["seconds_per_clip"]))
+        rows.append(cells)
     return markdown_table(["method", *map(heading, scores), "s / clip"], rows)
 
 
@@ -65,8 +74,10 @@ def _control_table(methods: Sequence[dict], scores: Sequence[str]) -> str:
     rows = []
     for method in methods:
         against = method["against"]
-        cells = [_difference_cell(against["scores"].get(score)) for score in scores]
-        rows.append([method["name"], against["control"], *cells])
+        cells = [method["name"], against["control"]]
+        for score in scores:
+            cells.append(_difference_cell(against["scores"].get(score)))
+        rows.append(cells)
     return markdown_table(["method less control", "control", *map(heading, scores)], rows)
 
 
@@ -79,10 +90,17 @@ def _difference_cell(difference_and_p: Sequence[float] | None) -> str:
 
 
 def _check_table(methods: Sequence[dict]) -> str:
-    checks = list(dict.fromkeys(name for method in methods for name in method["checks"]))
+    checks: list[str] = []
+    for method in methods:
+        for name in method["checks"]:
+            if name not in checks:
+                checks.append(name)
     rows = []
     for method in methods:
-        rows.append([method["name"], *(_estimate(method["checks"].get(name)) for name in checks)])
+        cells = [method["name"]]
+        for name in checks:
+            cells.append(_estimate(method["checks"].get(name)))
+        rows.append(cells)
     return markdown_table(["check", *checks], rows)
 
 

@@ -57,7 +57,9 @@ def _summary_row(scores: MaskScores, setting: Setting) -> dict:
 
 def _add_differences(rows: Sequence[dict], methods: Sequence[MaskScores], reference: str) -> None:
     """Fill `against` of every method's rows where the reference was scored on the same clips at the same setting."""
-    row_of = {(row["method"], row["clips"], row["area"], row["removal"]): row for row in rows}
+    row_of = {}
+    for row in rows:
+        row_of[row["method"], row["clips"], row["area"], row["removal"]] = row
     for control in methods:
         if control.facts.method != reference:
             continue
@@ -119,16 +121,23 @@ def _at(rows: Sequence[dict], setting: Setting) -> list[dict]:
 
 
 def _headline_table(rows: Sequence[dict]) -> str:
-    columns = [*FAITHFULNESS, *OF_MAP, "iou"]
     headline = _at(rows, HEADLINE_SETTING)
-    present = [score for score in columns if any(row[score] is not None for row in headline)]
+    present, headings = [], []
+    for score in (*FAITHFULNESS, *OF_MAP, "iou"):
+        if _is_measured(score, headline):
+            present.append(score)
+            headings.append(SCORES[score].heading)
     cells = []
     for row in headline:
         numbers = [_starred(row, score) for score in present]
         energy = " / ".join(short_number(row[score]) for score in EQUAL_ENERGY)
         cells.append([row["method"], *numbers, energy, short_number(row["seconds_per_clip"])])
-    headings = [SCORES[score].heading for score in present]
     return markdown_table(["method", *headings, "equal energy: FID-I / FA", "CPU s / clip"], cells)
+
+
+def _is_measured(score: str, rows: Sequence[dict]) -> bool:
+    """Whether any row has a mean of the score."""
+    return any(row[score] is not None for row in rows)
 
 
 def _starred(row: dict, score: str) -> str:
@@ -187,13 +196,21 @@ def trade_figure(rows: Sequence[dict], controls: Sequence[str]) -> Figure:
 
     Methods whose names differ after a comma only, such as "extremal, 10 steps", are joined to a front.
     """
-    shown = [row for row in _at(rows, HEADLINE_SETTING) if row["ap"] is not None]
+    shown, controls_shown = [], []
+    for row in _at(rows, HEADLINE_SETTING):
+        if row["ap"] is not None:
+            shown.append(row)
+            if row["method"] in controls:
+                controls_shown.append(row)
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     for axes, score in zip(figure.subplots(1, 2), ("fid_i", "fa"), strict=True):
-        _draw_controls(axes, [row for row in shown if row["method"] in controls], score)
+        _draw_controls(axes, controls_shown, score)
         for number, (name, points) in enumerate(_fronts(shown, controls).items()):
             line = "-o" if len(points) > 1 else "o"
-            ap, values = [row["ap"] for row in points], [row[score] for row in points]
+            ap, values = [], []
+            for row in points:
+                ap.append(row["ap"])
+                values.append(row[score])
             axes.plot(ap, values, line, color=f"C{number % 10}", markersize=5, label=name)
         axes.set(xlabel="AP (does the map rank the true source first?)", ylabel=SCORES[score].label)
         axes.set_title(f"{SCORES[score].label} of masks of {HEADLINE:.0%}, mixtures at 0 dB", fontsize=10)

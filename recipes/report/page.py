@@ -98,7 +98,9 @@ class ClipTableView:
         for row in self.rows:
             card = f"clip-{anchor(row.id)}" if row.id in self.cards else None
             rows.append(asdict(row) | {"wrong": row.label != row.prediction, "card": card})
-        verdicts = {verdict.key: {"symbol": verdict.symbol, "label": verdict.label} for verdict in VERDICTS}
+        verdicts = {}
+        for verdict in VERDICTS:
+            verdicts[verdict.key] = {"symbol": verdict.symbol, "label": verdict.label}
         return {"columns": [asdict(column) for column in self.columns], "rows": rows, "verdicts": verdicts}
 
 
@@ -178,7 +180,10 @@ def anchor(name: str) -> str:
 
 def finite(scores: Mapping[str, float]) -> dict[str, float | None]:
     """The scores for JSON, which has no NaN: None where undefined."""
-    return {name: value if math.isfinite(value) else None for name, value in scores.items()}
+    values: dict[str, float | None] = {}
+    for name, value in scores.items():
+        values[name] = value if math.isfinite(value) else None
+    return values
 
 
 def _short(value: object) -> str:

@@ -58,23 +58,38 @@ def confusion_of(table: ClipTable, class_names: tuple[str, ...]) -> Confusion:
 def clip_table_view(table: ClipTable, corpus: Corpus, shown: Sequence[str]) -> ClipTableView:
     """The table of all clips with every score. shown: ids of the clips that have a card."""
     keys = [key for key in ("probability", *AVERAGED) if key in table.columns and key != "acc"]
-    has_verdicts = "residual_prediction" in table.columns
     columns = [Column(CLIP, "clip", "clip"), Column(LABEL, "true", "text"), Column(PREDICTION, "predicted", "text")]
-    if has_verdicts:
+    if "residual_prediction" in table.columns:
         columns.append(Column(VERDICT, "verdict", "verdict", "whether the relevant part keeps the class and is needed"))
-    columns += [Column(key, heading(key), "number", sentence(key)) for key in keys]
+    for key in keys:
+        columns.append(Column(key, heading(key), "number", sentence(key)))
     rows = []
-    for number, index in enumerate(table.index):
-        numbers = {key: table.columns[key][number] for key in table.columns}
-        label, prediction = (corpus.class_names[int(numbers[key])] for key in (LABEL, PREDICTION))
-        values: dict = {LABEL: label, PREDICTION: prediction} | finite({key: numbers[key] for key in keys})
-        verdicts = []
-        if has_verdicts:
-            parts = (int(numbers[key]) for key in (PREDICTION, "relevant_prediction", "residual_prediction"))
-            verdicts = [verdict(*parts).key]
-            values[VERDICT] = verdicts[0]
-        rows.append(Row(corpus.clips[index].id, label, prediction, verdicts, values))
+    for number in range(len(table.index)):
+        rows.append(_clip_row(table, number, keys, corpus))
     return ClipTableView(columns, rows, shown)
+
+
+def _clip_row(table: ClipTable, number: int, keys: Sequence[str], corpus: Corpus) -> Row:
+    """The row of one clip, with the scores named by `keys` and, where the table has the parts' classes, the verdict."""
+    label = corpus.class_names[int(table.columns[LABEL][number])]
+    prediction = corpus.class_names[int(table.columns[PREDICTION][number])]
+    scores = {}
+    for key in keys:
+        scores[key] = table.columns[key][number]
+    values: dict = {LABEL: label, PREDICTION: prediction} | finite(scores)
+    verdicts = []
+    if "residual_prediction" in table.columns:
+        values[VERDICT] = _verdict_key(table, number)
+        verdicts.append(values[VERDICT])
+    return Row(corpus.clips[table.index[number]].id, label, prediction, verdicts, values)
+
+
+def _verdict_key(table: ClipTable, number: int) -> str:
+    """The verdict on one clip's explanation, from the classes of the input and of its two parts."""
+    prediction = int(table.columns[PREDICTION][number])
+    of_relevant = int(table.columns["relevant_prediction"][number])
+    of_residual = int(table.columns["residual_prediction"][number])
+    return verdict(prediction, of_relevant, of_residual).key
 
 
 def _summary(table: ClipTableView) -> list[str]:
@@ -82,7 +97,9 @@ def _summary(table: ClipTableView) -> list[str]:
     count = len(table.rows)
     wrong = sum(row.label != row.prediction for row in table.rows)
     sentences = [f"{count} test clips: {percent((count - wrong) / count)} classified correctly, {wrong} wrong."]
-    verdict_counts = Counter(key for row in table.rows for key in row.verdicts)
+    verdict_counts: Counter[str] = Counter()
+    for row in table.rows:
+        verdict_counts.update(row.verdicts)
     if verdict_counts:
         parts = []
         for kind in VERDICTS:
@@ -123,5 +140,7 @@ def _is_rival(result: dict, facts: "RunFacts") -> bool:
     """Whether a metrics.json is of an interpreter of the same classifier on the same clips."""
     if not result["interpreter"] or result["classifier"]["sha256"] != facts.classifier["sha256"]:
         return False
-    shared = ("content", "test_folds", "clips", "contamination")
-    return all(result["data"].get(key) == facts.data[key] for key in shared)
+    for key in ("content", "test_folds", "clips", "contamination"):
+        if result["data"].get(key) != facts.data[key]:
+            return False
+    return True

@@ -114,12 +114,13 @@ def _columns(methods: Sequence["ReadyInterpreter"]) -> list[Column]:
 
 def _row(card: Card) -> Row:
     values: dict = {"label": card.label, "prediction": card.prediction}
+    faithfulness, verdicts = [], []
     for view in card.views:
+        faithfulness.append(view.scores["fa"])
+        verdicts.append(view.verdict.key)
         values[f"verdict {view.name}"] = view.verdict.key
         values[f"fa {view.name}"] = view.scores["fa"]
-    faithfulness = [view.scores["fa"] for view in card.views]
     values["spread"] = max(faithfulness) - min(faithfulness)
-    verdicts = [view.verdict.key for view in card.views]
     return Row(card.title, card.label or card.prediction, card.prediction, verdicts, values)
 
 

@@ -105,7 +105,10 @@ class SoundReport:
     @property
     def page_names(self) -> list[str]:
         """report.html and, for a sound of several cards, report_2.html and so on: a card each."""
-        return ["report.html", *(f"report_{number}.html" for number in range(2, self.facts.num_cards + 1))]
+        names = ["report.html"]
+        for number in range(2, self.facts.num_cards + 1):
+            names.append(f"report_{number}.html")
+        return names
 
     def _write_page(self, group: Explanation) -> None:
         """The page of the next card: a single one holds FLAC, several hold MP3, and the WAVs lie beside them."""

@@ -50,7 +50,9 @@ class SoundTable:
         """Add the row of one sound; all rows have the same keys, "folder" among them. Floats get six digits."""
         if not self._columns:
             self._columns = list(row)
-        values = [f"{value:.6g}" if isinstance(value, float) else value for value in row.values()]
+        values = []
+        for value in row.values():
+            values.append(f"{value:.6g}" if isinstance(value, float) else value)
         csv.writer(self._new, lineterminator="\n").writerow(values)
         self._folders.add(str(row["folder"]))
 
@@ -61,7 +63,10 @@ class SoundTable:
 
     def _write(self) -> None:
         earlier = self._earlier_columns()
-        columns = [*self._columns, *(name for name in earlier if name not in self._columns)]
+        columns = list(self._columns)
+        for column in earlier:
+            if column not in self._columns:
+                columns.append(column)
         shown = []
         handle, name = tempfile.mkstemp(dir=self.folder, prefix=STAGED)
         with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:

@@ -28,7 +28,9 @@ def build_study(runs: Sequence[Path], clips: int, seed: int) -> tuple[bytes, dic
     """
     if not runs or len(set(runs)) < len(runs):
         raise UsageError("give one or more different runs' folders, such as results/lmac/1234 results/lmac_td/1234")
-    explanations = {run: _read_explanations(run) for run in runs}
+    explanations = {}
+    for run in runs:
+        explanations[run] = _read_explanations(run)
     agreed = _agreed_clips(list(explanations.values()))
     if not 1 <= clips <= len(agreed):
         raise UsageError(
@@ -72,7 +74,9 @@ def _agreed_clips(explanations: Sequence[dict]) -> list[str]:
 def _build_trial(runs: Sequence[Path], clip: str, rng: np.random.Generator) -> tuple[dict, dict[str, str]]:
     """One clip's part of the page, in a drawn order under drawn ids, and the condition behind each id."""
     sounds, rate = _level_sounds(runs, clip)
-    encoded = {condition: encode_sound(Sound("", sound, rate)) for condition, sound in sounds.items()}
+    encoded = {}
+    for condition, sound in sounds.items():
+        encoded[condition] = encode_sound(Sound("", sound, rate))
     conditions, stimuli = {}, []
     for condition in rng.permutation(list(sounds)).tolist():
         stimulus = rng.bytes(ID_BYTES).hex()
@@ -121,6 +125,10 @@ def _mean_proxies(scores: Sequence[dict]) -> dict[str, float | None]:
     """The mean of every quality proxy over the clips where it is defined; None where it is nowhere."""
     means = {}
     for proxy in QUALITY:
-        defined = [clip_scores[proxy.key] for clip_scores in scores if clip_scores[proxy.key] is not None]
+        defined = []
+        for clip_scores in scores:
+            value = clip_scores[proxy.key]
+            if value is not None:
+                defined.append(value)
         means[proxy.key] = fmean(defined) if defined else None
     return means
