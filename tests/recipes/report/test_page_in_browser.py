@@ -299,3 +299,15 @@ def test_a_hostile_name_runs_nothing_and_can_be_chosen(tmp_path):
         await until(() => document.activeElement.dataset.clip === {json.dumps(evil)});
         return told;"""
     assert run(page, script, tmp_path) == [evil, 0]
+
+
+def test_pictures_out_of_sight_are_drawn_too_so_that_they_are_printed(tmp_path):
+    page = page_of([card(f"clip{number}", "dog", "dog") for number in range(12)], fa=[0.5] * 13, kept=[0.5] * 13)
+    script = """
+        const canvases = [...document.querySelectorAll(".picture canvas")];
+        const pixels = (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+        const inked = (canvas) => pixels(canvas).some((value) => value);
+        const below = canvases.filter((canvas) => canvas.getBoundingClientRect().top > 2 * innerHeight).length;
+        await until(() => canvases.every(inked));
+        return [canvases.length, below > 0];"""
+    assert run(page, script, tmp_path) == [13, True]  # the twelve clips and the mixture

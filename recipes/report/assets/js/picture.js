@@ -191,6 +191,16 @@ function adopt(card) {
 }
 document.querySelectorAll(".card").forEach(adopt);
 
+// A printer waits for nothing: what was never in sight is drawn too, one picture after another, unless there are many.
+const PRINTED_PICTURES = 120;
+async function drawNext(waiting) {
+  const picture = waiting.shift();
+  if (!picture) return;
+  if (!pictures.get(picture).grey) await draw(picture);
+  setTimeout(drawNext, 10, waiting);
+}
+if (pictures.size <= PRINTED_PICTURES) drawNext([...pictures.keys()]);
+
 const redrawAll = () => pictures.forEach((state, picture) => redraw(picture));
 [DARK, PRINT].forEach((query) => query.addEventListener("change", () => {
   if (PRINT.matches) pictures.forEach((state, picture) => { if (state.grey) draw(picture); });
