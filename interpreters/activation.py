@@ -49,20 +49,29 @@ def class_activations(
         target = choose(evidence.logits.detach())
         score = evidence.logits.gather(1, target[:, None]).sum()
         maps = evidence.features.maps
-        # A map is often a view of what the network goes on with: the gradient is that tensor's, seen the same way.
-        sources = [features if features._base is None else features._base for features in maps]
+        sources = [source_of(features) for features in maps]
         slopes = torch.autograd.grad(score, [_with_gradient(source) for source in sources], allow_unused=True)
     activations = []
-    for number, (features, source, slope) in enumerate(zip(maps, sources, slopes, strict=True)):
+    for number, (features, slope) in enumerate(zip(maps, slopes, strict=True)):
         if slope is None:
             raise UsageError(
                 f"a class activation needs feature maps that lead to the logits, and map {number} of this classifier "
                 "is a detached or copied one: choose another classifier"
             )
-        laid_out = torch.empty_strided(source.shape, source.stride()).to(slope).copy_(slope)
-        seen = laid_out.as_strided(features.shape, features.stride(), features.storage_offset())
-        activations.append(Activation(features.detach().float(), seen.float()))
+        activations.append(Activation(features.detach().float(), seen_as(features, slope).float()))
     return target, tuple(activations)
+
+
+def source_of(features: Tensor) -> Tensor:
+    """The tensor that the network goes on with: a feature map is often a view of it, and autograd knows that tensor."""
+    return features if features._base is None else features._base
+
+
+def seen_as(features: Tensor, slope: Tensor) -> Tensor:
+    """A gradient of `source_of(features)`, seen as the feature map [B, C, h, w] sees that tensor."""
+    source = source_of(features)
+    laid_out = torch.empty_strided(source.shape, source.stride()).to(slope).copy_(slope)
+    return laid_out.as_strided(features.shape, features.stride(), features.storage_offset())
 
 
 def _with_gradient(source: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from captum.attr import GradientShap, InputXGradient, IntegratedGradients, Noise
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from interpreters.activation import seen_as, source_of
 from interpreters.interpolation import resize_map, sample_at
 from interpreters.maps import MapInterpreter, clip_seed
 from models.classifier import AudioClassifier, ClassifierInfo, Evidence
@@ -205,8 +206,7 @@ class Gradient(Attribution):
         """[1, T, F], not negative."""
         evidence = score.evidence(log_magnitude)
         feature_map = evidence.features.maps[self.map_index]
-        # A map is often a view of what the network goes on with: the gradient is that tensor's, seen the same way.
-        source = feature_map if feature_map._base is None else feature_map._base
+        source = source_of(feature_map)
         slope = None
         if source.requires_grad:
             (slope,) = torch.autograd.grad(score.of(evidence).sum(), source, allow_unused=True)
@@ -215,8 +215,7 @@ class Gradient(Attribution):
                 f"Grad-CAM needs a feature map that leads to the logits, and map {self.map_index} of this classifier "
                 "is a detached or copied one: choose another map_index"
             )
-        slope = torch.empty_strided(source.shape, source.stride()).to(slope).copy_(slope)
-        slope = slope.as_strided(feature_map.shape, feature_map.stride(), feature_map.storage_offset())
+        slope = seen_as(feature_map, slope)
         cam = (slope.mean(dim=(2, 3), keepdim=True) * feature_map).sum(dim=1, keepdim=True).relu().detach()
         frames, bins = log_magnitude.shape[1:]
         if self.mel_top is None:
