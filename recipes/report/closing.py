@@ -17,9 +17,7 @@ def classifier_closing(run: Run, metrics: Mapping[str, float], described: Classi
     clips = len(run.clips("test"))
     right = round(metrics["acc"] * clips)
     bundle = run.folder / "classifier"
-    method = "modulation" if described.provides >= {"native_map"} else "grad_cam"
-    if "vit" in run.recipe.path.stem and method == "modulation":
-        method = "attention"
+    method = described.map_name or "grad_cam"  # a native map's recipe bears its name
     lines = [
         f"test accuracy {metrics['acc']:.3f}: {right} of {clips} clips of {_folds(run)} get their right class",
         f"scores: {run.results_folder / 'metrics.json'}, one row a clip in clips.csv",

@@ -1,8 +1,13 @@
 """What a run prints: a line an epoch, its scores in words, and the command to try next."""
 
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from recipe_files import TINY
+
+from recipes.report.closing import classifier_closing
 
 
 def test_a_training_prints_its_epochs_and_what_to_do_next(train, tmp_path, capsys):
@@ -29,3 +34,15 @@ def test_an_explanation_prints_its_scores_in_words(interpret, bundle, tmp_path, 
     assert "share of clips whose relevant part alone gets the predicted class; larger is better" in out
     assert f"report: {folder / 'report.html'}" in out
     assert not [record for record in caplog.records if "parameters" in record.getMessage()]
+
+
+@pytest.mark.parametrize(
+    ("map_name", "method"), [("modulation", "modulation"), ("attention", "attention"), (None, "grad_cam")]
+)
+def test_the_next_command_shows_the_classifiers_own_map_where_it_has_one(map_name, method):
+    values = {"data_folder": "data/ESC-50", "output_folder": "results"}
+    parts = {"folder": Path("results/x/1234"), "results_folder": Path("results/x/1234"), "values": values}
+    run = SimpleNamespace(clips=lambda part: [0, 1], folds=lambda part: (5,), **parts)
+    last = classifier_closing(run, {"acc": 0.5}, SimpleNamespace(map_name=map_name)).splitlines()[-1]
+    bundle = "--classifier=results/x/1234/classifier --data_folder=data/ESC-50"
+    assert last == f"next: python interpret.py hparams/{method}.yaml {bundle}"
