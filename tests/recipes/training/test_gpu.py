@@ -29,18 +29,19 @@ def rows(run: Path) -> list[dict]:
 
 def test_a_classifier_trained_on_a_gpu_is_explained_alike_on_both(train, interpret, tmp_path):
     run = train(TINY, tmp_path, "--device=cuda:0", "--precision=auto")
-    given = (f"--classifier={run / 'classifier'}", "--quantile=[0.5,0.9]", "--report_clips=0")
-    found = [
-        rows(interpret(HPARAMS / "modulation.yaml", tmp_path / name[:4], *given, f"--device={name}"))
+    options = (f"--classifier={run / 'classifier'}", "--quantile=[0.5,0.9]", "--report_clips=0")
+    on_cpu, on_gpu = [
+        rows(interpret(HPARAMS / "modulation.yaml", tmp_path / name[:4], *options, f"--device={name}"))
         for name in ("cpu", "cuda:0")
     ]
-    for one, other in zip(*found, strict=True):
-        assert (one["id"], one["prediction"]) == (other["id"], other["prediction"])
-        assert float(one["probability"]) == pytest.approx(float(other["probability"]), abs=1e-3)
+    for cpu_row, gpu_row in zip(on_cpu, on_gpu, strict=True):
+        assert (cpu_row["id"], cpu_row["prediction"]) == (gpu_row["id"], gpu_row["prediction"])
+        assert float(cpu_row["probability"]) == pytest.approx(float(gpu_row["probability"]), abs=1e-3)
 
 
 def test_batches_for_a_gpu_are_pinned(corpus, tmp_path):
-    values = {"data_folder": corpus, "cache_folder": tmp_path, "subset": None}
+    folds = {"folds": None, "train_folds": [1, 2, 3], "valid_folds": [4], "test_folds": [5]}
+    values = {"data_folder": corpus, "cache_folder": tmp_path, "subset": None} | folds
     store = open_store(values, 1.0)
     batch = next(iter(DataLoader(fold_set(store, (1,), 4), **loader_options(4))))
     assert batch.waveform.is_pinned()
@@ -48,7 +49,8 @@ def test_batches_for_a_gpu_are_pinned(corpus, tmp_path):
 
 def test_torchrun_over_nccl(arguments, tmp_path):
     count = min(torch.cuda.device_count(), 4)
-    line = [one for one in arguments(TINY, tmp_path, f"--batch_size={10 * count}") if one != "--device=cpu"]
+    line = arguments(TINY, tmp_path, f"--batch_size={10 * count}")
+    line.remove("--device=cpu")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", "train.py"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, *line], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
