@@ -48,6 +48,7 @@ class FocalNet(nn.Module):
         width, depths = SIZES[size]["embed_dim"], SIZES[size]["depths"]
         if weights is None:
             self.model, self.provenance = FocalNetwork(width, depths, drop_path), "from scratch"
+            _tell_silence_from_nothing(self.model)
         else:
             self.model, self.provenance = _published(size, weights, drop_path)
         self.embedding_size = width * 2 ** (len(depths) - 1)
@@ -69,6 +70,15 @@ class FocalNet(nn.Module):
             hook.remove()
         native_map = torch.linalg.vector_norm(modulator[0].float(), dim=1, keepdim=True)
         return Features(maps[-1].mean(dim=(2, 3)), tuple(maps), native_map)
+
+
+def _tell_silence_from_nothing(network: FocalNetwork) -> None:
+    """Let an image patch of zeros, as digital silence is, enter a network of random weights as a vector of length > 0.
+
+    All biases start at 0, so such a patch stays 0 through every layer, and each of its normalisations multiplies the
+    gradient by 1 / sqrt(eps) = 316: in the 24 layers of "base" it becomes infinite at the first step.
+    """
+    nn.init.normal_(network.focalnet.embeddings.norm.bias)
 
 
 def _published(size: str, weights: str, drop_path: float) -> tuple[FocalNetwork, str]:

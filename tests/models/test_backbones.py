@@ -22,6 +22,7 @@ from models.adapters import MelAdapter
 from models.classifier import AudioClassifier, CosineHead
 from models.cnn14 import CNN14
 from models.errors import UsageError
+from models.focal_modulation import FocalNetwork
 from models.focalnet import SIZES as FOCALNET_SIZES
 from models.focalnet import FocalNet, published_config
 from models.frontend import FrontEnd
@@ -53,7 +54,7 @@ def test_the_focal_network_is_that_of_transformers_to_the_bit(shape):
     stock = FocalNetBackbone(published_config(24, [1, 1, 2, 1], 0.5))
     drawn_next = torch.rand(3)
     torch.manual_seed(3)
-    ours = FocalNet("nano", drop_path=0.5).model
+    ours = FocalNetwork(24, [1, 1, 2, 1], 0.5)
     assert torch.equal(torch.rand(3), drawn_next)
     assert list(ours.state_dict()) == list(stock.state_dict())
     assert all(torch.equal(value, stock.state_dict()[name]) for name, value in ours.state_dict().items())
@@ -121,6 +122,16 @@ def test_features_of_focalnet():
     assert features.native_map.shape == (2, 1, 7, 7) and features.native_map.min() >= 0
     torch.testing.assert_close(features.embedding, features.maps[-1].mean(dim=(2, 3)))
     assert network.provenance == "from scratch"
+
+
+def test_gradients_of_a_focalnet_from_scratch_are_finite_on_digital_silence():
+    torch.manual_seed(5)
+    network = FocalNet("small")
+    image = torch.rand(1, 3, 224, 224)
+    image[..., 100:] = 0
+    network(image).embedding.square().mean().backward()
+    squares = [weight.grad.square().sum() for weight in network.parameters() if weight.grad is not None]
+    assert torch.stack(squares).sum().sqrt() < 100
 
 
 def test_features_of_vit():
