@@ -24,6 +24,7 @@ from recipes.runs.opening import open_run
 from recipes.runs.places import classifier_path, contaminations, first_fold, part_folder, run_folder
 from recipes.runs.required import REQUIRED
 from recipes.runs.run import InterpreterRun, device_of
+from recipes.runs.scoring_basis import scoring_basis
 from recipes.runs.subject import (
     Subject,
     find_reference,
@@ -35,6 +36,7 @@ from recipes.runs.subject import (
     load_subject,
     untrained_or_loaded,
 )
+from recipes.scoring.journal import ScoreJournal
 from recipes.system.entry import without_collection
 from recipes.system.parallel import join, on_main
 from recipes.system.problems import check_all
@@ -146,8 +148,10 @@ def _run_split(run: InterpreterRun) -> Path:
     facts = RunFacts.of_interpreter(run, training)
     if not run.test_only:
         on_main(_keep, run, facts)
-    for kind in contaminations(run.values):
-        _score(run, kind, facts)
+    # they go when all scores are there: what is given again goes on behind the last batch of any contamination
+    journals = [_score(run, kind, facts) for kind in contaminations(run.values)]
+    for journal in journals:
+        on_main(journal.remove)
     return run.results_folder
 
 
@@ -222,15 +226,21 @@ def _training_noise(run: InterpreterRun, part: str) -> Contamination:
     return Contamination(settings, run.store, part, clips)
 
 
-def _score(run: InterpreterRun, kind: str, facts: RunFacts) -> None:
-    """Score on the test folds under one contamination and write metrics.json, clips.csv and the report."""
+def _score(run: InterpreterRun, kind: str, facts: RunFacts) -> ScoreJournal:
+    """Score on the test folds under one contamination and write metrics.json, clips.csv and the report.
+
+    Returns the journal of the batches, which is complete.
+    """
     started = time.monotonic()
     values, clips = run.values, run.clips("test")
     settings = ContaminationSettings(kind, values["seed"], values["snr_db"], values["noise_folder"])
     noise = Contamination(settings, run.store, "test", clips)
     brain = InterpreterBrain(run, {sb.Stage.TEST: noise})
-    brain.score(values["eval_batch_size"])
+    folder = part_folder(run.results_folder, noise.kind, values["snr_db"])
+    journal = ScoreJournal(folder, scoring_basis(run, noise))
+    brain.score_from(journal)
     on_main(_leave_results, run, brain, facts, started)
+    return journal
 
 
 def _leave_results(run: InterpreterRun, brain: InterpreterBrain, facts: RunFacts, started: float) -> None:

@@ -26,13 +26,18 @@ class ClipTable:
 
     def add(self, index: Tensor, **columns: Tensor) -> None:
         """Append a batch: index [B] and columns [B]. Raises ValueError for a column of another length or name."""
-        if self.columns and set(columns) != set(self.columns):
-            raise ValueError(f"columns {sorted(columns)} do not match {sorted(self.columns)}")
         for name, values in columns.items():
             if values.shape != index.shape:
                 raise ValueError(f"column {name} has shape {tuple(values.shape)}, not {tuple(index.shape)}")
-            self.columns.setdefault(name, []).extend(values.tolist())
-        self.index.extend(index.tolist())
+        self.extend(index.tolist(), {name: values.tolist() for name, values in columns.items()})
+
+    def extend(self, index: list[int], columns: dict[str, list[float]]) -> None:
+        """As `add`, with plain numbers. Raises ValueError for a column of another name."""
+        if self.columns and set(columns) != set(self.columns):
+            raise ValueError(f"columns {sorted(columns)} do not match {sorted(self.columns)}")
+        for name, values in columns.items():
+            self.columns.setdefault(name, []).extend(values)
+        self.index.extend(index)
 
     def gathered(self) -> "ClipTable":
         """The rows that all processes hold, in the order of the corpus."""

@@ -5,15 +5,17 @@ from statistics import fmean
 
 import speechbrain as sb
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
 from models.frontend import Spectrogram
-from recipes.data.clips import collate
+from recipes.data.clips import collate, loader_options
 from recipes.data.contamination import Contamination
 from recipes.runs.run import InterpreterRun
 from recipes.scoring.batch import Cost, LabelledClips, score_batch
+from recipes.scoring.journal import ScoredBatch, ScoreJournal
 from recipes.scoring.table import ClipTable
-from recipes.system.parallel import gather
+from recipes.system.console import quiet, say
+from recipes.system.parallel import gather, on_main, rank, world_size
 from recipes.training.brain import RecipeBrain, Selection
 
 
@@ -28,15 +30,37 @@ class InterpreterBrain(RecipeBrain):
     def __init__(self, run: InterpreterRun, noise: Mapping[sb.Stage, Contamination], training: bool = False):
         self.classifier, self.interpreter, self.noise = run.subject.classifier, run.interpreter, noise
         self.logit_scale = run.subject.offers.logit_scale
+        self.scored_before: dict[int, ScoredBatch] = {}
         if sb.Stage.TEST in noise:
             self.scoring_name = f"score {noise[sb.Stage.TEST].kind}"
         super().__init__(run, {"interpreter": run.interpreter}, [run.subject.classifier], training)
+
+    def score_from(self, journal: ScoreJournal) -> None:
+        """Score the run's test clips, but for the batches that the journal holds, and add each to it."""
+        dataset, size = self.recipe_run.dataset("test"), self.recipe_run.values["eval_batch_size"]
+        batches = list(BatchSampler(range(len(dataset)), size, drop_last=False))
+        self.journal, self.scored_before = journal, on_main(journal.scored)
+        waiting = [number for number in range(len(batches)) if number not in self.scored_before]
+        if self.scored_before:
+            say(f"{self.scoring_name}: {len(self.scored_before)} of {len(batches)} batches were scored before")
+        journal.open(self.scored_before)
+        share = waiting[rank() :: world_size()]
+        self.numbers, self.batches[sb.Stage.TEST] = iter(share), len(share)
+        options = loader_options(size)
+        for name in ("batch_size", "shuffle", "drop_last"):
+            del options[name]
+        options["batch_sampler"] = [batches[number] for number in share]
+        with quiet(self.noprogressbar):
+            self.evaluate(DataLoader(dataset, **options), progressbar=False)
 
     def on_stage_start(self, stage, epoch=None):
         super().on_stage_start(stage, epoch)
         self.tables: list[ClipTable] = []
         self.cost = Cost()
         self.terms: dict[str, list[float]] = {}
+        if stage == sb.Stage.TEST and rank() == 0:  # the first process holds what all have scored before
+            for scored in self.scored_before.values():
+                self._add_scores(scored)
 
     def compute_forward(self, batch, stage):
         """Per-clip loss terms by name in training and validation; per-clip scores of every setting in testing."""
@@ -59,18 +83,33 @@ class InterpreterBrain(RecipeBrain):
         mixed = mixture.batch if mixture else noise.apply(batch).to(self.device)
         spectrogram = self.classifier.frontend.analyze(mixed.waveform)
         clips = LabelledClips(spectrogram, mixed.label, mixture)
-        return list(score_batch(self.classifier, self.interpreter, clips, self.logit_scale, self.cost))
+        self.batch_cost = Cost()
+        return list(score_batch(self.classifier, self.interpreter, clips, self.logit_scale, self.batch_cost))
 
     def compute_objectives(self, predictions, batch, stage):
         if stage == sb.Stage.TEST:
-            if not self.tables:
-                self.tables = _empty_tables(len(predictions))
-            for table, columns in zip(self.tables, predictions, strict=True):
-                table.add(batch.index, **columns)
+            self._keep_scores(batch, predictions)
             return torch.zeros(())
         for name, term in predictions.items():
             self.terms.setdefault(name, []).extend(term.detach().float().tolist())
         return sum(term.float() for term in predictions.values()).mean()
+
+    def _keep_scores(self, batch, predictions: list[dict[str, torch.Tensor]]) -> None:
+        """Add a batch's scores to the tables and write them into the journal."""
+        settings = []
+        for columns in predictions:
+            settings.append({name: column.tolist() for name, column in columns.items()})
+        scored = ScoredBatch(next(self.numbers), batch.index.tolist(), settings, self.batch_cost.seconds)
+        self._add_scores(scored)
+        self.journal.add(scored)
+
+    def _add_scores(self, scored: ScoredBatch) -> None:
+        if not self.tables:
+            self.tables = _empty_tables(len(scored.settings))
+        for table, columns in zip(self.tables, scored.settings, strict=True):
+            table.extend(scored.clips, columns)
+        self.cost.seconds += scored.seconds
+        self.cost.clips += len(scored.clips)
 
     def training_spectrograms(self) -> Iterator[Spectrogram]:
         """Batches of the training clips as they are, in the order of the corpus."""

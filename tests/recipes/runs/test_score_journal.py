@@ -1,0 +1,75 @@
+"""Scoring that was stopped goes on behind the last batch it wrote down, and gives the same scores."""
+
+import json
+
+import pytest
+
+from recipes.scoring.journal import ScoredBatch, ScoreJournal
+from recipes.system.interruption import Interrupted
+from recipes.training.interpreter_brain import InterpreterBrain
+from tools.processes import TINY
+from tools.runner import ROOT
+
+MODULATION = ROOT / "hparams" / "modulation.yaml"
+OPTIONS = ("--quantile=[0.5,0.9]", "--report_clips=0", "--eval_batch_size=4", "--contamination=[clean,mixture]")
+BATCHES = 5  # of 20 test clips
+
+
+@pytest.fixture(scope="module")
+def classifier(train, tmp_path_factory):
+    return train(TINY, tmp_path_factory.mktemp("classifier")) / "classifier"
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """The clips of the batches that are scored, in their order; `stop_at` ends the process before one of them."""
+    numbers: list[int] = []
+    score = InterpreterBrain._scores
+
+    def count(brain, batch):
+        if numbers and len(numbers) == scored_until[0]:
+            raise Interrupted(15)
+        numbers.append(batch.index.tolist())
+        return score(brain, batch)
+
+    scored_until = [-1]
+    monkeypatch.setattr(InterpreterBrain, "_scores", count)
+    return numbers, scored_until
+
+
+def test_stopped_scoring_goes_on_behind_its_last_batch(interpret, classifier, scored, tmp_path, capsys):
+    batches, stop_after = scored
+    whole = interpret(MODULATION, tmp_path / "whole", f"--classifier={classifier}", *OPTIONS)
+    assert len(batches) == 2 * BATCHES
+    batches.clear()
+    stop_after[0] = BATCHES + 3
+    with pytest.raises(Interrupted):
+        interpret(MODULATION, tmp_path / "stopped", f"--classifier={classifier}", *OPTIONS)
+    assert len(list((tmp_path / "stopped").rglob("scoring-0.jsonl"))) == 2
+    missing = batches[3:BATCHES]
+    batches.clear()
+    stop_after[0] = -1
+    capsys.readouterr()
+    rerun = interpret(MODULATION, tmp_path / "stopped", f"--classifier={classifier}", *OPTIONS)
+    assert "score mixture: 3 of 5 batches were scored before" in capsys.readouterr().out
+    assert batches == missing
+    for name in ("clips.csv", "mixture/clips.csv"):
+        assert (rerun / name).read_bytes() == (whole / name).read_bytes()
+    for name in ("metrics.json", "mixture/metrics.json"):
+        expected, got = (json.loads((folder / name).read_text()) for folder in (whole, rerun))
+        assert got["metrics"] == expected["metrics"] and got["sweep"] == expected["sweep"]
+    assert not list((tmp_path / "stopped").rglob("scoring-*"))
+
+
+def test_scores_of_another_basis_and_half_a_line_are_forgotten(tmp_path):
+    first = ScoredBatch(0, [3, 4], [{"acc": [1.0, 0.25]}], 0.5)
+    second = ScoredBatch(1, [5], [{"acc": [0.1]}], 0.125)
+    journal = ScoreJournal(tmp_path, "a")
+    journal.open({0: first})
+    journal.add(second)
+    again = ScoreJournal(tmp_path, "a")
+    assert again.scored() == {0: first, 1: second}
+    path = tmp_path / "scoring-0.jsonl"
+    path.write_text(path.read_text()[:-9])
+    assert again.scored() == {0: first}
+    assert ScoreJournal(tmp_path, "b").scored() == {}
