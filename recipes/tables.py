@@ -2,13 +2,18 @@
 
 python -m recipes.tables --keep results/modulation/1234      copy a run's metrics.json into docs/results
 python -m recipes.tables                                      write the tables into docs/results.md
+python -m recipes.tables --paper                              print the papers' tables, with our runs below each row
 """
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.report.markdown import fill_tables, markdown_table, short_number
+from recipes.report.paper_table import PaperRun, paper_tables
+from recipes.runs.departures import departures, paper_recipe
+from recipes.runs.places import PUBLISHED
 from recipes.runs.results import condition, read_json, result_folders, run_name
 from recipes.scoring.scores import heading
 from recipes.system.entry import entry, tool_parser
@@ -17,6 +22,7 @@ from recipes.system.files import write_atomically
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results.md"
+PAPERS = ROOT / "docs" / "published.json"
 SHOWN = ("acc", "fid_i", "fa", "fa_raw_cosine", "ai", "ad", "ag", "sps", "comp", "kept")
 """Scores of the table of interpreters; the leaderboard has those against the truth, too."""
 SWEPT = ("fid_i", "fa", "fa_raw_cosine", "kept")
@@ -26,14 +32,20 @@ def keep(run: Path) -> list[Path]:
     """Copy a run's metrics.json, and those of its contaminations, into docs/results; returns the copies.
 
     Of a cross-validation the summary is kept, not the folds. Where weights were a file on this machine, the copy holds
-    the file's name without its folder. Raises UsageError when the run's folder holds no metrics.json.
+    the file's name without its folder. That of a published set-up also holds how the run departs from it. Raises
+    UsageError when the run's folder holds no metrics.json.
     """
     copies = []
     for folder in result_folders(run):
-        source = folder / "metrics.json"
+        text = re.sub(r'("weights": ")/[^"]*/', r"\1", (folder / "metrics.json").read_text(encoding="utf-8"))
+        result = json.loads(text)
+        recipe = paper_recipe(result["experiment"])
+        if recipe is not None:
+            result["departures"] = departures(run, recipe)
+            text = json.dumps(result, indent=2) + "\n"
         contamination = "" if folder == run else f"_{folder.name}"
-        copy = RESULTS / f"{read_json(source)['experiment']}{contamination}.json"
-        write_atomically(copy, re.sub(rb'("weights": ")/[^"]*/', rb"\1", source.read_bytes()))
+        copy = RESULTS / f"{result['experiment']}{contamination}.json"
+        write_atomically(copy, text.encode())
         copies.append(copy)
     return copies
 
@@ -103,19 +115,32 @@ def sweep_table(results: Sequence[dict]) -> str:
     return markdown_table(["recipe", "q", *map(heading, SWEPT)], rows)
 
 
-def published_tables() -> str:
-    """The papers' figures, each table above its source."""
-    parts = []
-    for paper in read_json(ROOT / "docs" / "published.json"):
-        rows = []
-        for row in paper["rows"]:
-            cells = [row["name"]]
-            for key in paper["columns"]:
-                cells.append(row[key])
-            rows.append(cells)
-        parts.append(markdown_table(["published", *paper["columns"].values()], rows))
-        parts.append(f"{paper['source']}.")
-    return "\n\n".join(parts)
+def kept_paper_runs(results: Sequence[dict]) -> dict[str, list[PaperRun]]:
+    """The kept runs of published set-ups, by the name of their recipe in hparams/paper."""
+    runs: dict[str, list[PaperRun]] = {}
+    for result in results:
+        recipe = paper_recipe(result["experiment"])
+        if recipe is not None:
+            runs.setdefault(recipe.stem, []).append(PaperRun(result, result["departures"]))
+    return runs
+
+
+def local_paper_runs(output_folder: Path) -> dict[str, list[PaperRun]]:
+    """The runs of published set-ups below a folder of runs, by the name of their recipe in hparams/paper."""
+    runs: dict[str, list[PaperRun]] = {}
+    for run in sorted(output_folder.glob(f"{PUBLISHED}*/*/")):
+        recipe = paper_recipe(run.parent.name)
+        if recipe is None or not [*run.glob("metrics.json"), *run.glob("*/metrics.json")]:
+            continue
+        told = departures(run, recipe)
+        for folder in result_folders(run):
+            runs.setdefault(recipe.stem, []).append(PaperRun(read_json(folder / "metrics.json"), told))
+    return runs
+
+
+def published_beside_ours(runs: dict[str, list[PaperRun]]) -> str:
+    """The papers' tables, with runs below the rows that they belong to."""
+    return paper_tables(read_json(PAPERS), runs)
 
 
 def fill_page(text: str, results: Sequence[dict]) -> str:
@@ -124,7 +149,7 @@ def fill_page(text: str, results: Sequence[dict]) -> str:
         "classifiers": classifier_table(results),
         "interpreters": interpreter_table(results),
         "sweeps": sweep_table(results),
-        "published": published_tables(),
+        "published": published_beside_ours(kept_paper_runs(results)),
     }
     return fill_tables(text, tables)
 
@@ -133,8 +158,20 @@ def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
     parser = tool_parser("tables", __doc__)
     parser.add_argument("--keep", type=Path, nargs="+", default=[], help="runs whose metrics.json to copy first")
-    for run in parser.parse_args(arguments).keep:
+    parser.add_argument("--paper", action="store_true", help="print the papers' tables and write nothing")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("results"),
+        help="with --paper: the folder of runs; without any, the kept ones",
+    )
+    options = parser.parse_args(arguments)
+    for run in options.keep:
         print(*keep(run), sep="\n")
+    if options.paper:
+        kept = kept_paper_runs(load_results())
+        print(published_beside_ours(kept | local_paper_runs(options.runs)))
+        return
     write_atomically(PAGE, fill_page(PAGE.read_text(encoding="utf-8"), load_results()).encode())
 
 

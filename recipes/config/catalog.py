@@ -20,6 +20,8 @@ HPARAMS = Path(__file__).parents[2] / "hparams"
 COMMANDS = {"train.py": "Train a sound classifier.", "interpret.py": "Explain a sound classifier."}
 CLASSIFIERS = "Classifiers"
 OTHER_METHODS = "Other methods"
+PUBLISHED = "Published set-ups, one for each row of the papers' tables"
+PUBLISHED_FITS = "the classifiers of the same papers"
 WIDTH = 118
 
 _HEADER = re.compile(r"\A(?:#.*\n)*")
@@ -84,7 +86,16 @@ def groups(command: str) -> list[Group]:
         group = by_name.setdefault(name, Group(name, fits))
         group.fits = min(group.fits, fits, key=len)  # a method that asks for more says so in its own help
         group.recipes[f"hparams/{path.name}"] = first_sentence(path.read_text(encoding="utf-8"))
-    return sorted(by_name.values(), key=lambda group: group.name)
+    return [*sorted(by_name.values(), key=lambda group: group.name), _published(key)]
+
+
+def _published(key: str) -> Group:
+    """The papers' own set-ups that write a key."""
+    group = Group(PUBLISHED, PUBLISHED_FITS if key == "interpreter" else "")
+    for path in sorted((HPARAMS / "paper").glob("*.yaml")):
+        if _line_of(path, key) is not None:
+            group.recipes[f"hparams/paper/{path.name}"] = first_sentence(path.read_text(encoding="utf-8"))
+    return group
 
 
 def _line_of(path: Path, key: str) -> tuple[Path, str] | None:

@@ -18,6 +18,7 @@ from recipes.runs.changes import Change, phrases, recipe_changes
 from recipes.runs.facts import write_manifest
 from recipes.runs.folder import claim_run
 from recipes.runs.identity import PARTS, Identity, clip_changes, clips_of, events_hash, folder_hash
+from recipes.runs.keys import CONTENT_KEYS, UNTRAINED_KEYS
 from recipes.runs.places import IN_OTHER_PRECISION, ON_OTHER_CLIPS, contaminations, is_bundle, part_folder
 from recipes.runs.run import InterpreterRun, Run
 from recipes.system.files import write_atomically
@@ -29,25 +30,6 @@ CHECKPOINTS, RESULTS = "checkpoints", "results"
 CLEAN = "clean"
 KINDS_WITH_EVENTS = ("mixture",)
 """Contaminations whose scores also rest on what is known about the events in the clips."""
-
-UNTRAINED_KEYS = (
-    "contamination",
-    "snr_db",
-    "report_clips",
-    "eval_batch_size",
-    "eval_precision",
-    "audio",
-    "target",
-    "cache_folder",
-    "output_folder",
-    "tensorboard",
-    "trust",
-    "ckpt_interval_minutes",
-)
-"""Keys that leave the trained weights alone."""
-
-CONTENT_KEYS = ("data_folder", "columns", "noise_folder", "classifier", "reference", "start_from")
-"""Keys whose paths may change where what lies there is the same by its content."""
 
 LONGER_KEYS = ("epochs", "schedule.epochs")
 """Numbers that may grow while a training goes on."""

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from recipes.data.kinds import SNR_DB
 
+PUBLISHED = "paper_"
+"""What the experiments of hparams/paper begin with: that of `hparams/paper/NAME.yaml` is `paper_NAME`."""
+
 ON_OTHER_CLIPS, IN_OTHER_PRECISION = "on_", "in_"
 """How the folder inside a run is called that holds scores on other test clips than its own, or in another precision."""
 
@@ -13,6 +16,13 @@ def run_folder(values: Mapping, split_index: int | None = None) -> Path:
     """`<output_folder>/<experiment>/<seed>`, or a `fold<k>` folder inside it during cross-validation."""
     folder = Path(values["output_folder"]) / values["experiment"] / str(values["seed"])
     return folder if split_index is None else folder / f"fold{split_index + 1}"
+
+
+def recipe_of(experiment: str) -> str:
+    """The recipe whose experiment is called so, as one types it, where the recipe was not given another name."""
+    if experiment.startswith(PUBLISHED):
+        return f"hparams/paper/{experiment.removeprefix(PUBLISHED)}.yaml"
+    return f"hparams/{experiment}.yaml"
 
 
 def classifier_path(values: Mapping, fold: int | None) -> Path:

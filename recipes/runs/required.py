@@ -10,7 +10,15 @@ from recipes.data.class_names import class_index, names_of_bundle
 from recipes.data.folder import require_folder
 from recipes.data.kinds import check_contamination
 from recipes.data.sound_files import find_sounds
-from recipes.runs.places import classifier_path, contaminations, first_fold, is_bundle, run_folder, run_of_fold
+from recipes.runs.places import (
+    classifier_path,
+    contaminations,
+    first_fold,
+    is_bundle,
+    recipe_of,
+    run_folder,
+    run_of_fold,
+)
 from recipes.system.problems import check_all
 
 # the classifier's own map that a method shows, with the modules whose classifiers have one
@@ -45,7 +53,7 @@ def training_line(path: Path) -> str:
     run, folds = path.parent, ""
     if re.fullmatch(r"fold\d+", run.name):
         run, folds = run.parent, " --folds=all"
-    return f"python train.py hparams/{run.parent.name or 'focalnet'}.yaml{folds}"
+    return f"python train.py {recipe_of(run.parent.name or 'focalnet')}{folds}"
 
 
 def fitting_classifiers(values: Mapping) -> list[Path]:
@@ -80,7 +88,7 @@ def require_reference(values: Mapping, folder: Path) -> None:
     """Raises UsageError where the run that a control matches has no interpreter, with the command that makes one."""
     run = run_of_fold(values, "reference", folder)
     if run is not None and not is_bundle(run / "interpreter"):
-        made = f"python interpret.py hparams/{Path(values['reference']).parent.name}.yaml"
+        made = f"python interpret.py {recipe_of(Path(values['reference']).parent.name)}"
         raise UsageError(
             f"no interpreter at {run / 'interpreter'} to match: run `{made}`, or pass --reference=path/to/a/run"
         )
@@ -90,8 +98,10 @@ def require_start(values: Mapping, folder: Path) -> None:
     """Raises UsageError where the run that training starts from has no interpreter."""
     run = run_of_fold(values, "start_from", folder)
     if run is not None and not is_bundle(run / "interpreter"):
+        made = f"python interpret.py {recipe_of(Path(values['start_from']).parent.name)}"
         raise UsageError(
-            f"start_from={run} is no run with a trained interpreter: give a folder such as results/lmac/1234"
+            f"start_from={run} is no run with a trained interpreter: run `{made}`, or give a folder such as "
+            "results/lmac/1234"
         )
 
 

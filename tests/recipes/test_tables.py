@@ -6,6 +6,7 @@ import pytest
 
 from models.errors import UsageError
 from recipes import tables
+from recipes.config.recipe import load_recipe
 
 CLASSIFIER = {
     "experiment": "small",
@@ -71,3 +72,21 @@ def test_a_run_is_kept_with_its_contaminations(tmp_path, monkeypatch):
     assert json.loads(tables.keep(run)[0].read_text())["classifier"] == {"weights": "some.pt"}
     with pytest.raises(UsageError, match="holds no metrics"):
         tables.keep(tmp_path / "nothing")
+
+
+def test_a_published_set_up_is_kept_with_what_differs_and_shown_below_its_row(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path / "kept")
+    run = tmp_path / "results/paper_vit/1234"
+    run.mkdir(parents=True)
+    trained = CLASSIFIER | {"experiment": "paper_vit", "seed": 1234, "data": {"name": "esc50", "clips": 400}}
+    trained["data"]["contamination"] = "clean"
+    (run / "metrics.json").write_text(json.dumps(trained))
+    (run / "hyperparams.yaml").write_text(load_recipe(["hparams/paper/vit.yaml", "--epochs=3"]).text)
+    (kept,) = tables.keep(run)
+    assert json.loads(kept.read_text())["departures"] == ["epochs: 100 -> 3"]
+    row = "| `vit` | ours, seed 1234 | 0.25 | 1.2M | esc50, 400 clips; epochs: 100 -> 3 |"
+    page = tables.PAGE.read_text(encoding="utf-8")
+    for folder in ("results", "nothing"):  # the run itself, and the kept copy of it
+        tables.main(["--paper", f"--runs={tmp_path / folder}"])
+        assert capsys.readouterr().out.count(row) == 1
+    assert tables.PAGE.read_text(encoding="utf-8") == page

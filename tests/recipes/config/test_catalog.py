@@ -7,12 +7,22 @@ import sys
 import pytest
 from recipe_files import HPARAMS
 
-from recipes.config.catalog import answer, comments_of, first_sentence, groups, header, recipe_help, shown, tools
+from recipes.config.catalog import (
+    PUBLISHED,
+    answer,
+    comments_of,
+    first_sentence,
+    groups,
+    header,
+    recipe_help,
+    shown,
+    tools,
+)
 from recipes.config.compose import compose
 from recipes.config.yaml_text import read_tree
 
 ROOT = HPARAMS.parent
-RECIPES = sorted(HPARAMS.glob("*.yaml"))
+RECIPES = sorted([*HPARAMS.glob("*.yaml"), *HPARAMS.glob("paper/*.yaml")])
 SLOW = ("torch", "speechbrain", "transformers", "numpy", "scipy", "sklearn", "matplotlib", "captum", "soundfile")
 
 
@@ -21,7 +31,7 @@ SLOW = ("torch", "speechbrain", "transformers", "numpy", "scipy", "sklearn", "ma
 def test_usage_names_every_recipe_of_the_command_and_every_tool(arguments, command, key):
     told = answer(arguments, command)
     listed = set(re.findall(r"^  hparams/(\S+\.yaml)", told, re.M))
-    assert listed == {path.name for path in RECIPES if key in compose(path).tree}
+    assert listed == {str(path.relative_to(HPARAMS)) for path in RECIPES if key in compose(path).tree}
     assert f"python {command} RECIPE.yaml" in told
     commands = [path.stem for path in (ROOT / "recipes").glob("*.py") if '"__main__"' in path.read_text()]
     assert set(re.findall(r"^  python -m recipes\.(\w+)", told, re.M)) == {*commands} - {"__main__"}
@@ -37,10 +47,10 @@ def test_every_method_is_in_a_group_that_says_which_classifiers_it_fits():
     for group in groups("interpret.py"):
         assert group.fits, group.name
         assert group.name != "Other methods"
-    assert [group.name for group in groups("train.py")] == ["Classifiers"]
+    assert [group.name for group in groups("train.py")] == ["Classifiers", PUBLISHED]
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_help_after_a_recipe_lists_its_keys_with_values(path):
     command = "train.py" if "model" in compose(path).tree else "interpret.py"
     told = recipe_help(path, command)

@@ -1,0 +1,66 @@
+"""The rehearsal of the published set-ups: their order, their small data, and what a process held and how it ended."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+
+from models.errors import UsageError
+from recipes.runs.departures import PAPER
+from recipes.synthetic import make_corpus
+from tools import rehearse
+
+
+def test_every_set_up_comes_after_what_it_builds_on():
+    names = [path.stem for path in rehearse.in_order(sorted(PAPER.glob("*.yaml"), reverse=True))]
+    assert names[:3] == ["cnn14", "focalnet", "vit"]
+    for later in ("lmac_finetuned", "lmac_ft16_cth06", "lmac_ft16_cth07"):
+        assert names.index("lmac") < names.index(later)
+    assert set(names) == set(rehearse.SMALLER)
+
+
+def test_a_set_up_finds_the_runs_that_it_builds_on_below_another_folder(tmp_path):
+    assert rehearse.builds_on(PAPER / "lmac_finetuned.yaml", tmp_path) == [
+        f"--classifier={tmp_path / 'paper_cnn14/1234/classifier'}",
+        f"--start_from={tmp_path / 'paper_lmac/1234'}",
+    ]
+    assert rehearse.builds_on(PAPER / "vit.yaml", tmp_path) == []
+
+
+def test_only_settings_that_a_set_up_has_are_passed():
+    settings = {"epochs": 1, "channels": 16, "eval_batch_size": 2, "weights": "null"}
+    assert rehearse.accepted(PAPER / "vit.yaml", settings) == ["--epochs=1", "--weights=null"]
+    assert rehearse.accepted(PAPER / "vit_piq.yaml", settings) == ["--epochs=1", "--channels=16", "--eval_batch_size=2"]
+
+
+def test_small_data_holds_the_first_clips_of_every_class_and_fold(tmp_path):
+    data = make_corpus(tmp_path / "all", 10, seconds=1.0)  # two clips of each class in each fold
+    small = rehearse.small_data(data, tmp_path / "small", 1)
+    with (small / "meta/small.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len({(row["fold"], row["category"]) for row in rows}) == 50
+    assert all((small / "audio" / row["filename"]).is_file() for row in rows)
+    with pytest.raises(UsageError, match="holds no meta"):
+        rehearse.small_data(tmp_path, tmp_path / "none", 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "limit", "outcome"),
+    [
+        ("pass", 20.0, "done"),
+        ("raise SystemExit(3)", 20.0, "failed"),
+        ("import time; time.sleep(60)", 1e-6, "more than 1e-06 GB"),
+    ],
+)
+def test_a_process_is_watched_until_it_ends_or_holds_too_much(code, limit, outcome):
+    process = subprocess.Popen([sys.executable, "-c", code])
+    peak, told = rehearse.watch(process, limit)
+    assert told == outcome
+    assert process.poll() is not None
+    assert 0 <= peak < 1
+
+
+def test_an_unknown_set_up_is_refused_by_name():
+    with pytest.raises(UsageError, match="holds no lmak; it holds cnn14, "):
+        rehearse.main(["--only", "lmac", "lmak"])
