@@ -30,7 +30,9 @@ STEP = ("--batch_size=2", "--debug", "--debug_batches=1", "--debug_epochs=1")
 # what makes a recipe small enough for a test; its size as written is built, and trained a step, further below
 SMALLER = {
     "focalnet": ("--size=nano",),
+    "focalnet_base_scratch": ("--size=nano",),
     "vit": ("--size=nano",),
+    "vit_base_scratch": ("--size=nano",),
     "cnn14": ("--width=0.0625",),
     "cnn14_scratch": ("--width=0.0625",),
     "lmac_td": ("--filters=128", "--kernel=64", "--width=16", "--layers=1", "--chunk=50", "--intra_layers=1"),
@@ -43,7 +45,9 @@ SMALLER = {
 MAPS = {
     "focalnet": (128, 256, 512, 1024),
     "focalnet_scratch": (24, 48, 96, 192),
+    "focalnet_base_scratch": (128, 256, 512, 1024),
     "vit": (768,) * 4,
+    "vit_base_scratch": (768,) * 4,
     "vit_scratch": (48,) * 4,
     "cnn14": (256, 512, 1024, 2048),
     "cnn14_scratch": (64, 128, 256, 512),
