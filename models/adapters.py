@@ -1,5 +1,7 @@
 """Adapters: from a Spectrogram to what a backbone takes as input."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from speechbrain.processing.features import Filterbank
@@ -9,23 +11,68 @@ from models.frontend import FrontEnd, Spectrogram, compress
 
 
 class ImageAdapter(nn.Module):
-    """The log1p spectrogram as a square image of 3 equal channels, as the FocalNet paper feeds FocalNet and ViT.
+    """The log1p spectrogram as a square image of 3 channels: equal ones, as the FocalNet paper feeds FocalNet and ViT,
+    or ones that are learned.
 
     Arguments
     ---------
     size: height and width in pixels; time runs down the rows, frequency along the columns.
     mean, std: subtracted from and divided into the log1p magnitude; the paper uses 0 and 1.
+    projection: hidden channels of a learned `Projection`; 0: none.
     """
 
-    def __init__(self, size: int = 224, mean: float = 0.0, std: float = 1.0):
+    def __init__(self, size: int = 224, mean: float = 0.0, std: float = 1.0, projection: int = 0):
         super().__init__()
         self.size, self.mean, self.std = size, mean, std
+        self.projection = Projection(size, projection) if projection else None
 
     def forward(self, spectrogram: Spectrogram) -> Tensor:
         """Spectrogram of [B, T, F] to [B, 3, size, size]."""
-        image = spectrogram.log_magnitude.unsqueeze(1)  # [B, 1, T, F]
-        image = F.interpolate(image, (self.size, self.size), mode="bilinear", align_corners=False)
-        return ((image - self.mean) / self.std).expand(-1, 3, -1, -1)
+        plane = spectrogram.log_magnitude.unsqueeze(1)  # [B, 1, T, F]
+        image = (self._resized(plane) - self.mean) / self.std
+        if self.projection is None:
+            return image.expand(-1, 3, -1, -1)
+        local = self._resized(self.projection.local((plane - self.mean) / self.std))
+        return self.projection.level(image + local)
+
+    def _resized(self, plane: Tensor) -> Tensor:
+        """[B, C, T, F] to [B, C, size, size]."""
+        return F.interpolate(plane, (self.size, self.size), mode="bilinear", align_corners=False)
+
+
+class Projection(nn.Module):
+    """What is learned on the way from one spectrogram to three channels, in place of three replicas of it.
+
+    The paper stacks replicas (arXiv 2402.02754, section 2.3). Here each channel is a replica plus the answer of two
+    convolutions with a GELU between them, taken before the image is made smaller, and each column (frequency) of each
+    channel has a gain and an offset. So a channel may respond to onsets or to tones, and a convolution is told at what
+    frequency it is. No bin reaches further than two kernels' halves, 4 bins: a map of the image still shows places.
+
+    It starts as three replicas: the second convolution, the gains' distances from 1 and the offsets are 0. Its start is
+    drawn aside, so that a network of the same seed starts with the same weights with and without it.
+
+    Arguments
+    ---------
+    size: columns of the image.
+    hidden: channels between the convolutions.
+    """
+
+    KERNEL = 5
+
+    def __init__(self, size: int, hidden: int):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            first = nn.Conv2d(1, hidden, self.KERNEL, padding="same")
+            second = nn.Conv2d(hidden, 3, self.KERNEL, padding="same")
+        nn.init.zeros_(second.weight)
+        nn.init.zeros_(cast(Tensor, second.bias))
+        self.local = nn.Sequential(first, nn.GELU(), second)
+        self.gain = nn.Parameter(torch.zeros(3, 1, size))  # less 1, so that weight decay draws it to a replica
+        self.offset = nn.Parameter(torch.zeros(3, 1, size))
+
+    def level(self, image: Tensor) -> Tensor:
+        """[B, 3, size, size], every column with its channel's gain and offset."""
+        return image * (1 + self.gain) + self.offset
 
 
 class MelAdapter(nn.Module):

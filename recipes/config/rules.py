@@ -109,6 +109,7 @@ RULES: dict[str, tuple[str, Check]] = {
     "ckpt_interval_minutes": ("a number of 0 or more", partial(_number, 0, 1e9)),
     "probe_penalty": ("null or a number above 0", _or_null(partial(_number, 1e-30, 1e9))),
     **dict.fromkeys(("guidance", "sparsity"), _WEIGHT),
+    "projection": ("a whole number of 0 or more", partial(_whole, 0, 1e6)),
     "width": ("a number above 0", partial(_number, 1e-6, 1e9)),
     "channels": ("null or a whole number of 1 or more", _or_null(_count)),
     **dict.fromkeys(("image_size", "filters", "kernel", "layers", "chunk", "intra_layers", "inter_layers"), _SIZE),
@@ -116,6 +117,7 @@ RULES: dict[str, tuple[str, Check]] = {
 # what the commands read themselves; a key of another name must be referenced by one of these or by an object
 METHOD_KEYS = {"quantile", "alpha", "guidance", "sparsity", "width", "channels", "image_size", "filters", "kernel"}
 METHOD_KEYS |= {"layers", "chunk", "intra_layers", "inter_layers", "peak_lr", "base_lr", "max_lr", "lr", "step_size"}
+METHOD_KEYS |= {"projection"}
 READ_KEYS = {*RULES} - METHOD_KEYS
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models.adapters import ImageAdapter
 from models.classifier import AudioClassifier, ClassifierInfo, CosineHead, Evidence, Features
 from models.frontend import FrontEnd
 from tests.conformance import check_classifier
@@ -68,6 +69,16 @@ def test_describe_restores_every_module_s_own_mode(cnn14):
 def test_our_networks_conform(classifier):
     assert check_classifier(classifier) == []
     assert not classifier.training and not any(one.requires_grad for one in classifier.parameters())
+
+
+@pytest.mark.parametrize("name", ["focalnet", "vit"])
+def test_a_network_on_learned_channels_conforms(name, request):
+    classifier = request.getfixturevalue(name)
+    size = classifier.adapter.size
+    classifier.adapter = ImageAdapter(size, projection=4)
+    for parameter in classifier.adapter.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    assert check_classifier(classifier) == []
 
 
 class Conforming(nn.Module):

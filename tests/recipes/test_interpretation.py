@@ -65,6 +65,18 @@ def lmac(interpret, cnn14, tmp_path_factory) -> Path:
     )
 
 
+@pytest.mark.parametrize("recipe", ["modulation", "gradient"])
+def test_a_classifier_on_learned_channels_is_explained_as_any_other(recipe, train, interpret, tmp_path):
+    size = ("--image_size=64", "--num_classes=10", "--clip_seconds=1.0", "--debug", "--debug_epochs=1")
+    trained = train(HPARAMS / "focalnet_projection_scratch.yaml", tmp_path, *size, "--debug_batches=2")
+    weights = load_file(trained / "classifier/weights.safetensors")
+    assert weights["adapter.projection.local.2.weight"].abs().max() > 0  # three zero channels at its start
+    step = ("--report_clips=1", "--debug", "--debug_batches=1")
+    folder = interpret(HPARAMS / f"{recipe}.yaml", tmp_path, f"--classifier={trained / 'classifier'}", *step)
+    scores = metrics(folder)["metrics"]
+    assert scores["kept"] == pytest.approx(0.1, abs=0.02) and 0 <= scores["fid_i"] <= 1
+
+
 # a sweep and its scores
 
 

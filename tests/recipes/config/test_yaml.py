@@ -33,6 +33,8 @@ SMALLER = {
     "focalnet_base_scratch": ("--size=nano",),
     "vit": ("--size=nano",),
     "vit_base_scratch": ("--size=nano",),
+    "focalnet_projection": ("--size=nano",),
+    "vit_projection": ("--size=nano",),
     "cnn14": ("--width=0.0625",),
     "cnn14_scratch": ("--width=0.0625",),
     "lmac_td": ("--filters=128", "--kernel=64", "--width=16", "--layers=1", "--chunk=50", "--intra_layers=1"),
