@@ -14,8 +14,8 @@ from torch import Tensor
 
 from interpreters.activation import class_activations
 from interpreters.amortized_network import MaskNetwork, standardized
+from interpreters.extremal import Extremal
 from interpreters.gradients import seeded
-from interpreters.grid_extremal import GridExtremal
 from interpreters.maps import MapInterpreter
 from interpreters.mask_grid import MaskGrid
 from interpreters.relaxed import offset_for_area, relaxed_binary
@@ -54,9 +54,9 @@ class AmortizedMask(MapInterpreter):
 
     Arguments
     ---------
-    finish_steps: of gradient on the map of every explained clip (`GridExtremal`), which start from twice the network's
+    finish_steps: of gradient on the map of every explained clip (`Extremal`), which start from twice the network's
         map and `finish_level` times the log1p magnitude, each standardised; 0: none. keep, hold: their weights of the
-        class on the kept part and of staying near that start.
+        class on the kept part and of staying near that start. chunk: clips that these steps take together.
     areas: smallest and largest share of the plane in training, drawn evenly in log. area: what the network is asked
         for when it explains. removed: w. temperature: of the relaxed masks. frames_per_cell, bands: of the grid.
 
@@ -84,6 +84,7 @@ class AmortizedMask(MapInterpreter):
         finish_level: float = 1.0,
         keep: float = 3.0,
         hold: float = 0.3,
+        chunk: int = 1,
         frames_per_cell: int = 8,
         bands: int = 64,
     ):
@@ -101,7 +102,19 @@ class AmortizedMask(MapInterpreter):
         self.mixing = MixingRange(share=mixed)
         self.grid = MaskGrid(info.n_fft // 2 + 1, info.sample_rate, frames_per_cell, bands)
         self.network = MaskNetwork(info, self.grid)
-        self.finish = GridExtremal(info, self.grid, area, finish_steps, keep, hold) if finish_steps else None
+        self.finish = None
+        if finish_steps:
+            self.finish = Extremal(
+                info,
+                area,
+                finish_steps,
+                cell=(frames_per_cell, 1),
+                bands=bands,
+                start="flat",
+                keep=keep,
+                hold=hold,
+                chunk=chunk,
+            )
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def cells(self, classifier: AudioClassifier, spectrogram: Spectrogram, target: Tensor, area: float) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from interpreters.gradients import Gradient
 from interpreters.maps import MapInterpreter
+from interpreters.mask_grid import MaskGrid
 from interpreters.masking import checked_weights, logits_of_parts
 from interpreters.removal import filled, noise_floor
 from models.classifier import AudioClassifier, ClassifierInfo
@@ -22,14 +23,18 @@ STARTS = ("grad_cam", "flat")
 REMOVALS = ("silence", "noise")
 TIE_BREAK = 1e-3  # deviation of what is added to the start, whose own deviation is 1
 SOFTNESS = 0.3  # of the step that the gradient sees
+GRID_SOFTNESS = 1.0  # of that step on a mel grid
 
 
 class Extremal(MapInterpreter):
     """Scores on a coarse grid of cells, of which the highest share is the mask, improved by gradient steps.
 
+    The cells divide the plane evenly, or into bands of equal width in mel (`MaskGrid`), as the classifier hears it.
+
     Every step keeps exactly the cells of the highest scores, as many as an area of `areas` says; the areas take turns.
-    The gradient passes to the scores as if the mask were sigmoid((score - threshold) / 0.3): straight-through. Per
-    clip, with c the asked class, s the scores and s_0 those of the start,
+    The gradient passes to the scores as if the mask were sigmoid((score - threshold) / softness): straight-through,
+    softness 0.3 on even cells and 1 on mel bands. Per clip, with c the asked class, s the scores and s_0 those of the
+    start,
 
         keep    w_k CE(f(kept), c)            remove      w_r f_c(removed)
         hold    w_h mean (s - s_0)^2          smoothness  w_s mean (difference of neighbouring scores)^2
@@ -44,7 +49,9 @@ class Extremal(MapInterpreter):
     areas: shares of the plane in (0, 1), a number or several.
     steps: of Adam. rate: its learning rate.
     cell: frames and bins of a cell; the grid divides the plane evenly, so cells may be one larger.
-    start: "grad_cam" of the asked class, scaled to mean 0 and deviation 1, or "flat".
+    bands: mel bands of the grid, in place of the bins of a cell; None: even cells.
+    start: "grad_cam" of the asked class, or "flat". strength, level: the start is strength times Grad-CAM and level
+        times the log1p magnitude of the cells, each scaled to mean 0 and deviation 1.
     keep, remove, hold, smoothness: the weights, 0 or more.
     removal: what takes the place of what is removed, in the search only: "silence", or "noise", white and 40 dB below
         the clip, drawn anew at every step. Another clip is not offered, since a clip must have the same answer in any
@@ -65,7 +72,10 @@ class Extremal(MapInterpreter):
         steps: int = 30,
         rate: float = 0.3,
         cell: Sequence[int] = (8, 16),
+        bands: int | None = None,
         start: str = "grad_cam",
+        strength: float = 1.0,
+        level: float = 0.0,
         keep: float = 1.0,
         remove: float = 1.0,
         hold: float = 1.0,
@@ -89,7 +99,16 @@ class Extremal(MapInterpreter):
             raise UsageError(f"removal={removal!r} must be one of {', '.join(REMOVALS)}")
         if start == "grad_cam" and "maps" not in info.provides:
             raise UsageError("start='grad_cam' needs feature maps, and this classifier has none: use start: flat")
-        self.weights = checked_weights("Extremal", keep=keep, remove=remove, hold=hold, smoothness=smoothness)
+        self.weights = checked_weights(
+            "Extremal",
+            keep=keep,
+            remove=remove,
+            hold=hold,
+            smoothness=smoothness,
+            strength=strength,
+            level=level,
+        )
+        self.grid = None if bands is None else MaskGrid(info.n_fft // 2 + 1, info.sample_rate, cell[0], bands)
         self.steps, self.rate, self.cell, self.chunk = steps, rate, tuple(cell), chunk
         self.removal, self.seed = removal, seed
         self.grad_cam = Gradient(info, "grad_cam") if start == "grad_cam" else None
@@ -100,7 +119,9 @@ class Extremal(MapInterpreter):
         start = self._flat_start(len(spectrogram), frames, bins).to(spectrogram.log_magnitude.device)
         if self.grad_cam is not None:
             cam = self.grad_cam.importance(classifier, spectrogram, evidence, target)
-            start = start + _standardized(F.adaptive_avg_pool2d(cam, start.shape[1:]))
+            start = start + self.weights["strength"] * _standardized(self._pooled(cam, start))
+        if self.weights["level"]:
+            start = start + self.weights["level"] * _standardized(self._pooled(spectrogram.log_magnitude, start))
         return self.improved(classifier, spectrogram, target, start)
 
     def improved(self, classifier: AudioClassifier, spectrogram: Spectrogram, target: Tensor, start: Tensor) -> Tensor:
@@ -113,11 +134,14 @@ class Extremal(MapInterpreter):
 
     def cut(self, scores: Tensor, area: float, clips: Spectrogram) -> Tensor:
         """[B, rows, columns] 1 on the cells of the highest scores that make up the area, with a gradient."""
-        return exact_share(scores, area)
+        if self.grid is None:
+            return exact_share(scores, area)
+        return covering_share(scores, area, self.grid.share(clips.log_magnitude.shape[1]))
 
     def enlarge(self, cells: Tensor, clips: Spectrogram) -> Tensor:
         """[B, rows, columns] on the grid to [B, T, F], every bin with the value of its cell."""
-        return _enlarged(cells, *clips.log_magnitude.shape[1:])
+        frames, bins = clips.log_magnitude.shape[1:]
+        return _enlarged(cells, frames, bins) if self.grid is None else self.grid.enlarge(cells, frames)
 
     @torch.enable_grad()
     def optimise(self, classifier: AudioClassifier, clips: Spectrogram, target: Tensor, start: Tensor) -> Tensor:
@@ -154,8 +178,16 @@ class Extremal(MapInterpreter):
     def _flat_start(self, clips: int, frames: int, bins: int) -> Tensor:
         """[B, rows, columns] next to 0, the same for every clip: the order in which equal scores are taken."""
         rows, columns = max(1, round(frames / self.cell[0])), max(1, round(bins / self.cell[1]))
+        if self.grid is not None:
+            rows, columns = self.grid.rows(frames), self.grid.bands
         generator = torch.Generator().manual_seed(self.seed)
         return TIE_BREAK * torch.randn(rows, columns, generator=generator).expand(clips, -1, -1)
+
+    def _pooled(self, plane: Tensor, start: Tensor) -> Tensor:
+        """[B, T, F] to the mean of every cell, in the shape of the start."""
+        if self.grid is not None:
+            return self.grid.pool(plane)
+        return F.adaptive_avg_pool2d(plane, (start.shape[1], start.shape[2]))
 
 
 def exact_share(scores: Tensor, area: float) -> Tensor:
@@ -167,6 +199,21 @@ def exact_share(scores: Tensor, area: float) -> Tensor:
     highest = flat.topk(max(1, round(area * flat.shape[1])), dim=1)
     mask = torch.zeros_like(flat).scatter(1, highest.indices, 1.0)
     soft = torch.sigmoid((flat - highest.values[:, -1:].detach()) / SOFTNESS)
+    return (mask + (soft - soft.detach())).view_as(scores)
+
+
+def covering_share(scores: Tensor, area: float, share: Tensor) -> Tensor:
+    """As `exact_share`, for cells that cover unequal shares of the plane: the highest that fit into the area together.
+
+    share: [rows, columns], their sum is 1. At least one cell is kept; the gradient's softness is `GRID_SOFTNESS`.
+    """
+    flat = scores.flatten(1)
+    ordered, order = flat.detach().sort(dim=1, descending=True)
+    covered = share.flatten()[order].cumsum(dim=1)
+    count = (covered <= area * (1 + 1e-6)).sum(dim=1, keepdim=True).clamp(min=1)
+    threshold = ordered.gather(1, count - 1)
+    mask = (flat >= threshold).to(flat.dtype)
+    soft = torch.sigmoid((flat - threshold) / GRID_SOFTNESS)
     return (mask + (soft - soft.detach())).view_as(scores)
 
 

@@ -5,8 +5,8 @@ import torch
 from test_amortized import INFO, Halves, clips, inside
 
 from interpreters.amortized import AmortizedMask
+from interpreters.extremal import Extremal
 from interpreters.fixed_area import top_share
-from interpreters.grid_extremal import GridExtremal
 from interpreters.mask_grid import MaskGrid
 
 
@@ -15,8 +15,13 @@ def grid() -> MaskGrid:
     return MaskGrid(513, 16000, 8, 16)
 
 
+def on_mel_bands(steps: int, hold: float = 0.0, **settings) -> Extremal:
+    """The search on the cells of `grid`, from a start that is given."""
+    return Extremal(INFO, 0.2, steps, cell=(8, 1), bands=16, start="flat", hold=hold, **settings)
+
+
 def test_the_cells_kept_cover_the_area_of_the_plane(grid):
-    method, sound = GridExtremal(INFO, grid, 0.2, 1, 1.0, hold=0.0), clips(3)
+    method, sound = on_mel_bands(1), clips(3)
     frames = sound.log_magnitude.shape[1]
     scores = torch.randn(3, grid.rows(frames), 16)
     for area in (0.1, 0.3):
@@ -26,7 +31,7 @@ def test_the_cells_kept_cover_the_area_of_the_plane(grid):
 
 
 def test_the_highest_scores_are_kept_and_the_gradient_is_that_of_a_sigmoid(grid):
-    method, sound = GridExtremal(INFO, grid, 0.2, 1, 1.0, hold=0.0), clips(1)
+    method, sound = on_mel_bands(1), clips(1)
     scores = torch.randn(1, grid.rows(sound.log_magnitude.shape[1]), 16, requires_grad=True)
     mask = method.cut(scores, 0.2, sound)
     assert scores[mask.detach().round() == 1].min() > scores[mask.detach().round() == 0].max()
@@ -42,11 +47,29 @@ def test_steps_move_a_wrong_start_to_the_class(grid):
     target = classifier(sound).prediction
     start = torch.randn(4, grid.rows(sound.log_magnitude.shape[1]), 16)
     before = grid.enlarge(start, sound.log_magnitude.shape[1])
-    after = GridExtremal(INFO, grid, 0.2, 20, 1.0, hold=0.0).improved(classifier, sound, target, start)
-    held = GridExtremal(INFO, grid, 0.2, 20, 1.0, hold=100.0).improved(classifier, sound, target, start)
+    after = on_mel_bands(20).improved(classifier, sound, target, start)
+    held = on_mel_bands(20, hold=100.0).improved(classifier, sound, target, start)
     shares = [inside(top_share(importance, 0.2), target).mean() for importance in (before, held, after)]
     assert shares[2] > shares[0] + 0.1
     assert shares[1] < shares[2]
+
+
+def test_loudness_in_the_start_ranks_cells_that_the_class_leaves_alike(grid):
+    classifier, sound = Halves(), clips(2)
+    evidence = classifier(sound)
+    first = on_mel_bands(1, hold=0.0, rate=1e-9, level=1.0).importance(classifier, sound, evidence)
+    loud = grid.enlarge(grid.pool(sound.log_magnitude), sound.log_magnitude.shape[1])
+    for importance, level in zip(first, loud, strict=True):
+        assert torch.corrcoef(torch.stack((importance.flatten(), level.flatten())))[0, 1] > 0.999
+
+
+def test_clips_taken_together_have_the_answers_they_have_alone():
+    torch.manual_seed(0)
+    classifier, sound = Halves(), clips(4)
+    evidence = classifier(sound)
+    alone = on_mel_bands(5, level=1.0).importance(classifier, sound, evidence)
+    together = on_mel_bands(5, level=1.0, chunk=3).importance(classifier, sound, evidence)
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
 
 def test_the_amortised_mask_is_finished_by_steps_and_keeps_its_weights():
