@@ -21,7 +21,7 @@ from recipes.data.clips import loader_options
 from recipes.runs.run import Run
 from recipes.system.console import Bar, duration, quiet, say
 from recipes.system.interruption import Interrupted, asked, deferred, leave_if_asked
-from recipes.system.parallel import Share, gather, rank, replicate
+from recipes.system.parallel import Share, gather, on_main, rank, replicate
 from recipes.training.checkpoints import Stopwatch, WholeCheckpointer
 
 if TYPE_CHECKING:
@@ -314,12 +314,13 @@ class RecipeBrain(sb.Brain):
         rate = self.optimizer.param_groups[0]["lr"]
         for log in self.logs:
             log.log_stats({"epoch": epoch, "lr": rate}, {"loss": self.train_loss}, scores)
-        chosen_by = {name + "s": [key] for name, key in self.selection.keys.items()}
-        self.checkpointer.save_and_keep_only(
-            meta={self.selection.name: scores[self.selection.name], "epoch": epoch},
-            importance_keys=[],
-            **{"max_keys": [], "min_keys": []} | chosen_by,
-        )
+        if on_main(self._is_worth_saving, epoch, scores[self.selection.name]):
+            chosen_by = {name + "s": [key] for name, key in self.selection.keys.items()}
+            self.checkpointer.save_and_keep_only(
+                meta={self.selection.name: scores[self.selection.name], "epoch": epoch},
+                importance_keys=[],
+                **{"max_keys": [], "min_keys": []} | chosen_by,
+            )
         best = self.checkpointer.find_checkpoint(**self.selection.keys)
         mark = "  best so far" if best is not None and best.meta["epoch"] == epoch else ""
         epochs, name = self.recipe_run.values["epochs"], self.selection.name
@@ -328,6 +329,19 @@ class RecipeBrain(sb.Brain):
             f"epoch {epoch:>{len(str(epochs))}}/{epochs}  train loss {self.train_loss:.4g}  "
             f"valid {name} {scores[name]:.4g}  rate {rate:.2g}  {seconds}{mark}"
         )
+
+    def _is_worth_saving(self, epoch: int, score: float) -> bool:
+        """Whether an epoch gets a checkpoint: the last one, one that may be chosen, and where that takes little time.
+
+        On a GPU an epoch of a large network may take less time than a gigabyte takes to the disk.
+        """
+        if epoch == self.recipe_run.values["epochs"] or self.checkpointer.is_due():
+            return True
+        best = self.checkpointer.find_checkpoint(**self.selection.keys)
+        if best is None:
+            return True
+        chosen = best.meta[self.selection.name]
+        return score >= chosen if self.selection.larger_is_better else score <= chosen
 
     def on_evaluate_start(self, max_key=None, min_key=None):
         """Load the chosen epoch, if a key says how it was chosen.

@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent, and what a run saves in them beside its networks."""
 
+import math
 import os
 import pickle
 import shutil
@@ -14,6 +15,9 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from models.errors import UsageError
 from models.staging import STAGED
 from recipes.system.files import unwritable
+
+SHORT_SAVE_SECONDS = 1.0
+WORK_PER_SAVE = 10.0  # seconds of work for a second of saving: a kill costs no more than these
 
 
 @sb.utils.checkpoints.register_checkpoint_hooks
@@ -55,7 +59,17 @@ class WholeCheckpointer(Checkpointer):
 
     SpeechBrain writes the file that makes a folder a checkpoint before the parameters, so that a process killed in
     between leaves a checkpoint without them. Here the folder gets its name when everything is on the disk.
+
+    save_seconds: what the last checkpoint took. saved_at: when it was there, by `time.monotonic`.
     """
+
+    save_seconds, saved_at = 0.0, -math.inf
+
+    def is_due(self) -> bool:
+        """Whether one more checkpoint is worth its time: it is short, or long ago against what it takes."""
+        if self.save_seconds < SHORT_SAVE_SECONDS:
+            return True
+        return time.monotonic() - self.saved_at >= WORK_PER_SAVE * self.save_seconds
 
     def _new_checkpoint_dirpath(self):
         path = super()._new_checkpoint_dirpath()
@@ -63,6 +77,7 @@ class WholeCheckpointer(Checkpointer):
 
     def save_checkpoint(self, *arguments, **options):
         """Raises UsageError when the disk is full or the folder cannot be written; older checkpoints stay."""
+        started = time.monotonic()
         try:
             saved = super().save_checkpoint(*arguments, **options)
             if if_main_process():
@@ -75,6 +90,8 @@ class WholeCheckpointer(Checkpointer):
                 shutil.rmtree(staged, ignore_errors=True)
             raise unwritable(self.checkpoints_dir, error) from error
         ddp_barrier()
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - started
         return saved
 
     def delete_checkpoints(

@@ -26,7 +26,9 @@ from recipes.runs.data import open_store, splits_of
 from recipes.runs.opening import UNTRAINED_KEYS
 from recipes.runs.places import run_folder
 from recipes.synthetic import CATEGORIES
+from recipes.training import checkpoints
 from recipes.training.brain import Stopwatch, seed_step
+from recipes.training.checkpoints import WholeCheckpointer
 from recipes.training.classifier_brain import ClassifierBrain, additive_margin_loss
 
 WEIGHTS = "classifier/weights.safetensors"
@@ -457,3 +459,38 @@ def test_a_stopwatch_counts_over_processes(tmp_path):
     assert stopwatch.seconds < 50
     stopwatch.load(tmp_path / "stopwatch")
     assert 100 <= stopwatch.seconds < 150
+
+
+def test_where_saving_takes_long_an_epoch_that_is_not_chosen_is_not_saved(train, tmp_path, monkeypatch):
+    epochs = []
+    save = WholeCheckpointer.save_checkpoint
+
+    def count(self, meta, **options):
+        epochs.append((meta["epoch"], meta["acc"]))
+        return save(self, meta, **options)
+
+    monkeypatch.setattr(WholeCheckpointer, "save_checkpoint", count)
+    options = ("--epochs=5", "--schedule.epochs=5")
+    often = train(TINY, tmp_path / "often", *options)
+    every, epochs[:] = list(epochs), []
+    monkeypatch.setattr(checkpoints, "SHORT_SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(checkpoints, "WORK_PER_SAVE", math.inf)
+    seldom = train(TINY, tmp_path / "seldom", *options)
+    expected, best = [], -math.inf
+    for epoch, accuracy in every:
+        if accuracy >= best or epoch == 5:
+            expected.append((epoch, accuracy))
+        best = max(best, accuracy)
+    assert [epoch for epoch, _ in every] == [1, 2, 3, 4, 5]
+    assert epochs == expected and len(expected) < 5
+    assert (seldom / WEIGHTS).read_bytes() == (often / WEIGHTS).read_bytes()
+    assert metrics(seldom)["training"]["epoch"] == metrics(often)["training"]["epoch"]
+
+
+def test_a_checkpoint_is_due_when_it_is_short_or_long_ago(tmp_path, monkeypatch):
+    checkpointer = WholeCheckpointer(tmp_path)
+    assert checkpointer.is_due()
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: 100.0)
+    for seconds, saved_at, due in ((0.9, 99.9, True), (2.0, 81.0, False), (2.0, 80.0, True)):
+        checkpointer.save_seconds, checkpointer.saved_at = seconds, saved_at
+        assert checkpointer.is_due() is due
