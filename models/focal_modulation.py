@@ -118,9 +118,16 @@ class Layer(nn.Module):
         self.mlp = MLP(width)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        modulated = self.modulation(self.norm1(x).unflatten(1, grid)).flatten(1, 2)
-        x = x + self.drop_path(modulated)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path(self.modulated(x, grid))
+        return x + self.drop_path(self.transformed(x))
+
+    def modulated(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """What modulation adds to x."""
+        return self.modulation(self.norm1(x).unflatten(1, grid)).flatten(1, 2)
+
+    def transformed(self, x: Tensor) -> Tensor:
+        """What the MLP adds to x."""
+        return self.mlp(self.norm2(x))
 
 
 class Stage(nn.Module):
