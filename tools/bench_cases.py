@@ -15,9 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from interpreters.base import Interpreter, masked
 from interpreters.masking import masking_terms
 from models.classifier import AudioClassifier
+from recipes.config.compose import compose, setting_names
 from recipes.config.recipe import Recipe, load_recipe
 from recipes.data.clips import fold_set, loader_options
 from recipes.data.preparation import prepare
+from recipes.runs.places import recipe_of as path_of
 from recipes.scoring.batch import LabelledClips, score_batch
 from recipes.synthetic import make_corpus
 from recipes.training.brain import auto_precision
@@ -29,7 +31,7 @@ HPARAMS = ROOT / "hparams"
 SECONDS, RATE = 5.0, 16000
 SCORING_BATCH = 16
 SMALL_CLASSIFIERS = ("focalnet_scratch", "vit_scratch", "cnn14_scratch", "mobilenet", "focalnet")
-PAPER_CLASSIFIERS = ("vit", "cnn14")
+PAPER_CLASSIFIERS = ("paper/focalnet", "paper/vit", "paper/cnn14")
 SMALL_INTERPRETERS = (
     "piq_focalnet_small",
     "piq_cnn14",
@@ -41,7 +43,7 @@ SMALL_INTERPRETERS = (
     "lmac_td_mobilenet",
     "modulation",
 )
-PAPER_INTERPRETERS = ("piq_focalnet", "lmac_paper", "lmac_td")
+PAPER_INTERPRETERS = ("paper/focalnet_piq", "paper/vit_piq", "paper/lmac", "paper/l2i", "paper/lmac_td_alpha075")
 SEARCHES = ("extremal", "freqrise", "segments", "audiolime")  # nothing is trained, and a clip takes seconds
 SWEEP = tuple(k / 20 for k in range(10, 20))
 """Ten quantiles, from 0.5 to 0.95."""
@@ -113,17 +115,17 @@ def flops_of(call: Callable[[], object]) -> float:
 
 
 def recipe_of(name: str, *changes: str) -> Recipe:
-    """A recipe that downloads nothing."""
+    """A recipe below hparams/, by its path without the suffix, that downloads nothing."""
     path = HPARAMS / f"{name}.yaml"
-    downloads = "weights: " in path.read_text(encoding="utf-8")
-    weights = ["--weights=null"] if downloads else []
+    known = setting_names(compose(path).expanded())
+    weights = ["--weights=null"] if "model.weights" in known else []
     return load_recipe([str(path), "--data_folder=none", *weights, *changes])
 
 
 def networks_of(recipe: Recipe, device: str) -> tuple[AudioClassifier, Interpreter]:
     """The classifier that an interpreter's recipe names, with random weights, and the interpreter for it."""
-    classifier_recipe = Path(recipe.values["classifier"]).parts[-3]
-    classifier = recipe_of(classifier_recipe).build()["model"]["classifier"].to(device).freeze()
+    classifier_recipe = Path(path_of(Path(recipe.values["classifier"]).parts[-3])).relative_to("hparams")
+    classifier = recipe_of(str(classifier_recipe.with_suffix(""))).build()["model"]["classifier"].to(device).freeze()
     interpreter = recipe.build()["interpreter"]["interpreter"](info=classifier.describe())
     return classifier, interpreter.to(device)
 

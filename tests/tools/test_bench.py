@@ -2,7 +2,7 @@
 
 from tests.helpers import refusal
 from tools.bench import main, row, table
-from tools.bench_cases import Bench, all_cases, timed
+from tools.bench_cases import PAPER_CLASSIFIERS, PAPER_INTERPRETERS, Bench, all_cases, networks_of, recipe_of, timed
 
 RATE = {"fp32": 1e9, "bf16": 4e9, "bytes": 1e8}
 CASE = {"items": 4, "seconds": 2.0, "flops": 1e9, "bytes": 0.0, "precision": "fp32", "note": "", "peak_gb": 1.25}
@@ -29,8 +29,8 @@ def test_the_loaders_rate_is_taken_from_its_own_case():
 
 
 def test_the_papers_sizes_are_measured_on_demand():
-    assert "train vit" not in all_cases(long=False)
-    assert "train vit" in all_cases(long=True)
+    assert "train paper/vit" not in all_cases(long=False)
+    assert {f"train {name}" for name in PAPER_CLASSIFIERS + PAPER_INTERPRETERS} <= set(all_cases(long=True))
     assert "train modulation" not in all_cases(long=True)
 
 
@@ -48,3 +48,10 @@ def test_a_precision_overrules_the_recipes():
 def test_a_beginning_that_chooses_nothing_is_refused():
     told = refusal(main, ["--only=nothing"])
     assert told.startswith("--only=nothing chooses no case: the cases are start: a misspelt key, ")
+
+
+def test_a_published_set_up_is_measured_on_the_classifier_of_its_paper():
+    recipe = recipe_of("paper/lmac_td_alpha075", "--width=16", "--layers=1", "--intra_layers=1")
+    classifier, interpreter = networks_of(recipe, "cpu")
+    assert sum(parameter.numel() for parameter in classifier.parameters()) > 75e6
+    assert type(interpreter).__name__ == "LMACTD"
