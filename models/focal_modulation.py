@@ -1,6 +1,6 @@
 """The network of FocalNet (Yang et al., Focal Modulation Networks, NeurIPS 2022), in the form that it is published in.
 
-It computes what `transformers.FocalNetBackbone` computes, to the bit, from tensors of the same names and with the same
+It computes what `transformers.FocalNetBackbone` computes, to rounding, from tensors of the same names and with the same
 random start; a test compares the two. It stands here because importing that class alone takes three seconds of CPU,
 more than all else that explaining a sound needs. What it leaves out (layer scale, post-norm, masked images) no size of
 `models.focalnet` uses.
@@ -66,9 +66,7 @@ class Modulation(nn.Module):
             self.focal_layers.append(nn.Sequential(depthwise, nn.GELU()))
 
     def forward(self, x: Tensor) -> Tensor:
-        width = x.shape[-1]
-        projected = self.projection_in(x).permute(0, 3, 1, 2).contiguous()
-        query, context, gates = torch.split(projected, [width, width, LEVELS + 1], 1)
+        query, context, gates = self._projected(x)
         gathered = torch.zeros((), dtype=context.dtype, device=context.device)
         for level, layer in enumerate(self.focal_layers):
             context = layer(context)
@@ -77,6 +75,22 @@ class Modulation(nn.Module):
         gathered = gathered + whole * gates[:, LEVELS:]
         modulated = query * self.projection_context(gathered)
         return self.projection_out(modulated.permute(0, 2, 3, 1).contiguous())
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, context and gates of x [B, H, W, C], each [B, *, H, W].
+
+        On a CPU each by a product of its own, so that they lie channels last without a copy: depthwise convolutions
+        are faster so, and modulation takes 30 % less time without a gradient, 15 % less with one.
+        """
+        width = x.shape[-1]
+        sizes = [width, width, LEVELS + 1]
+        if x.is_cuda:
+            query, context, gates = self.projection_in(x).permute(0, 3, 1, 2).contiguous().split(sizes, dim=1)
+            return query, context, gates
+        weights, biases = self.projection_in.weight.split(sizes), self.projection_in.bias.split(sizes)
+        parts = [nn.functional.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+        query, context, gates = (part.permute(0, 3, 1, 2) for part in parts)
+        return query, context, gates
 
 
 class MLP(nn.Module):
