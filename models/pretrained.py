@@ -1,7 +1,7 @@
 """Weights from elsewhere: a hub, a local folder, or checkpoints that SpeechBrain published."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -96,18 +96,52 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def load_speechbrain(classifier: nn.Module, folder: str | Path) -> None:
-    """Fill an `AudioClassifier` from `embedding_model.ckpt` and `classifier.ckpt` as SpeechBrain publishes them.
+EMBEDDING_FILES = ("embedding_model.ckpt", "embedding_model_esc50ft.ckpt")
+HEAD_FILES = ("classifier.ckpt", "classifier_esc50.ckpt")
+"""What SpeechBrain's releases call the backbone and the head; the second names are of CNN14's of April 2024."""
 
-    Layouts: `speechbrain/focalnet-base-esc50`, `vit-base-esc50`, `cnn14-esc50`. Their classes are numbered by first
-    appearance in folds 1 to 3, not by ESC-50's target: hand their `label_encoder.txt` order to the bundle.
-    Raises UsageError when a file is missing or its tensors are not exactly this classifier's.
+
+def load_speechbrain(classifier: nn.Module, folder: str | Path) -> None:
+    """Fill an `AudioClassifier` from the two checkpoints of its backbone and its head as SpeechBrain publishes them.
+
+    Layouts: `speechbrain/focalnet-base-esc50` and `vit-base-esc50` (cosine head, one block), `cnn14-esc50` (the same
+    head, in `embedding_model_esc50ft.ckpt` and `classifier_esc50.ckpt`) and `fpaissan/r` (linear head). Their classes
+    are numbered by first appearance in folds 1 to 3, not by ESC-50's target: hand their `label_encoder.txt` order to
+    the bundle.
+
+    Raises UsageError when a file is missing, when the head is of another kind than this classifier's, and when tensors
+    are not exactly this classifier's.
     """
-    parts = {
-        "embedding_model": classifier.get_submodule("backbone.model"),
-        "classifier": classifier.get_submodule("head.classifier"),
-    }
-    _fill(parts, folder, "classifier")
+    _fill(classifier.get_submodule("backbone.model"), _file_of(folder, EMBEDDING_FILES), "classifier")
+    head, path = head_module(classifier), _file_of(folder, HEAD_FILES)
+    (kind, blocks), (own_kind, own_blocks) = _head_layout(read_checkpoint(path)), _head_layout(head.state_dict())
+    if (kind, blocks) != (own_kind, own_blocks):
+        raise UsageError(
+            f"{path} does not fit this classifier: it holds a {kind} head with {blocks} blocks, and the recipe builds "
+            f"a {own_kind} one with {own_blocks}; pass --head={kind} --head_blocks={blocks}"
+        )
+    _fill(head, path, "classifier")
+
+
+def head_module(classifier: nn.Module) -> nn.Module:
+    """The part of a classifier that a published head's tensors belong to."""
+    head = classifier.get_submodule("head")
+    return getattr(head, "classifier", head)
+
+
+def _file_of(folder: str | Path, names: Sequence[str]) -> Path:
+    """The first of these files that the folder holds, or else the first."""
+    paths = [Path(folder) / name for name in names]
+    for path in paths:
+        if path.is_file():
+            return path
+    return paths[0]
+
+
+def _head_layout(state: Mapping[str, torch.Tensor]) -> tuple[str, int]:
+    """The kind of a head, and its number of blocks, by the names of its tensors."""
+    blocks = sum(key.startswith("blocks.") and key.endswith(".norm.weight") for key in state)
+    return ("linear" if "bias" in state else "cosine"), blocks
 
 
 def load_codec(encoder: nn.Module, decoder: nn.Module, folder: str | Path) -> None:
@@ -115,19 +149,18 @@ def load_codec(encoder: nn.Module, decoder: nn.Module, folder: str | Path) -> No
 
     Raises UsageError when a file is missing or its tensors are not exactly this filterbank's.
     """
-    _fill({"encoder": encoder, "decoder": decoder}, folder, "codec")
+    _fill(encoder, Path(folder) / "encoder.ckpt", "codec")
+    _fill(decoder, Path(folder) / "decoder.ckpt", "codec")
 
 
-def _fill(parts: Mapping[str, nn.Module], folder: str | Path, whole: str) -> None:
-    """Fill every module from the checkpoint of its name in a folder, strictly."""
-    for name, module in parts.items():
-        path = Path(folder) / f"{name}.ckpt"
-        state = {_renamed(key): value for key, value in read_checkpoint(path).items()}
-        try:
-            module.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            detail = " ".join(str(error).split())[:300]
-            raise UsageError(f"{path} does not fit this {whole}: {detail}") from error
+def _fill(module: nn.Module, path: Path, whole: str) -> None:
+    """Fill a module from a checkpoint, strictly. whole: what the module is a part of."""
+    state = {_renamed(key): value for key, value in read_checkpoint(path).items()}
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:300]
+        raise UsageError(f"{path} does not fit this {whole}: {detail}") from error
 
 
 def _renamed(key: str) -> str:

@@ -3,9 +3,10 @@
     python -m recipes.adopt hparams/focalnet.yaml FOLDER --data_folder=path/to/ESC-50 --weights=null
 
 FOLDER holds `embedding_model.ckpt`, `classifier.ckpt` and `label_encoder.txt`, as in the hub's
-`speechbrain/focalnet-base-esc50`, `vit-base-esc50` and `cnn14-esc50`. The bundle lands where `train.py` with the same
-recipe would put it. SpeechBrain numbers classes by first appearance in its training folds; the head's rows are put
-into the official order of the data set.
+`speechbrain/focalnet-base-esc50`, `vit-base-esc50` and `cnn14-esc50` (with `hparams/cnn14.yaml --head_blocks=1`). The
+CNN14 that the L-MAC recipes explain, `fpaissan/r`, wants `hparams/cnn14.yaml --head=linear`. The bundle lands where
+`train.py` with the same recipe would put it. SpeechBrain numbers classes by first appearance in its training folds;
+the head's rows are put into the official order of the data set.
 
     python -m recipes.adopt MIT/ast-finetuned-audioset-10-10-0.4593 results/ast_audioset/1234 --clip_seconds=10
 
@@ -25,7 +26,7 @@ from models.classifier import AudioClassifier
 from models.errors import UsageError
 from models.frontend import FrontEnd
 from models.huggingface import HuggingFaceClassifier
-from models.pretrained import load_speechbrain
+from models.pretrained import head_module, load_speechbrain
 from recipes.config.recipe import Recipe, load_recipe
 from recipes.data.cache import HashMemo
 from recipes.data.clips import short_hash
@@ -58,7 +59,7 @@ def read_label_encoder(path: Path) -> tuple[str, ...]:
 
 
 def reorder_head(classifier: AudioClassifier, published: tuple[str, ...], wanted: tuple[str, ...]) -> None:
-    """Put the rows of a cosine head, now in the order `published`, into the order `wanted`.
+    """Put the rows of a head, now in the order `published`, into the order `wanted`.
 
     Raises UsageError when the two are not the same classes.
     """
@@ -66,9 +67,10 @@ def reorder_head(classifier: AudioClassifier, published: tuple[str, ...], wanted
         differing = sorted(set(published) ^ set(wanted))
         raise UsageError(f"the checkpoint's classes are not the data's; they differ in {', '.join(differing[:5])}")
     order = torch.tensor([published.index(name) for name in wanted])
-    weight = classifier.get_parameter("head.classifier.weight")
+    head = head_module(classifier)
     with torch.no_grad():
-        weight.copy_(weight[order])
+        for parameter in head.parameters(recurse=False):  # the weight, and a linear head's bias
+            parameter.copy_(parameter[order])
 
 
 def adopt(recipe: Recipe, folder: Path) -> Path:

@@ -26,9 +26,11 @@ from models.focal_modulation import FocalNetwork
 from models.focalnet import SIZES as FOCALNET_SIZES
 from models.focalnet import FocalNet, published_config
 from models.frontend import FrontEnd
+from models.heads import Head
 from models.pretrained import load_speechbrain, read_checkpoint
 from models.vit import SIZES as VIT_SIZES
 from models.vit import ViT
+from recipes.config.recipe import load_recipe
 
 CLASSIFIERS = Path(__file__).parents[2] / "hparams" / "classifiers"
 
@@ -259,10 +261,12 @@ def old_name(key: str) -> str:
     return key
 
 
-def published(folder: Path, embedding_model: nn.Module, classifier: nn.Module, rename=str) -> None:
+def published(
+    folder: Path, embedding_model: nn.Module, classifier: nn.Module, rename=str, files=("embedding_model", "classifier")
+) -> None:
     state = {rename(key): value for key, value in embedding_model.state_dict().items()}
-    torch.save(state, folder / "embedding_model.ckpt")
-    torch.save(classifier.state_dict(), folder / "classifier.ckpt")
+    torch.save(state, folder / f"{files[0]}.ckpt")
+    torch.save(classifier.state_dict(), folder / f"{files[1]}.ckpt")
 
 
 def cosines(classifier: AudioClassifier, spectrogram) -> torch.Tensor:
@@ -297,14 +301,44 @@ def test_speechbrains_vit_checkpoint_loads_under_its_old_names(vit, tmp_path):
     torch.testing.assert_close(cosines(vit, spectrogram), head(hidden.unsqueeze(1)).squeeze(1), atol=1e-5, rtol=0)
 
 
+def cnn14_with(head: str, blocks: int) -> AudioClassifier:
+    """A full-width CNN14 as hparams/cnn14.yaml builds it."""
+    changes = [f"--head={head}", f"--head_blocks={blocks}", "--data_folder=none"]
+    return load_recipe([str(CLASSIFIERS.parent / "cnn14.yaml"), *changes]).build()["model"]["classifier"].eval()
+
+
 @torch.no_grad()
-def test_speechbrains_cnn14_checkpoint_loads(full_cnn14, tmp_path):
-    stock, head = Cnn14(mel_bins=80, emb_dim=2048).eval(), Classifier(2048, out_neurons=50).eval()
+def test_speechbrains_cnn14_of_april_2024_loads(tmp_path):
+    stock, head = Cnn14(mel_bins=80, emb_dim=2048).eval(), Classifier(2048, lin_blocks=1, out_neurons=50).eval()
+    published(tmp_path, stock, head, files=("embedding_model_esc50ft", "classifier_esc50"))
+    classifier = cnn14_with("cosine", 1)
+    load_speechbrain(classifier, tmp_path)
+    spectrogram = classifier.frontend.analyze(torch.randn(2, 16000))
+    embedding = stock(classifier.adapter(spectrogram))
+    torch.testing.assert_close(cosines(classifier, spectrogram), head(embedding).squeeze(1), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_the_cnn14_that_lmac_explains_loads(tmp_path):
+    stock, head = Cnn14(mel_bins=80, emb_dim=2048).eval(), nn.Linear(2048, 50)
     published(tmp_path, stock, head)
-    load_speechbrain(full_cnn14, tmp_path)
-    spectrogram = full_cnn14.frontend.analyze(torch.randn(2, 16000))
-    embedding = stock(full_cnn14.adapter(spectrogram))
-    torch.testing.assert_close(cosines(full_cnn14, spectrogram), head(embedding).squeeze(1), atol=1e-5, rtol=0)
+    with pytest.raises(
+        UsageError, match=r"holds a linear head with 0 blocks, .* a cosine one with 1; pass --head=linear"
+    ):
+        load_speechbrain(cnn14_with("cosine", 1), tmp_path)
+    classifier = cnn14_with("linear", 0)
+    load_speechbrain(classifier, tmp_path)
+    spectrogram = classifier.frontend.analyze(torch.randn(2, 16000))
+    expected = head(stock(classifier.adapter(spectrogram))).squeeze(1)
+    torch.testing.assert_close(classifier(spectrogram).logits, expected, atol=1e-5, rtol=0)
+    assert classifier.describe().logit_scale == 1
+
+
+def test_heads_that_do_not_exist_are_refused():
+    with pytest.raises(UsageError, match="head='round' is not one of cosine, linear"):
+        Head(8, "round")
+    with pytest.raises(UsageError, match="head_blocks=1 stand before a cosine head only"):
+        Head(8, "linear", num_blocks=1)
 
 
 def test_checkpoints_of_another_network_are_told(focalnet, cnn14, tmp_path):
