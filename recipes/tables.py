@@ -132,9 +132,9 @@ def local_paper_runs(output_folder: Path) -> dict[str, list[PaperRun]]:
         recipe = paper_recipe(run.parent.name)
         if recipe is None or not [*run.glob("metrics.json"), *run.glob("*/metrics.json")]:
             continue
-        told = departures(run, recipe)
+        differing = departures(run, recipe)
         for folder in result_folders(run):
-            runs.setdefault(recipe.stem, []).append(PaperRun(read_json(folder / "metrics.json"), told))
+            runs.setdefault(recipe.stem, []).append(PaperRun(read_json(folder / "metrics.json"), differing))
     return runs
 
 

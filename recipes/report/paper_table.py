@@ -63,9 +63,9 @@ def _millions(count: int | None) -> str:
 
 def _about(run: PaperRun) -> str:
     """The data that a run was scored on, its weights, and how it departs from the set-up."""
-    result, told = run.result, list(run.departures[:MAX_TOLD])
+    result, shown = run.result, list(run.departures[:MAX_TOLD])
     data = f"{result['data']['name']}, {result['data']['clips']} clips"
-    more = len(run.departures) - len(told)
+    more = len(run.departures) - len(shown)
     if more > 0:
-        told.append(f"{more} more")
-    return f"{data}; {'; '.join(told)}" if told else f"{data}; as published"
+        shown.append(f"{more} more")
+    return f"{data}; {'; '.join(shown)}" if shown else f"{data}; as published"

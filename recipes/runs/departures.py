@@ -38,12 +38,12 @@ def departures(run: Path, recipe: Path) -> list[str]:
     if not path.is_file():
         return [_instead(run, recipe)]
     published, text = load_recipe([str(recipe)]), path.read_text(encoding="utf-8")
-    told = phrases(recipe_changes(meaning(published.text), meaning(text), ALLOWED))
+    differing = phrases(recipe_changes(meaning(published.text), meaning(text), ALLOWED))
     identity = Identity.kept_in(run)
     if identity is not None:
-        told += [f"--{option}={value}" for option, value in identity.options.items()]
-    told += _inherited(published.values, parse(text, path))
-    return sorted(told, key=_matters_less)
+        differing += [f"--{option}={value}" for option, value in identity.options.items()]
+    differing += _inherited(published.values, parse(text, path))
+    return sorted(differing, key=_matters_less)
 
 
 def _matters_less(phrase: str) -> bool:
@@ -63,12 +63,12 @@ def _inherited(published: Mapping, kept: Mapping) -> list[str]:
 
     published: the values of its recipe, which name those runs by their experiments. kept: what the run has.
     """
-    told = []
+    differing = []
     for key, part in BUILDS_ON.items():
         if not published.get(key):
             continue
         recipe = paper_recipe(Path(published[key]).parts[part])
         if recipe is not None:
             folder = Path(kept[key]).parent if key == "classifier" else Path(kept[key])
-            told += [f"{key}: {phrase}" for phrase in departures(folder, recipe)]
-    return told
+            differing += [f"{key}: {phrase}" for phrase in departures(folder, recipe)]
+    return differing
