@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import FocalNetConfig
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
+SHALLOW = 5  # layers, of "nano": through so few the gradient of digital silence stays finite
 SIZES: dict[str, dict] = {
     "nano": {"embed_dim": 24, "depths": [1, 1, 2, 1]},
     "mini": {"embed_dim": 48, "depths": [2, 2, 6, 2]},
@@ -48,7 +49,8 @@ class FocalNet(nn.Module):
         width, depths = SIZES[size]["embed_dim"], SIZES[size]["depths"]
         if weights is None:
             self.model, self.provenance = FocalNetwork(width, depths, drop_path), "from scratch"
-            _tell_silence_from_nothing(self.model)
+            if sum(depths) > SHALLOW:
+                _tell_silence_from_nothing(self.model)
         else:
             self.model, self.provenance = _published(size, weights, drop_path)
         self.embedding_size = width * 2 ** (len(depths) - 1)
