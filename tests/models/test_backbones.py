@@ -22,7 +22,6 @@ from models.adapters import MelAdapter
 from models.classifier import AudioClassifier, CosineHead
 from models.cnn14 import CNN14
 from models.errors import UsageError
-from models.focal_modulation import FocalNetwork
 from models.focalnet import SIZES as FOCALNET_SIZES
 from models.focalnet import FocalNet, published_config
 from models.frontend import FrontEnd
@@ -56,7 +55,7 @@ def test_the_focal_network_is_that_of_transformers(shape):
     stock = FocalNetBackbone(published_config(24, [1, 1, 2, 1], 0.5))
     drawn_next = torch.rand(3)
     torch.manual_seed(3)
-    ours = FocalNetwork(24, [1, 1, 2, 1], 0.5)
+    ours = FocalNet("nano", drop_path=0.5).model
     assert torch.equal(torch.rand(3), drawn_next)
     assert list(ours.state_dict()) == list(stock.state_dict())
     assert all(torch.equal(value, stock.state_dict()[name]) for name, value in ours.state_dict().items())
@@ -299,6 +298,16 @@ def test_speechbrains_vit_checkpoint_loads_under_its_old_names(vit, tmp_path):
     spectrogram = vit.frontend.analyze(torch.randn(2, 16000))
     hidden = stock(vit.adapter(spectrogram)).last_hidden_state.mean(dim=1)
     torch.testing.assert_close(cosines(vit, spectrogram), head(hidden.unsqueeze(1)).squeeze(1), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_speechbrains_cnn14_checkpoint_loads(full_cnn14, tmp_path):
+    stock, head = Cnn14(mel_bins=80, emb_dim=2048).eval(), Classifier(2048, out_neurons=50).eval()
+    published(tmp_path, stock, head)
+    load_speechbrain(full_cnn14, tmp_path)
+    spectrogram = full_cnn14.frontend.analyze(torch.randn(2, 16000))
+    embedding = stock(full_cnn14.adapter(spectrogram))
+    torch.testing.assert_close(cosines(full_cnn14, spectrogram), head(embedding).squeeze(1), atol=1e-5, rtol=0)
 
 
 def cnn14_with(head: str, blocks: int) -> AudioClassifier:
