@@ -198,8 +198,7 @@ def exact_share(scores: Tensor, area: float) -> Tensor:
     flat = scores.flatten(1)
     highest = flat.topk(max(1, round(area * flat.shape[1])), dim=1)
     mask = torch.zeros_like(flat).scatter(1, highest.indices, 1.0)
-    soft = torch.sigmoid((flat - highest.values[:, -1:].detach()) / SOFTNESS)
-    return (mask + (soft - soft.detach())).view_as(scores)
+    return _straight_through(mask, flat - highest.values[:, -1:].detach(), SOFTNESS).view_as(scores)
 
 
 def covering_share(scores: Tensor, area: float, share: Tensor) -> Tensor:
@@ -213,8 +212,13 @@ def covering_share(scores: Tensor, area: float, share: Tensor) -> Tensor:
     count = (covered <= area * (1 + 1e-6)).sum(dim=1, keepdim=True).clamp(min=1)
     threshold = ordered.gather(1, count - 1)
     mask = (flat >= threshold).to(flat.dtype)
-    soft = torch.sigmoid((flat - threshold) / GRID_SOFTNESS)
-    return (mask + (soft - soft.detach())).view_as(scores)
+    return _straight_through(mask, flat - threshold, GRID_SOFTNESS).view_as(scores)
+
+
+def _straight_through(mask: Tensor, above: Tensor, softness: float) -> Tensor:
+    """A binary mask with the gradient of sigmoid(above / softness). above: what scores are more than the threshold."""
+    soft = torch.sigmoid(above / softness)
+    return mask + (soft - soft.detach())
 
 
 def _standardized(maps: Tensor) -> Tensor:

@@ -26,6 +26,10 @@ VIT_RENAMED = (
     (r"(layers\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
 )
 
+EMBEDDING_FILES = ("embedding_model.ckpt", "embedding_model_esc50ft.ckpt")
+HEAD_FILES = ("classifier.ckpt", "classifier_esc50.ckpt")
+"""What SpeechBrain's releases call the backbone and the head; the second names are of CNN14's of April 2024."""
+
 _forbidden: ContextVar[bool] = ContextVar("forbidden", default=False)
 
 
@@ -94,11 +98,6 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UsageError(f"{path} is not a plain state dict of tensors and was not loaded")
     return state
-
-
-EMBEDDING_FILES = ("embedding_model.ckpt", "embedding_model_esc50ft.ckpt")
-HEAD_FILES = ("classifier.ckpt", "classifier_esc50.ckpt")
-"""What SpeechBrain's releases call the backbone and the head; the second names are of CNN14's of April 2024."""
 
 
 def load_speechbrain(classifier: nn.Module, folder: str | Path) -> None:

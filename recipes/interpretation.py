@@ -237,7 +237,7 @@ def _score(run: InterpreterRun, kind: str, facts: RunFacts) -> ScoreJournal:
     noise = Contamination(settings, run.store, "test", clips)
     brain = InterpreterBrain(run, {sb.Stage.TEST: noise})
     folder = part_folder(run.results_folder, noise.kind, values["snr_db"])
-    journal = ScoreJournal(folder, scoring_basis(run, noise))
+    journal = ScoreJournal(folder, scoring_basis(run, facts, noise))
     brain.score_from(journal)
     on_main(_leave_results, run, brain, facts, started)
     return journal
@@ -271,6 +271,5 @@ def _result(run: InterpreterRun, brain: InterpreterBrain, facts: RunFacts) -> Re
     about["seconds_per_clip"] = round(brain.cost.seconds_per_clip, 5)
     about["kept_quartiles"] = table.quartiles("kept")
     data = facts.data | {"contamination": "clean" if noise.kind == "clean" else noise.facts()}
-    folder = part_folder(run.results_folder, noise.kind, run.values["snr_db"])
     facts = replace(facts, data=data, interpreter=about)
-    return Result(folder, noise, table, table.averages(), sweep, facts)
+    return Result(brain.journal.folder, noise, table, table.averages(), sweep, facts)

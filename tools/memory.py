@@ -24,12 +24,17 @@ class Memory:
     @classmethod
     def now(cls) -> "Memory":
         """As /proc tells it; Linux only."""
-        held = {}
-        for line in Path("/proc/self/status").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name in ("RssAnon", "RssFile"):
-                held[name] = int(value.split()[0]) / 1024
-        return cls(held["RssAnon"], held["RssFile"])
+        return cls(*held_by("self", "RssAnon", "RssFile"))
+
+
+def held_by(process: int | str, *names: str) -> list[float]:
+    """Sizes of a process in MiB by their names in its /proc/<process>/status. Raises OSError where it has ended."""
+    sizes = {}
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name in names:
+            sizes[name] = int(value.split()[0]) / 1024
+    return [sizes[name] for name in names]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from recipes.runs.departures import PAPER
 from recipes.synthetic import make_corpus
 from recipes.system.entry import entry
 from recipes.tables import local_paper_runs, published_beside_ours
+from tools.memory import held_by
 from tools.runner import ROOT, check_out, positive, save_result, tool_parser
 
 SMALL_LMAC_TD = (
@@ -165,15 +166,12 @@ def watch(process: subprocess.Popen, limit_gb: float) -> tuple[float, str]:
 
 
 def _resident_gb(pid: int) -> float:
-    """The most memory that a process has held so far, in GB, as /proc tells it; 0 where it has just ended."""
+    """The most memory that a process has held so far, in GB; 0 where it has just ended and holds none."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
+        (peak,) = held_by(pid, "VmHWM")
+    except (OSError, KeyError):
         return 0.0
-    for line in status.splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024 / 1e9
-    return 0.0
+    return peak * 2**20 / 1e9
 
 
 def _data_options(options: argparse.Namespace, folder: Path) -> dict[str, object]:

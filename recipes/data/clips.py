@@ -164,14 +164,13 @@ def collate(items: Sequence[ClipItem]) -> ClipBatch:
 
 
 def loader_options(batch_size: int, shuffle: bool = False) -> dict:
-    """DataLoader options: clips come from one memory map, so worker processes would only add a copy."""
-    return {
-        "batch_size": batch_size,
-        "shuffle": shuffle,
-        "drop_last": shuffle,
-        "collate_fn": collate,
-        "pin_memory": torch.cuda.is_available(),
-    }
+    """DataLoader options that let the loader make the batches."""
+    return {"batch_size": batch_size, "shuffle": shuffle, "drop_last": shuffle} | batch_options()
+
+
+def batch_options() -> dict:
+    """DataLoader options of any batches: clips come from one memory map, so worker processes would only add a copy."""
+    return {"collate_fn": collate, "pin_memory": torch.cuda.is_available()}
 
 
 def fold_set(store: ClipStore, folds: tuple[int, ...], batch_size: int, training: bool = False) -> ClipDataset:

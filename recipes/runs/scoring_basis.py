@@ -3,30 +3,31 @@
 import hashlib
 import json
 
-import torch
-
+from models.bundle import read_facts
 from recipes.data.contamination import Contamination
-from recipes.runs.facts import commit, device_name
+from recipes.runs.facts import RunFacts, device_name
 from recipes.runs.identity import FILE
+from recipes.runs.places import is_bundle
 from recipes.runs.run import InterpreterRun
 
 
-def scoring_basis(run: InterpreterRun, noise: Contamination) -> str:
-    """SHA-256 of all that the scores of a run rest on: its recipe, clips, weights, precision, device and versions."""
-    identity = run.results_folder / FILE
+def scoring_basis(run: InterpreterRun, facts: RunFacts, noise: Contamination) -> str:
+    """SHA-256 of all that the scores of a run rest on: its recipe, clips, weights, device and versions.
+
+    The interpreter's weights are those of the bundle in the run's folder. A method without training that is only tested
+    leaves none, and has no weights. The number of processes makes no difference.
+    """
+    identity, bundle = run.results_folder / FILE, run.folder / "interpreter"
     about = [
-        run.recipe.sha256,
+        facts.config_sha256,
         identity.read_text(encoding="utf-8") if identity.is_file() else "",
         run.subject.fingerprint,
+        read_facts(bundle, "interpreter").sha256 if is_bundle(bundle) else {},
         noise.facts(),
         run.values["eval_precision"],
         run.values["eval_batch_size"],
         device_name(run.device),
-        commit(),
-        torch.__version__,
+        facts.commit,
+        facts.torch,
     ]
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name, tensor in sorted(run.interpreter.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

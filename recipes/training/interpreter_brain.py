@@ -8,14 +8,14 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader
 
 from models.frontend import Spectrogram
-from recipes.data.clips import collate, loader_options
+from recipes.data.clips import batch_options, collate
 from recipes.data.contamination import Contamination
 from recipes.runs.run import InterpreterRun
 from recipes.scoring.batch import Cost, LabelledClips, score_batch
 from recipes.scoring.journal import ScoredBatch, ScoreJournal
 from recipes.scoring.table import ClipTable
 from recipes.system.console import quiet, say
-from recipes.system.parallel import gather, on_main, rank, world_size
+from recipes.system.parallel import Share, gather, on_main, rank
 from recipes.training.brain import RecipeBrain, Selection
 
 
@@ -38,20 +38,17 @@ class InterpreterBrain(RecipeBrain):
     def score_from(self, journal: ScoreJournal) -> None:
         """Score the run's test clips, but for the batches that the journal holds, and add each to it."""
         dataset, size = self.recipe_run.dataset("test"), self.recipe_run.values["eval_batch_size"]
-        batches = list(BatchSampler(range(len(dataset)), size, drop_last=False))
         self.journal, self.scored_before = journal, on_main(journal.scored)
-        waiting = [number for number in range(len(batches)) if number not in self.scored_before]
+        batches = list(BatchSampler(range(len(dataset)), size, drop_last=False))
+        waiting = {number: batch for number, batch in enumerate(batches) if number not in self.scored_before}
         if self.scored_before:
             say(f"{self.scoring_name}: {len(self.scored_before)} of {len(batches)} batches were scored before")
         journal.open(self.scored_before)
-        share = waiting[rank() :: world_size()]
-        self.numbers, self.batches[sb.Stage.TEST] = iter(share), len(share)
-        options = loader_options(size)
-        for name in ("batch_size", "shuffle", "drop_last"):
-            del options[name]
-        options["batch_sampler"] = [batches[number] for number in share]
+        self.numbers = iter(Share(list(waiting), within=False))
+        share = Share(list(waiting.values()), within=False)
+        self.batches[sb.Stage.TEST] = len(share)
         with quiet(self.noprogressbar):
-            self.evaluate(DataLoader(dataset, **options), progressbar=False)
+            self.evaluate(DataLoader(dataset, batch_sampler=share, **batch_options()), progressbar=False)
 
     def on_stage_start(self, stage, epoch=None):
         super().on_stage_start(stage, epoch)
