@@ -16,7 +16,7 @@ from interpreters.base import Interpreter, masked
 from interpreters.masking import masking_terms
 from models.classifier import AudioClassifier
 from recipes.config.compose import compose, setting_names
-from recipes.config.recipe import Recipe, load_recipe
+from recipes.config.recipe import Recipe, Settings, load_recipe
 from recipes.data.clips import fold_set, loader_options
 from recipes.data.preparation import prepare
 from recipes.runs.places import recipe_of as path_of
@@ -130,13 +130,14 @@ def networks_of(recipe: Recipe, device: str) -> tuple[AudioClassifier, Interpret
     return classifier, interpreter.to(device)
 
 
-def train_classifier(name: str, bench: Bench) -> Measured:
-    """A training step: front end, classifier, loss, gradient, optimiser."""
-    recipe = recipe_of(name)
-    objects, values = recipe.build(), recipe.values
-    classifier = objects["model"]["classifier"].to(bench.device).train()
-    optimizer = objects["optimizer"](classifier.parameters())
-    batch = values["batch_size"]
+def training_step(
+    objects: Settings, values: dict, classifier: AudioClassifier, bench: Bench, batch: int
+) -> Callable[[], object]:
+    """A training step: front end, classifier, loss, gradient, optimiser.
+
+    objects, values: of the classifier's recipe, for the optimiser and the loss.
+    """
+    optimizer = objects["optimizer"](classifier.train().parameters())
     precision = bench.precision_of(values["precision"], classifier)
     waveform, scale = bench.noise(batch), classifier.describe().logit_scale
     target = torch.nn.functional.one_hot(torch.arange(batch) % 50, 50).float().to(bench.device)
@@ -149,6 +150,16 @@ def train_classifier(name: str, bench: Bench) -> Measured:
         optimizer.step()
         optimizer.zero_grad()
 
+    return step
+
+
+def train_classifier(name: str, bench: Bench) -> Measured:
+    """`training_step` as the recipe says."""
+    recipe = recipe_of(name)
+    objects, values = recipe.build(), recipe.values
+    classifier, batch = objects["model"]["classifier"].to(bench.device), values["batch_size"]
+    precision = bench.precision_of(values["precision"], classifier)
+    step = training_step(objects, values, classifier, bench, batch)
     seconds = timed(step, bench.budget, bench.device)
     return Measured(batch, seconds, flops_of(step), precision=precision)
 
@@ -194,14 +205,13 @@ def explain(name: str, bench: Bench) -> Measured:
     return Measured(1, timed(call, bench.budget, bench.device), flops_of(call))
 
 
-def score(name: str, bench: Bench, *changes: str) -> Measured:
+def scoring_call(
+    classifier: AudioClassifier, interpreter: Interpreter, bench: Bench, batch: int
+) -> Callable[[], object]:
     """Every score of a batch of clips, by 1 + 2Q classifier passes in the precision of `eval_precision: auto`."""
-    classifier, interpreter = networks_of(recipe_of(name, *changes), bench.device)
-    precision = bench.precision_of("auto", classifier, interpreter)
-    spectrogram = classifier.frontend.analyze(bench.noise(SCORING_BATCH))
-    label = torch.zeros(SCORING_BATCH, dtype=torch.long, device=bench.device)
-    clips = LabelledClips(spectrogram, label)
-    interpreter.eval()
+    precision = bench.precision_of("auto", classifier, interpreter.eval())
+    spectrogram = classifier.frontend.analyze(bench.noise(batch))
+    clips = LabelledClips(spectrogram, torch.zeros(batch, dtype=torch.long, device=bench.device))
 
     @torch.no_grad()
     def call() -> None:
@@ -209,6 +219,14 @@ def score(name: str, bench: Bench, *changes: str) -> Measured:
             for _ in score_batch(classifier, interpreter, clips):
                 pass
 
+    return call
+
+
+def score(name: str, bench: Bench, *changes: str) -> Measured:
+    """`scoring_call` of an interpreter's recipe."""
+    classifier, interpreter = networks_of(recipe_of(name, *changes), bench.device)
+    precision = bench.precision_of("auto", classifier, interpreter)
+    call = scoring_call(classifier, interpreter, bench, SCORING_BATCH)
     seconds = timed(call, bench.budget, bench.device)
     return Measured(SCORING_BATCH, seconds, flops_of(call), precision=precision)
 

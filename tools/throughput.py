@@ -16,21 +16,17 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import cast
 
 import torch
 from torch import nn
 
-from interpreters.base import Interpreter
 from models.classifier import AudioClassifier
 from models.focal_modulation import Layer
 from recipes.report.markdown import markdown_table
-from recipes.scoring.batch import LabelledClips, score_batch
 from recipes.system.entry import entry
 from recipes.training.brain import multiply_in_float32
-from recipes.training.classifier_brain import additive_margin_loss
 from tools.bench import rates
-from tools.bench_cases import Bench, flops_of, recipe_of, timed
+from tools.bench_cases import Bench, flops_of, recipe_of, scoring_call, timed, training_step
 from tools.runner import check_out, positive, save_result, tool_parser
 
 NETWORKS = {"focalnet": "modulation", "vit": "attention", "cnn14": "control_loudest"}
@@ -91,37 +87,17 @@ def prepare(network: str, variant: str, device: str) -> AudioClassifier:
 def training_call(network: str, classifier: AudioClassifier, bench: Bench, batch: int) -> Callable[[], object]:
     """A training step: front end, classifier, loss, gradient, optimiser."""
     recipe = recipe_of(network)
-    optimizer = recipe.build()["optimizer"](classifier.train().parameters())
-    waveform, scale = bench.noise(batch), cast(float, classifier.head.scale)
-    target = nn.functional.one_hot(torch.arange(batch) % 50, 50).float().to(bench.device)
-
-    def step() -> None:
-        with bench.autocast(bench.precision or "fp32"):
-            logits = classifier(classifier.frontend.analyze(waveform)).logits
-            loss = additive_margin_loss(logits, target, recipe.values["margin"], scale)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
+    return training_step(recipe.build(), recipe.values, classifier, bench, batch)
 
 
-def scoring_call(network: str, classifier: AudioClassifier, bench: Bench, batch: int) -> Callable[[], object]:
+def scoring_call_of(network: str, classifier: AudioClassifier, bench: Bench, batch: int) -> Callable[[], object]:
     """All scores of a batch at one quantile: three passes of the classifier."""
     info = classifier.freeze().describe()
-    interpreter: Interpreter = recipe_of(NETWORKS[network]).build()["interpreter"]["interpreter"](info=info)
-    interpreter = interpreter.to(bench.device).eval()
-    spectrogram = classifier.frontend.analyze(bench.noise(batch))
-    clips = LabelledClips(spectrogram, torch.zeros(batch, dtype=torch.long, device=bench.device))
-
-    def score() -> None:
-        with bench.autocast(bench.precision or "fp32"):
-            list(score_batch(classifier, interpreter, clips))
-
-    return score
+    interpreter = recipe_of(NETWORKS[network]).build()["interpreter"]["interpreter"](info=info).to(bench.device)
+    return scoring_call(classifier, interpreter, bench, batch)
 
 
-CALLS = {"train": training_call, "score": scoring_call}
+CALLS = {"train": training_call, "score": scoring_call_of}
 
 
 def synchronisations(call: Callable[[], object], device: str) -> int:
