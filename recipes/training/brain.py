@@ -331,7 +331,7 @@ class RecipeBrain(sb.Brain):
         )
 
     def _is_worth_saving(self, epoch: int, score: float) -> bool:
-        """Whether an epoch gets a checkpoint: the last one, one that may be chosen, and where that takes little time.
+        """Whether an epoch gets a checkpoint: the last one does, one that may be chosen, and any where it is due.
 
         On a GPU an epoch of a large network may take less time than a gigabyte takes to the disk.
         """
