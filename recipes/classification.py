@@ -112,7 +112,7 @@ def _check_unseen(run: Run) -> None:
 
 def _leave_results(run: Run, brain: ClassifierBrain, described: ClassifierInfo, model_yaml: str) -> None:
     folder, corpus = run.results_folder, run.store.corpus
-    training = brain.training_facts() | {"epochs": run.values["epochs"], "parameters": _count(brain.modules)}
+    training = brain.training_facts() | {"parameters": _count(brain.modules)}
     if run.longer:
         training["longer"] = list(run.longer)
     facts = RunFacts.of(run, described.provenance, training)

@@ -203,7 +203,6 @@ def _train(run: InterpreterRun) -> dict:
     facts: dict = {} if start is None else {"start_from": str(start)}
     facts |= brain.training_facts()
     stopwatch = brain.stopwatch
-    facts |= {"epochs": run.values["epochs"]}
     facts |= {"seconds": round(stopwatch.seconds, 1), "cpu_seconds": round(stopwatch.cpu_seconds, 1)}
     return facts | ({"longer": list(run.longer)} if run.longer else {})
 

@@ -17,39 +17,30 @@ holds, `<out>.json` (means, intervals, differences to the controls), `<out>.svg`
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from interpreters.fixed_area import loudest_patches, random_patches, top_share
-from interpreters.ground_truth import Truth
-from interpreters.removal import noise_floor
 from models.bundle import read_info
-from models.classifier import AudioClassifier
 from models.errors import UsageError
 from recipes.config.recipe import Recipe, load_recipe
-from recipes.data.clips import ClipBatch, ClipDataset, collate
-from recipes.data.contamination import Contamination, ContaminationSettings
 from recipes.report.figures import encode
 from recipes.report.markdown import fill_tables
 from recipes.report.mask_table import page_tables, summary_rows, trade_figure
 from recipes.runs.facts import commit, device_name
+from recipes.runs.heard_clips import KINDS, HeardClips, evenly_spaced
 from recipes.runs.mask_scores import MaskFacts, MaskScores, read_mask_scores
-from recipes.runs.run import InterpreterRun
 from recipes.runs.trained import open_trained_run
 from recipes.scoring.fixed_area import Heard, score_importance, settings_of
 from recipes.system.entry import entry, tool_parser
 from recipes.system.files import write_atomically
 from recipes.training.brain import multiply_in_float32
 
-CLIPS = ("clean", "mixture_0dB")
 PARTS = ("test", "valid")
-OTHER_DRAW = 1  # the draw of `Contamination` that fills masks; draw 0 is what mixtures are made of
 EMPTY_PAGE = "# Masks of fixed areas\n\n<!-- masks -->\n<!-- /masks -->\n"
 
 Ranking = Callable[[Heard], Tensor]
@@ -79,87 +70,33 @@ def controls(seed: int) -> dict[str, Control]:
     }
 
 
-@dataclass(frozen=True)
-class Stage:
-    """The clips on which explanations of a run's classifier are scored.
-
-    part: of the run's split, "test" or "valid". chosen: positions in the corpus.
-    """
-
-    run: InterpreterRun
-    part: str
-    chosen: tuple[int, ...]
-
-    @property
-    def classifier(self) -> AudioClassifier:
-        return self.run.subject.classifier
-
-    @property
-    def seed(self) -> int:
-        return self.run.values["seed"]
-
-    def batches(self, clips: str) -> Iterator[tuple[ClipBatch, Heard]]:
-        """The clips, and what the classifier heard of them, clean or mixed at 0 dB."""
-        settings = ContaminationSettings("mixture", self.seed, snr_db=0.0)
-        mixing = Contamination(settings, self.run.store, self.part, self.run.clips(self.part))
-        dataset = ClipDataset(self.run.store, self.chosen)
-        for batch in DataLoader(dataset, self.run.values["eval_batch_size"], collate_fn=collate):
-            yield batch, self._heard(batch, clips, mixing)
-
-    @torch.no_grad()
-    def _heard(self, batch: ClipBatch, clips: str, mixing: Contamination) -> Heard:
-        mixture = mixing.mix(batch).to(self.run.device) if clips != "clean" else None
-        waveform = batch.waveform.to(self.run.device) if mixture is None else mixture.batch.waveform
-        frontend = self.classifier.frontend
-        spectrogram = frontend.analyze(waveform)
-        evidence = self.classifier(spectrogram)
-        fillings = {
-            "noise_floor": noise_floor(spectrogram, self.seed),
-            "another_clip": frontend.analyze(_rivals(batch, mixing, waveform)),
-        }
-        truth = None
-        if mixture is not None:
-            labels = torch.stack([mixture.batch.label, mixture.added_label], dim=1)
-            sources = (mixture.batch.waveform, mixture.clip, mixture.added)
-            truth = Truth.of(frontend, *sources, labels, evidence.prediction)
-        return Heard(spectrogram, evidence, fillings, truth)
-
-    def facts(self, method: str, clips: str) -> MaskFacts:
-        """What is known of a control before it is scored."""
-        return MaskFacts(
-            classifier=self.run.subject.info.source["experiment"],
-            classifier_sha256=self.run.subject.fingerprint,
-            method=method,
-            recipe=None,
-            clips=clips,
-            folds=self.run.folds(self.part),
-            seed=self.seed,
-            commit=commit(),
-            device=device_name(self.run.device),
-        )
+def facts_of(clips: HeardClips, method: str, kind: str) -> MaskFacts:
+    """What is known of a control before it is scored."""
+    run = clips.run
+    return MaskFacts(
+        classifier=run.subject.info.source["experiment"],
+        classifier_sha256=run.subject.fingerprint,
+        method=method,
+        recipe=None,
+        clips=kind,
+        folds=run.folds(clips.part),
+        seed=clips.seed,
+        commit=commit(),
+        device=device_name(run.device),
+    )
 
 
-def _rivals(batch: ClipBatch, mixing: Contamination, waveform: Tensor) -> Tensor:
-    """[B, N] a clip of another class for each clip, as loud as its waveform [N] (by the L2 norm)."""
-    drawn = []
-    for index in batch.index.tolist():
-        drawn.append(mixing.draw(index, OTHER_DRAW).waveform)
-    rivals = torch.from_numpy(np.stack(drawn)).to(waveform)
-    wanted = torch.linalg.vector_norm(waveform, dim=1, keepdim=True)
-    return rivals * wanted / torch.linalg.vector_norm(rivals, dim=1, keepdim=True)
-
-
-def score_method(stage: Stage, facts: MaskFacts, rank: Ranking, cut: Callable = top_share) -> MaskScores:
-    """Score one way of ranking bins on the stage's clips, clean or mixed as the facts say."""
+def score_method(clips: HeardClips, facts: MaskFacts, rank: Ranking, cut: Callable = top_share) -> MaskScores:
+    """Score one way of ranking bins on these clips, clean or mixed as the facts say."""
     scores = MaskScores(facts)
-    corpus = stage.run.store.corpus
+    corpus = clips.run.store.corpus
     seconds = 0.0
-    for batch, heard in stage.batches(facts.clips):
-        torch.manual_seed(stage.seed)
+    for batch, heard in clips.batches(facts.clips):
+        torch.manual_seed(clips.seed)
         started = time.process_time()
         importance = rank(heard)
         seconds += time.process_time() - started
-        columns_of = score_importance(stage.classifier, heard, importance.float(), settings_of(), cut)
+        columns_of = score_importance(clips.classifier, heard, importance.float(), settings_of(), cut)
         ids, recordings = [], []
         for index in batch.index.tolist():
             clip = corpus.clips[index]
@@ -175,48 +112,46 @@ def score_method(stage: Stage, facts: MaskFacts, rank: Ranking, cut: Callable = 
     return scores
 
 
-def open_stage(recipe: Recipe, part: str, clips: int | None) -> Stage:
+def open_clips(recipe: Recipe, part: str, count: int | None) -> HeardClips:
     """A recipe's run and the clips to score it on, all by default. Raises UsageError for what cannot be scored."""
     multiply_in_float32()
     if recipe.values["contamination"] != "clean" or recipe.values["folds"] is not None:
         raise UsageError("masks are scored on one split, clean and mixed: leave out --contamination and --folds")
-    if clips is not None and clips < 1:
-        raise UsageError(f"--clips={clips} must be at least 1")
+    if count is not None and count < 1:
+        raise UsageError(f"--clips={count} must be at least 1")
     run = open_trained_run(recipe)
     members = run.clips(part)
-    count = len(members) if clips is None else min(clips, len(members))
-    chosen = tuple(members[round(place)] for place in np.linspace(0, len(members) - 1, count))
-    return Stage(run, part, chosen)
+    return HeardClips(run, part, evenly_spaced(members, len(members) if count is None else count))
 
 
-def score_recipe(stage: Stage, name: str | None, out: Path) -> None:
-    """Score the interpreter of the stage's run on both kinds of clips and leave its files."""
-    run, training = stage.run, {}
+def score_recipe(clips: HeardClips, name: str | None, out: Path) -> None:
+    """Score the interpreter of the clips' run on both kinds of clips and leave its files."""
+    run, training = clips.run, {}
     if run.interpreter.trainable:
         training = read_info(run.folder / "interpreter", "interpreter").source["training"]
 
     def rank(heard: Heard) -> Tensor:
-        return run.interpreter.importance(stage.classifier, heard.spectrogram, heard.evidence).detach()
+        return run.interpreter.importance(clips.classifier, heard.spectrogram, heard.evidence).detach()
 
-    for clips in CLIPS:
+    for kind in KINDS:
         facts = replace(
-            stage.facts(name or run.values["experiment"], clips),
+            facts_of(clips, name or run.values["experiment"], kind),
             recipe=run.recipe.path.stem,
             epochs=training.get("epochs"),
             cpu_minutes=round(training["cpu_seconds"] / 60, 1) if "cpu_seconds" in training else None,
         )
-        score_method(stage, facts, rank).write(out)
-        print(f"{facts.method}, {clips}: {out / facts.file_name}.csv", flush=True)
+        score_method(clips, facts, rank).write(out)
+        print(f"{facts.method}, {kind}: {out / facts.file_name}.csv", flush=True)
 
 
-def score_controls(stage: Stage, out: Path) -> None:
+def score_controls(clips: HeardClips, out: Path) -> None:
     """Score the controls whose files are missing."""
-    for name, control in controls(stage.seed).items():
-        for clips in CLIPS:
-            facts = stage.facts(name, clips)
+    for name, control in controls(clips.seed).items():
+        for kind in KINDS:
+            facts = facts_of(clips, name, kind)
             if not (out / f"{facts.file_name}.json").is_file():
-                score_method(stage, facts, control.rank, control.cut).write(out)
-                print(f"{name}, {clips}: {out / facts.file_name}.csv", flush=True)
+                score_method(clips, facts, control.rank, control.cut).write(out)
+                print(f"{name}, {kind}: {out / facts.file_name}.csv", flush=True)
 
 
 def summarize(out: Path, page_file: Path | None) -> Path:
@@ -270,9 +205,9 @@ def main(arguments: list[str]) -> None:
     named = [parse_recipe(text, changes) for text in options.recipes]
     check_one_classifier([recipe for _, recipe in named])
     for name, recipe in named:
-        stage = open_stage(recipe, options.part, options.clips)
-        score_recipe(stage, name, options.out)
-        score_controls(stage, options.out)
+        clips = open_clips(recipe, options.part, options.clips)
+        score_recipe(clips, name, options.out)
+        score_controls(clips, options.out)
     print(f"masks: {summarize(options.out, options.page)}")
 
 

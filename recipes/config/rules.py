@@ -98,6 +98,7 @@ RULES: dict[str, tuple[str, Check]] = {
     "clip_seconds": ("a number of seconds in (0, 3600]", partial(_number, 1e-3, 3600)),
     "num_classes": ("a whole number of 2 or more", partial(_whole, 2, 1e6)),
     **dict.fromkeys(("epochs", "batch_size", "eval_batch_size", "grad_accumulation_factor", "step_size"), _SIZE),
+    **dict.fromkeys(("patience", "mask_clips"), ("null or a whole number of 1 or more", _or_null(_count))),
     **dict.fromkeys(("peak_lr", "base_lr", "max_lr", "lr"), _RATE),
     "margin": ("a number in [0, 1]", _fraction),
     "quantile": ("a number in [0, 1] or a list of them, or null (a soft mask)", _or_null(_or_list(_fraction))),

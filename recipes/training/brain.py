@@ -161,23 +161,40 @@ class RecipeBrain(sb.Brain):
     def train(self) -> None:
         """Fit for the recipe's epochs, continuing from the newest checkpoint of the run's folder if there is one.
 
+        Stops before the last epoch where the recipe's `patience` of epochs in a row were no better than the best.
         On SIGTERM or Ctrl-C the step in progress is finished, a checkpoint saved and `Interrupted` raised; with
         several processes, whose steps would have to agree, at once and without the checkpoint. Raises UsageError when
         losses or weights become NaN or infinite.
         """
         values = self.recipe_run.values
-        counter = EpochCounter(values["epochs"])
-        self.checkpointer.add_recoverable("counter", counter)
+        self.counter = EpochCounter(values["epochs"])
+        self.checkpointer.add_recoverable("counter", self.counter)
         interruptible = nullcontext() if self.distributed_launch else deferred()
         with interruptible, quiet(self.noprogressbar):
             self.fit(
-                counter,
+                self.counter,
                 self.recipe_run.dataset("train"),
                 self.recipe_run.dataset("valid"),
                 progressbar=False,  # SpeechBrain's bars have no names
                 train_loader_kwargs=loader_options(values["batch_size"], shuffle=True),
                 valid_loader_kwargs=loader_options(values["batch_size"]),
             )
+
+    def on_fit_start(self):
+        super().on_fit_start()
+        self._stop_if_out_of_patience(self.counter.current)
+
+    def _stop_if_out_of_patience(self, epoch: int) -> None:
+        """Make this epoch the last where the patience of the recipe has run out with it."""
+        if self._is_out_of_patience(epoch):
+            self.counter.limit = epoch
+            say(f"training ends: none of the last {self.recipe_run.values['patience']} epochs was better")
+
+    def _is_out_of_patience(self, epoch: int) -> bool:
+        """Whether `patience` epochs have passed since the best one."""
+        patience = self.recipe_run.values.get("patience")
+        best = self.checkpointer.find_checkpoint(**self.selection.keys)
+        return patience is not None and best is not None and epoch - best.meta["epoch"] >= patience
 
     def check_loss_isfinite(self, loss):
         """SpeechBrain's count of losses that are NaN or infinite. Raises UsageError where its patience ends."""
@@ -329,9 +346,12 @@ class RecipeBrain(sb.Brain):
             f"epoch {epoch:>{len(str(epochs))}}/{epochs}  train loss {self.train_loss:.4g}  "
             f"valid {name} {scores[name]:.4g}  rate {rate:.2g}  {seconds}{mark}"
         )
+        self._stop_if_out_of_patience(epoch)
 
     def _is_worth_saving(self, epoch: int, score: float) -> bool:
         """Whether an epoch gets a checkpoint: the last one does, one that may be chosen, and any where it is due.
+
+        The last one is that of the recipe, or the one with which its patience runs out.
 
         On a GPU an epoch of a large network may take less time than a gigabyte takes to the disk.
         """
@@ -341,7 +361,8 @@ class RecipeBrain(sb.Brain):
         if best is None:
             return True
         chosen = best.meta[self.selection.name]
-        return score >= chosen if self.selection.larger_is_better else score <= chosen
+        as_good = score >= chosen if self.selection.larger_is_better else score <= chosen
+        return as_good or self._is_out_of_patience(epoch)
 
     def on_evaluate_start(self, max_key=None, min_key=None):
         """Load the chosen epoch, if a key says how it was chosen.
@@ -361,6 +382,7 @@ class RecipeBrain(sb.Brain):
         }
 
     def training_facts(self) -> dict:
-        """Which epoch was chosen, by what, in which precision, and the range of learning rates this process used."""
+        """Which epoch was chosen of how many, by what, in which precision, and the rates that this process used."""
         rates = {"lr_lowest": min(self.rates), "lr_highest": max(self.rates)} if self.rates else {}
-        return self.chosen | {"precision": self.precision} | rates
+        trained = max(checkpoint.meta.get("epoch", 0) for checkpoint in self.checkpointer.list_checkpoints())
+        return self.chosen | {"epochs": trained, "precision": self.precision} | rates

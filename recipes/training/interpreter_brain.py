@@ -10,24 +10,32 @@ from torch.utils.data import BatchSampler, DataLoader
 from models.frontend import Spectrogram
 from recipes.data.clips import batch_options, collate
 from recipes.data.contamination import Contamination
+from recipes.runs.heard_clips import HeardClips, evenly_spaced
 from recipes.runs.run import InterpreterRun
 from recipes.scoring.batch import Cost, LabelledClips, score_batch
 from recipes.scoring.journal import ScoredBatch, ScoreJournal
 from recipes.scoring.table import ClipTable
 from recipes.system.console import quiet, say
 from recipes.system.parallel import Share, gather, on_main, rank
+from recipes.training import mask_gain
 from recipes.training.brain import RecipeBrain, Selection
 
 
 class InterpreterBrain(RecipeBrain):
     """Trains and scores any `Interpreter`. The frozen classifier is never among the Brain's own modules.
 
-    noise: what each stage mixes into its clips. training: as for `RecipeBrain`.
+    noise: what each stage mixes into its clips. training: as for `RecipeBrain`. The epoch is chosen by the validation
+    loss, or where the recipe says on how many clips (`mask_clips`), by what its masks gain (`mask_gain`).
     """
 
     selection = Selection("loss", larger_is_better=False)
 
     def __init__(self, run: InterpreterRun, noise: Mapping[sb.Stage, Contamination], training: bool = False):
+        self.mask_clips = None
+        if training and run.values.get("mask_clips") is not None:
+            chosen = evenly_spaced(run.clips("valid"), run.values["mask_clips"])
+            self.mask_clips = HeardClips(run, "valid", chosen)
+            self.selection = Selection(mask_gain.NAME, larger_is_better=True)
         self.classifier, self.interpreter, self.noise = run.subject.classifier, run.interpreter, noise
         self.logit_scale = run.subject.offers.logit_scale
         self.scored_before: dict[int, ScoredBatch] = {}
@@ -129,7 +137,11 @@ class InterpreterBrain(RecipeBrain):
         self.cost, self.terms = total, gathered
 
     def stage_scores(self, stage):
-        return {name: fmean(values) for name, values in self.terms.items()}
+        scores = {name: fmean(values) for name, values in self.terms.items()}
+        if self.mask_clips is None:
+            return scores
+        own_share = mask_gain.gain_columns(self.mask_clips, self.interpreter)
+        return scores | mask_gain.mask_gain(gather(own_share))
 
 
 def _empty_tables(settings: int) -> list[ClipTable]:

@@ -494,3 +494,30 @@ def test_a_checkpoint_is_due_when_it_is_short_or_long_ago(tmp_path, monkeypatch)
     for seconds, saved_at, due in ((0.9, 99.9, True), (2.0, 81.0, False), (2.0, 80.0, True)):
         checkpointer.save_seconds, checkpointer.saved_at = seconds, saved_at
         assert checkpointer.is_due() is due
+
+
+@pytest.mark.parametrize(
+    "accuracies, last, best",
+    [
+        ((0.2, 0.9, 0.5, 0.6, 0.7, 0.8), 4, 2),  # two epochs in a row below the second
+        ((0.2, 0.1, 0.3, 0.3, 0.1, 0.5), 6, 6),  # an epoch that is as good begins the count anew
+    ],
+)
+def test_training_ends_when_its_patience_runs_out_and_goes_no_further(
+    train, tmp_path, monkeypatch, accuracies, last, best
+):
+    stage_scores, validations = ClassifierBrain.stage_scores, []
+
+    def pretended(self, stage):
+        if stage != sb.Stage.VALID:
+            return stage_scores(self, stage)
+        validations.append(accuracies[len(validations)])
+        return {"acc": validations[-1]}
+
+    monkeypatch.setattr(ClassifierBrain, "stage_scores", pretended)
+    monkeypatch.setattr(checkpoints, "SHORT_SAVE_SECONDS", -1.0)  # so that only what must be saved is
+    monkeypatch.setattr(checkpoints, "WORK_PER_SAVE", math.inf)
+    for _ in range(2):
+        facts = metrics(train(TINY, tmp_path, "--epochs=6", "--patience=2"))["training"]
+        assert validations == list(accuracies[:last])
+        assert (facts["epoch"], facts["epochs"]) == (best, last)

@@ -1,0 +1,93 @@
+"""Clips of a run as its classifier hears them, clean or mixed at 0 dB: what masks of fixed areas are scored on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader
+
+from interpreters.ground_truth import Truth
+from interpreters.removal import noise_floor
+from models.classifier import AudioClassifier
+from models.frontend import Spectrogram
+from recipes.data.clips import ClipBatch, ClipDataset, collate
+from recipes.data.contamination import Contamination, ContaminationSettings
+from recipes.runs.run import InterpreterRun
+from recipes.scoring.fixed_area import Heard
+from recipes.system.parallel import Share
+
+KINDS = ("clean", "mixture_0dB")
+OTHER_DRAW = 1  # the draw of `Contamination` that fills masks; draw 0 is what mixtures are made of
+
+
+def evenly_spaced(members: list[int], count: int) -> tuple[int, ...]:
+    """That many of the members, or all where there are fewer, the first and the last among them."""
+    count = min(count, len(members))
+    return tuple(members[round(place)] for place in np.linspace(0, len(members) - 1, count))
+
+
+@dataclass(frozen=True)
+class HeardClips:
+    """The clips on which explanations of a run's classifier are scored.
+
+    part: of the run's split, "test" or "valid". chosen: positions in the corpus.
+    """
+
+    run: InterpreterRun
+    part: str
+    chosen: tuple[int, ...]
+
+    @property
+    def classifier(self) -> AudioClassifier:
+        return self.run.subject.classifier
+
+    @property
+    def seed(self) -> int:
+        return self.run.values["seed"]
+
+    def batches(self, kind: str, with_fillings: bool = True) -> Iterator[tuple[ClipBatch, Heard]]:
+        """The clips that this process has, and what the classifier hears of them.
+
+        kind: one of `KINDS`. with_fillings: whether what may take the place of removed bins is wanted.
+        """
+        settings = ContaminationSettings("mixture", self.seed, snr_db=0.0)
+        mixing = Contamination(settings, self.run.store, self.part, self.run.clips(self.part))
+        dataset = ClipDataset(self.run.store, self.chosen)
+        whole = BatchSampler(range(len(dataset)), self.run.values["eval_batch_size"], drop_last=False)
+        for batch in DataLoader(dataset, batch_sampler=Share(list(whole), within=False), collate_fn=collate):
+            yield batch, self._heard(batch, kind, mixing, with_fillings)
+
+    @torch.no_grad()
+    def _heard(self, batch: ClipBatch, kind: str, mixing: Contamination, with_fillings: bool) -> Heard:
+        mixture = mixing.mix(batch).to(self.run.device) if kind != "clean" else None
+        waveform = batch.waveform.to(self.run.device) if mixture is None else mixture.batch.waveform
+        spectrogram = self.classifier.frontend.analyze(waveform)
+        evidence = self.classifier(spectrogram)
+        fillings = self._fillings(batch, mixing, waveform, spectrogram) if with_fillings else {}
+        truth = None
+        if mixture is not None:
+            labels = torch.stack([mixture.batch.label, mixture.added_label], dim=1)
+            sources = (mixture.batch.waveform, mixture.clip, mixture.added)
+            truth = Truth.of(self.classifier.frontend, *sources, labels, evidence.prediction)
+        return Heard(spectrogram, evidence, fillings, truth)
+
+    def _fillings(
+        self, batch: ClipBatch, mixing: Contamination, waveform: Tensor, spectrogram: Spectrogram
+    ) -> dict[str, Spectrogram]:
+        rivals = _rivals(batch, mixing, waveform)
+        return {
+            "noise_floor": noise_floor(spectrogram, self.seed),
+            "another_clip": self.classifier.frontend.analyze(rivals),
+        }
+
+
+def _rivals(batch: ClipBatch, mixing: Contamination, waveform: Tensor) -> Tensor:
+    """[B, N] a clip of another class for each clip, as loud as its waveform [N] (by the L2 norm)."""
+    drawn = []
+    for index in batch.index.tolist():
+        drawn.append(mixing.draw(index, OTHER_DRAW).waveform)
+    rivals = torch.from_numpy(np.stack(drawn)).to(waveform)
+    wanted = torch.linalg.vector_norm(waveform, dim=1, keepdim=True)
+    return rivals * wanted / torch.linalg.vector_norm(rivals, dim=1, keepdim=True)

@@ -1,0 +1,51 @@
+"""How much an interpreter's binary masks know beyond loudness: the validation score that may choose its epoch.
+
+A training loss of soft masks falls on while the masks that are cut from them serve the classifier no better
+(docs/masks.md), so the loss may choose the wrong epoch.
+"""
+
+from interpreters.base import Interpreter
+from interpreters.fixed_area import top_share
+from recipes.runs.heard_clips import KINDS, HeardClips
+from recipes.scoring.fixed_area import HEADLINE, score_map, score_mask
+
+NAME = "mask_gain"
+PARTS = ("ad_gain", "fa_gain", "pointing")
+
+
+def gain_columns(clips: HeardClips, interpreter: Interpreter) -> dict[str, list[float]]:
+    """By the name of a part of the gain, its values on this process's share of the clips.
+
+    Masks of `HEADLINE` of the plane, with silence in the rest, are held against the loudest bins of that area, on clean
+    clips and on mixtures at 0 dB. ad_gain: by how much less the probability drops under what is kept, as a share of
+    it. fa_gain: by how much more it falls where the mask is removed. pointing: of the mixtures whose source is known, 1
+    where the map's largest value lies on it.
+    """
+    columns: dict[str, list[float]] = {name: [] for name in PARTS}
+    for kind in KINDS:
+        for _, heard in clips.batches(kind, with_fillings=False):
+            importance = interpreter.importance(clips.classifier, heard.spectrogram, heard.evidence).detach().float()
+            mask = top_share(importance, HEADLINE)
+            loudest = top_share(heard.spectrogram.log_magnitude, HEADLINE)
+            own = score_mask(clips.classifier, heard, mask, "silence")
+            control = score_mask(clips.classifier, heard, loudest, "silence")
+            columns["ad_gain"] += ((control["ad"] - own["ad"]) / 100).tolist()
+            columns["fa_gain"] += (own["fa"] - control["fa"]).tolist()
+            if heard.truth is not None:
+                pointing = score_map(heard, importance)["pointing"]
+                columns["pointing"] += pointing[heard.truth.known].tolist()
+    return columns
+
+
+def mask_gain(columns: list[dict[str, list[float]]]) -> dict[str, float]:
+    """The mean of every part over the columns of all processes, and their sum under `NAME`.
+
+    Pointing is 0 where the classifier recognises no source at all.
+    """
+    means = {}
+    for name in PARTS:
+        values: list[float] = []
+        for part in columns:
+            values += part[name]
+        means[name] = sum(values) / len(values) if values else 0.0
+    return means | {NAME: sum(means.values())}
