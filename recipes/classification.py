@@ -26,6 +26,7 @@ from recipes.runs.run import Run
 from recipes.system.parallel import join, on_main
 from recipes.training.brain import multiply_in_float32
 from recipes.training.classifier_brain import ClassifierBrain
+from recipes.training.losses import classifier_loss
 from recipes.training.probe import fit_head
 
 
@@ -37,6 +38,7 @@ def train_classifier(recipe: Recipe) -> Path:
     join(recipe.run_opts)
     multiply_in_float32()
     objects = recipe.build()  # what cannot be built is refused before the data is prepared
+    classifier_loss(recipe.values, objects["model"]["classifier"])
     store = _open_data(recipe, objects)
     splits = splits_of(recipe.values, store.corpus)
     if len(splits) == 1:

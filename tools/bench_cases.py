@@ -23,7 +23,7 @@ from recipes.runs.places import recipe_of as path_of
 from recipes.scoring.batch import LabelledClips, score_batch
 from recipes.synthetic import make_corpus
 from recipes.training.brain import auto_precision
-from recipes.training.classifier_brain import additive_margin_loss
+from recipes.training.losses import classifier_loss
 from tools.runner import ROOT
 from tools.startup import commands, cpu_seconds, make_demo
 
@@ -139,13 +139,13 @@ def training_step(
     """
     optimizer = objects["optimizer"](classifier.train().parameters())
     precision = bench.precision_of(values["precision"], classifier)
-    waveform, scale = bench.noise(batch), classifier.describe().logit_scale
+    waveform, loss_of = bench.noise(batch), classifier_loss(values, classifier)
     target = torch.nn.functional.one_hot(torch.arange(batch) % 50, 50).float().to(bench.device)
 
     def step() -> None:
         with bench.autocast(precision):
             logits = classifier(classifier.frontend.analyze(waveform)).logits
-            loss = additive_margin_loss(logits, target, values["margin"], scale)
+            loss = loss_of(logits, target)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

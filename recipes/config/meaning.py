@@ -12,6 +12,9 @@ from recipes.config.yaml_text import parse
 ONLY_CHECKED = {"name:interpreters.maps.QuantileMap": {"map"}}
 """Arguments by which an object refuses a classifier, and which change nothing in what it computes."""
 
+BEFORE_KEYS = {"model": {"loss": "additive_margin"}}
+"""What recipes that hold a block meant before they had a key for it."""
+
 PACKAGES = ("models.", "interpreters.", "recipes.")
 
 BLOCK_OBJECTS = {"model": "classifier"}
@@ -25,7 +28,10 @@ def meaning(text: str) -> dict[str, object]:
     value that only an object is built from counts in that object.
     """
     values = parse(with_current_names(text), "the kept configuration")
-    meant = {}
+    meant: dict[str, object] = {}
+    for block, before in BEFORE_KEYS.items():
+        if block in values:
+            meant |= before
     for key, value in values.items():
         if key in BLOCKS and isinstance(value, Mapping):
             meant[key] = _normal(value.get(BLOCK_OBJECTS.get(key, key)))

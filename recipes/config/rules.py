@@ -17,6 +17,9 @@ PATHS_OR_NULL = ("weights", "audio", "noise_folder", "start_from")
 TEXT_KEYS = frozenset({*PATHS, *PATHS_OR_NULL, "experiment", "target"})
 """Keys whose values are paths or names: text as it stands, whatever YAML would take it for."""
 
+LOSSES = ("additive_margin", "additive_angular_margin", "cross_entropy")
+"""The losses of a classifier, by the names under which `recipes.training.losses` makes them."""
+
 Check = Callable[[object], bool]
 
 
@@ -100,6 +103,7 @@ RULES: dict[str, tuple[str, Check]] = {
     **dict.fromkeys(("epochs", "batch_size", "eval_batch_size", "grad_accumulation_factor", "step_size"), _SIZE),
     **dict.fromkeys(("patience", "mask_clips"), ("null or a whole number of 1 or more", _or_null(_count))),
     **dict.fromkeys(("peak_lr", "base_lr", "max_lr", "lr"), _RATE),
+    "loss": (", ".join(LOSSES[:-1]) + f" or {LOSSES[-1]}", _one_of(*LOSSES)),
     "margin": ("a number in [0, 1]", _fraction),
     "quantile": ("a number in [0, 1] or a list of them, or null (a soft mask)", _or_null(_or_list(_fraction))),
     "alpha": ("a number in [0, 1]", _fraction),

@@ -1,4 +1,4 @@
-"""The training of a classifier: augmented clips, the additive-margin loss, the best validation accuracy."""
+"""The training of a classifier: augmented clips, the loss, the best validation accuracy."""
 
 from dataclasses import dataclass
 
@@ -13,15 +13,7 @@ from recipes.data.augmentation import TrainingClips
 from recipes.runs.run import Run
 from recipes.scoring.table import ClipTable
 from recipes.training.brain import RecipeBrain, Selection, diverged
-
-
-def additive_margin_loss(logits: Tensor, target: Tensor, margin: float, scale: float) -> Tensor:
-    """Additive-margin softmax loss (Wang et al., IEEE SPL 2018), mean over clips.
-
-    logits [B, K]: scale times cosine. target [B, K]: class weights summing to 1; the margin is taken off each cosine
-    in proportion to its weight. With scale 1 and margin 0 this is cross-entropy.
-    """
-    return F.cross_entropy(logits.float() - scale * margin * target, target)
+from recipes.training.losses import classifier_loss
 
 
 @dataclass(frozen=True)
@@ -38,10 +30,9 @@ class ClassifierBrain(RecipeBrain):
     selection = Selection("acc", larger_is_better=True)
 
     def __init__(self, run: Run, classifier: AudioClassifier):
-        described = classifier.describe()
-        self.frontend, self.scale, self.num_classes = classifier.frontend, described.logit_scale, described.num_classes
+        self.frontend, self.num_classes = classifier.frontend, classifier.describe().num_classes
         self.augmentation = run.objects["augmentation"]["augmentation"]
-        self.margin = run.values["margin"]
+        self.loss = classifier_loss(run.values, classifier)
         super().__init__(run, {"classifier": classifier}, training=True)
 
     def on_stage_start(self, stage, epoch=None):
@@ -70,7 +61,7 @@ class ClassifierBrain(RecipeBrain):
                 probability=top.values,
                 acc=accuracy(probabilities, batch.label.cpu()),
             )
-        return additive_margin_loss(predictions.evidence.logits, predictions.target, self.margin, self.scale)
+        return self.loss(predictions.evidence.logits, predictions.target)
 
     def gather_stage(self):
         self.table = self.table.gathered()

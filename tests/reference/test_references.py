@@ -5,7 +5,7 @@ import pytest
 import quantus
 import torch
 import torch.nn.functional as F
-from speechbrain.nnet.losses import AngularMargin, LogSoftmaxWrapper
+from speechbrain.nnet.losses import AdditiveAngularMargin, AngularMargin, LogSoftmaxWrapper
 from speechbrain.processing.features import STFT, Filterbank, spectral_magnitude
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from interpreters.maps import quantile_thresholds
 from interpreters.metrics import complexity, sparseness
 from models.adapters import MelAdapter
 from models.frontend import FrontEnd
-from recipes.training.classifier_brain import additive_margin_loss
+from recipes.training.losses import LOSSES
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -73,12 +73,17 @@ def test_mel_bands_are_speechbrains():
     torch.testing.assert_close(MelAdapter(frontend)(frontend.analyze(waveform)), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("margin, scale", [(0.2, 30.0), (0.0, 1.0), (0.5, 10.0)])
-def test_the_additive_margin_loss_is_speechbrains(margin, scale):
-    cosines, target = torch.rand(8, 5) * 2 - 1, torch.randint(5, (8,))
-    expected = LogSoftmaxWrapper(AngularMargin(margin, scale))(cosines.unsqueeze(1), target.unsqueeze(1))
-    found = additive_margin_loss(scale * cosines, F.one_hot(target, 5).float(), margin, scale)
-    torch.testing.assert_close(found, expected)
+@pytest.mark.parametrize("margin, scale", [(0.2, 30.0), (0.0, 1.0), (0.5, 10.0), (1.6, 3.0)])
+@pytest.mark.parametrize(
+    "name, theirs", [("additive_margin", AngularMargin), ("additive_angular_margin", AdditiveAngularMargin)]
+)
+def test_the_margin_losses_are_speechbrains(name, theirs, margin, scale):
+    cosines, target = torch.rand(64, 5) * 2 - 1, torch.randint(5, (64,))
+    ours, reference = (cosines.clone().requires_grad_() for _ in range(2))
+    expected = LogSoftmaxWrapper(theirs(margin, scale))(reference.unsqueeze(1), target.unsqueeze(1))
+    loss = LOSSES[name](margin, scale)(scale * ours, F.one_hot(target, 5).float())
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(*torch.autograd.grad(loss, ours), *torch.autograd.grad(expected, reference))
 
 
 @pytest.mark.parametrize(

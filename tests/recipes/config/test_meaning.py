@@ -115,6 +115,13 @@ def test_the_name_of_a_map_is_no_difference_because_the_classifier_decides_it():
     assert meaning(text) != meaning(text.replace("0.9", "0.8"))
 
 
+def test_a_classifier_of_before_there_was_a_choice_of_losses_had_an_additive_margin():
+    before = "margin: 0.2\nmodel: {classifier: !new:a.B {}}\n"
+    assert meaning(before) == meaning("loss: additive_margin\n" + before)
+    assert meaning(before) != meaning("loss: additive_angular_margin\n" + before)
+    assert "loss" not in meaning(KEPT)
+
+
 def test_an_argument_that_is_the_default_is_no_difference():
     text = "interpreter:\n  interpreter: !name:interpreters.lmac.LMAC\n    decoder: "
     text += "!name:interpreters.decoders.LightDecoder\n"

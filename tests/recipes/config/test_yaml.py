@@ -18,7 +18,7 @@ from recipes.config.recipe import Recipe, Settings, load_recipe
 from recipes.config.yaml_text import parse, tag_of, write_tree
 from recipes.data.augmentation import TrainingClips
 from recipes.interpretation import run_interpreter
-from recipes.training.classifier_brain import additive_margin_loss
+from recipes.training.losses import classifier_loss
 
 FILES = sorted(HPARAMS.rglob("*.yaml"))
 RECIPES = [path for path in FILES if path.parent == HPARAMS]
@@ -172,8 +172,7 @@ def test_a_large_classifier_trains_a_step_at_its_own_size(path, arguments, tmp_p
     clips = settings["augmentation"]["augmentation"](clips)
     logits = classifier(classifier.frontend.analyze(clips.waveform)).logits
     assert logits.shape == (2, 50)
-    loss = additive_margin_loss(logits, clips.target, recipe.values["margin"], classifier.describe().logit_scale)
-    loss.backward()
+    classifier_loss(recipe.values, classifier)(logits, clips.target).backward()
     gradients = [parameter.grad for parameter in classifier.parameters()]
     assert sum(gradient is None for gradient in gradients) <= len(gradients) // 10
     assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)

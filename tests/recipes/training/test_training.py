@@ -29,7 +29,7 @@ from recipes.synthetic import CATEGORIES
 from recipes.training import checkpoints
 from recipes.training.brain import Stopwatch, seed_step
 from recipes.training.checkpoints import WholeCheckpointer
-from recipes.training.classifier_brain import ClassifierBrain, additive_margin_loss
+from recipes.training.classifier_brain import ClassifierBrain
 
 WEIGHTS = "classifier/weights.safetensors"
 
@@ -420,23 +420,6 @@ def test_a_probed_head_stays_as_it_was_fitted(train, tmp_path, monkeypatch):
 def test_a_probe_needs_a_linear_head(train, tmp_path):
     with pytest.raises(UsageError, match=r"probe_penalty=0\.003 needs a linear head, not a CosineHead"):
         train(TINY, tmp_path, "--epochs=1", "--probe_penalty=0.003")
-
-
-def test_the_margin_is_taken_off_each_cosine_by_its_weight():
-    # scale 10, cosines 0.3 and 0.1: margin 0.2 makes both logits 1
-    logits = torch.tensor([[3.0, 1.0]])
-    loss = additive_margin_loss(logits, torch.tensor([[1.0, 0.0]]), margin=0.2, scale=10.0)
-    assert loss.item() == pytest.approx(math.log(2))
-    # half the weight on each takes 1 off both: log(e^2 + e^0) - (2 + 0) / 2
-    loss = additive_margin_loss(logits, torch.tensor([[0.5, 0.5]]), margin=0.2, scale=10.0)
-    assert loss.item() == pytest.approx(math.log(math.e**2 + 1) - 1)
-
-
-def test_without_margin_the_loss_is_cross_entropy():
-    logits, label = torch.tensor([[1.0, 2.0, 0.0], [0.0, 0.0, 0.0]]), torch.tensor([1, 2])
-    target = torch.nn.functional.one_hot(label, 3).float()
-    expected = torch.nn.functional.cross_entropy(logits, label)
-    assert additive_margin_loss(logits, target, 0.0, 1.0).item() == pytest.approx(expected.item())
 
 
 def drawn() -> tuple:
