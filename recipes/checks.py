@@ -23,13 +23,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from models.errors import UsageError
 from recipes.config.recipe import Recipe, load_recipe
 from recipes.data.clips import ClipDataset, collate
+from recipes.data.corpus import evenly_spaced
 from recipes.report.figures import encode, lines_figure
 from recipes.runs.facts import RunFacts, score_table, write_metrics
 from recipes.runs.run import InterpreterRun
@@ -54,7 +54,7 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
     if clips < 1 or steps < 2:
         raise UsageError(f"--clips={clips} must be at least 1 and --steps={steps} at least 2")
     run = open_trained_run(recipe)
-    chosen = _evenly_spaced(run.clips("test"), clips)
+    chosen = evenly_spaced(run.clips("test"), clips)
     tables = _measure(run, check, chosen, steps)
     summary = ClipTable()
     summary.add(torch.tensor(chosen), **summarize_check(check, tables))
@@ -71,15 +71,6 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
     _print_settings(rows, scores)
     print(f"{check}: {path}")
     return path
-
-
-def _evenly_spaced(positions: Sequence[int], count: int) -> list[int]:
-    """At most `count` of some positions, the first and the last among them."""
-    places = np.linspace(0, len(positions) - 1, min(count, len(positions)))
-    chosen = []
-    for place in places:
-        chosen.append(positions[round(place)])
-    return chosen
 
 
 def _measure(run: InterpreterRun, check: str, chosen: Sequence[int], steps: int) -> dict[Setting, ClipTable]:

@@ -28,11 +28,12 @@ from interpreters.fixed_area import loudest_patches, random_patches, top_share
 from models.bundle import read_info
 from models.errors import UsageError
 from recipes.config.recipe import Recipe, load_recipe
+from recipes.data.corpus import evenly_spaced
 from recipes.report.figures import encode
 from recipes.report.markdown import fill_tables
 from recipes.report.mask_table import page_tables, summary_rows, trade_figure
 from recipes.runs.facts import commit, device_name
-from recipes.runs.heard_clips import KINDS, HeardClips, evenly_spaced
+from recipes.runs.heard_clips import KINDS, HeardClips
 from recipes.runs.mask_scores import MaskFacts, MaskScores, read_mask_scores
 from recipes.runs.trained import open_trained_run
 from recipes.scoring.fixed_area import Heard, score_importance, settings_of

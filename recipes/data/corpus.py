@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from models.errors import UsageError
 from recipes.data.sound_names import composed
 from recipes.system.files import name_some
@@ -112,3 +114,12 @@ class FoldSplit:
 def indices(corpus: Corpus, folds: Sequence[int]) -> list[int]:
     """Positions in `corpus.clips` of the clips in these folds, in the order of the metadata."""
     return [i for i, clip in enumerate(corpus.clips) if clip.fold in folds]
+
+
+def evenly_spaced(positions: Sequence[int], count: int) -> list[int]:
+    """At most `count` of some positions, the first and the last among them."""
+    places = np.linspace(0, len(positions) - 1, min(count, len(positions)))
+    chosen = []
+    for place in places:
+        chosen.append(positions[round(place)])
+    return chosen

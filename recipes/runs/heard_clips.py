@@ -1,7 +1,8 @@
 """Clips of a run as its classifier hears them, clean or mixed at 0 dB: what masks of fixed areas are scored on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,18 +15,14 @@ from models.classifier import AudioClassifier
 from models.frontend import Spectrogram
 from recipes.data.clips import ClipBatch, ClipDataset, collate
 from recipes.data.contamination import Contamination, ContaminationSettings
-from recipes.runs.run import InterpreterRun
 from recipes.scoring.fixed_area import Heard
 from recipes.system.parallel import Share
 
+if TYPE_CHECKING:
+    from recipes.runs.run import InterpreterRun
+
 KINDS = ("clean", "mixture_0dB")
 OTHER_DRAW = 1  # the draw of `Contamination` that fills masks; draw 0 is what mixtures are made of
-
-
-def evenly_spaced(members: list[int], count: int) -> tuple[int, ...]:
-    """That many of the members, or all where there are fewer, the first and the last among them."""
-    count = min(count, len(members))
-    return tuple(members[round(place)] for place in np.linspace(0, len(members) - 1, count))
 
 
 @dataclass(frozen=True)
@@ -35,9 +32,9 @@ class HeardClips:
     part: of the run's split, "test" or "valid". chosen: positions in the corpus.
     """
 
-    run: InterpreterRun
+    run: "InterpreterRun"
     part: str
-    chosen: tuple[int, ...]
+    chosen: Sequence[int]
 
     @property
     def classifier(self) -> AudioClassifier:

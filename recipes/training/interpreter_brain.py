@@ -10,7 +10,8 @@ from torch.utils.data import BatchSampler, DataLoader
 from models.frontend import Spectrogram
 from recipes.data.clips import batch_options, collate
 from recipes.data.contamination import Contamination
-from recipes.runs.heard_clips import HeardClips, evenly_spaced
+from recipes.data.corpus import evenly_spaced
+from recipes.runs.heard_clips import HeardClips
 from recipes.runs.run import InterpreterRun
 from recipes.scoring.batch import Cost, LabelledClips, score_batch
 from recipes.scoring.journal import ScoredBatch, ScoreJournal

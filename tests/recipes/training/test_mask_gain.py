@@ -8,7 +8,8 @@ from recipe_files import HPARAMS
 from interpreters.controls import Ranked
 from interpreters.fixed_area import top_share
 from recipes.config.recipe import load_recipe
-from recipes.runs.heard_clips import KINDS, HeardClips, evenly_spaced
+from recipes.data.corpus import evenly_spaced
+from recipes.runs.heard_clips import KINDS, HeardClips
 from recipes.runs.trained import open_trained_run
 from recipes.scoring.fixed_area import HEADLINE, score_map, score_mask
 from recipes.training import mask_gain
@@ -24,8 +25,8 @@ def clips(arguments, bundle, tmp_path_factory) -> HeardClips:
 
 
 def test_clips_are_evenly_spaced_with_the_first_and_the_last():
-    assert evenly_spaced([3, 5, 7, 9, 11], 3) == (3, 7, 11)
-    assert evenly_spaced([3, 5], 10) == (3, 5)
+    assert evenly_spaced([3, 5, 7, 9, 11], 3) == [3, 7, 11]
+    assert evenly_spaced([3, 5], 10) == [3, 5]
 
 
 def test_the_loudest_bins_gain_nothing_over_themselves(clips):
