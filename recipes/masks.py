@@ -33,10 +33,10 @@ from recipes.report.figures import encode
 from recipes.report.markdown import fill_tables
 from recipes.report.mask_table import page_tables, summary_rows, trade_figure
 from recipes.runs.facts import commit, device_name
-from recipes.runs.heard_clips import KINDS, HeardClips
+from recipes.runs.heard_clips import HeardClips
 from recipes.runs.mask_scores import MaskFacts, MaskScores, read_mask_scores
 from recipes.runs.trained import open_trained_run
-from recipes.scoring.fixed_area import Heard, score_importance, settings_of
+from recipes.scoring.fixed_area import KINDS_OF_CLIPS, Heard, score_importance, settings_of
 from recipes.system.entry import entry, tool_parser
 from recipes.system.files import write_atomically
 from recipes.training.brain import multiply_in_float32
@@ -134,7 +134,7 @@ def score_recipe(clips: HeardClips, name: str | None, out: Path) -> None:
     def rank(heard: Heard) -> Tensor:
         return run.interpreter.importance(clips.classifier, heard.spectrogram, heard.evidence).detach()
 
-    for kind in KINDS:
+    for kind in KINDS_OF_CLIPS:
         facts = replace(
             facts_of(clips, name or run.values["experiment"], kind),
             recipe=run.recipe.path.stem,
@@ -148,7 +148,7 @@ def score_recipe(clips: HeardClips, name: str | None, out: Path) -> None:
 def score_controls(clips: HeardClips, out: Path) -> None:
     """Score the controls whose files are missing."""
     for name, control in controls(clips.seed).items():
-        for kind in KINDS:
+        for kind in KINDS_OF_CLIPS:
             facts = facts_of(clips, name, kind)
             if not (out / f"{facts.file_name}.json").is_file():
                 score_method(clips, facts, control.rank, control.cut).write(out)

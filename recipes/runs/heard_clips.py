@@ -21,7 +21,6 @@ from recipes.system.parallel import Share
 if TYPE_CHECKING:
     from recipes.runs.run import InterpreterRun
 
-KINDS = ("clean", "mixture_0dB")
 OTHER_DRAW = 1  # the draw of `Contamination` that fills masks; draw 0 is what mixtures are made of
 
 
@@ -47,7 +46,7 @@ class HeardClips:
     def batches(self, kind: str, with_fillings: bool = True) -> Iterator[tuple[ClipBatch, Heard]]:
         """The clips that this process has, and what the classifier hears of them.
 
-        kind: one of `KINDS`. with_fillings: whether what may take the place of removed bins is wanted.
+        kind: one of `KINDS_OF_CLIPS`. with_fillings: whether what may take the place of removed bins is wanted.
         """
         settings = ContaminationSettings("mixture", self.seed, snr_db=0.0)
         mixing = Contamination(settings, self.run.store, self.part, self.run.clips(self.part))

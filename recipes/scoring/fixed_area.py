@@ -15,6 +15,7 @@ from models.classifier import AudioClassifier, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
 
+KINDS_OF_CLIPS = ("clean", "mixture_0dB")
 REMOVALS = ("silence", "noise_floor", "another_clip")
 AREAS = (0.05, 0.1, 0.2, 0.3)
 HEADLINE = 0.2

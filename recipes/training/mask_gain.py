@@ -4,16 +4,20 @@ A training loss of soft masks falls on while the masks that are cut from them se
 (docs/masks.md), so the loss may choose the wrong epoch.
 """
 
+from typing import TYPE_CHECKING
+
 from interpreters.base import Interpreter
 from interpreters.fixed_area import top_share
-from recipes.runs.heard_clips import KINDS, HeardClips
-from recipes.scoring.fixed_area import HEADLINE, score_map, score_mask
+from recipes.scoring.fixed_area import HEADLINE, KINDS_OF_CLIPS, score_map, score_mask
+
+if TYPE_CHECKING:
+    from recipes.runs.heard_clips import HeardClips
 
 NAME = "mask_gain"
 PARTS = ("ad_gain", "fa_gain", "pointing")
 
 
-def gain_columns(clips: HeardClips, interpreter: Interpreter) -> dict[str, list[float]]:
+def gain_columns(clips: "HeardClips", interpreter: Interpreter) -> dict[str, list[float]]:
     """By the name of a part of the gain, its values on this process's share of the clips.
 
     Masks of `HEADLINE` of the plane, with silence in the rest, are held against the loudest bins of that area, on clean
@@ -22,7 +26,7 @@ def gain_columns(clips: HeardClips, interpreter: Interpreter) -> dict[str, list[
     where the map's largest value lies on it.
     """
     columns: dict[str, list[float]] = {name: [] for name in PARTS}
-    for kind in KINDS:
+    for kind in KINDS_OF_CLIPS:
         for _, heard in clips.batches(kind, with_fillings=False):
             importance = interpreter.importance(clips.classifier, heard.spectrogram, heard.evidence).detach().float()
             mask = top_share(importance, HEADLINE)

@@ -8,8 +8,7 @@ from recipe_files import HPARAMS
 
 from models.errors import UsageError
 from recipes.masks import main, parse_recipe
-from recipes.runs.heard_clips import KINDS
-from recipes.scoring.fixed_area import settings_of
+from recipes.scoring.fixed_area import KINDS_OF_CLIPS, settings_of
 
 CONTROLS = ("loudest_bins", "loudest_patches", "random_patches", "constant")
 
@@ -41,7 +40,7 @@ def test_every_method_setting_and_kind_of_clips_has_a_row(scored):
     expected = {
         (method, clips, setting.area, setting.removal)
         for method in methods
-        for clips in KINDS
+        for clips in KINDS_OF_CLIPS
         for setting in settings_of()
     }
     assert found == expected and len(rows) == len(expected)

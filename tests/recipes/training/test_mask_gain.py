@@ -9,9 +9,9 @@ from interpreters.controls import Ranked
 from interpreters.fixed_area import top_share
 from recipes.config.recipe import load_recipe
 from recipes.data.corpus import evenly_spaced
-from recipes.runs.heard_clips import KINDS, HeardClips
+from recipes.runs.heard_clips import HeardClips
 from recipes.runs.trained import open_trained_run
-from recipes.scoring.fixed_area import HEADLINE, score_map, score_mask
+from recipes.scoring.fixed_area import HEADLINE, KINDS_OF_CLIPS, score_map, score_mask
 from recipes.training import mask_gain
 
 
@@ -44,7 +44,7 @@ class Quietest(Ranked):
 def test_gains_are_differences_to_the_loudest_bins(clips):
     columns = mask_gain.gain_columns(clips, Quietest(clips.run.subject.offers))
     kept_gain, removed_gain, pointing = [], [], []
-    for kind in KINDS:
+    for kind in KINDS_OF_CLIPS:
         for _, heard in clips.batches(kind):
             plane = heard.spectrogram.log_magnitude
             quiet, loud = (
