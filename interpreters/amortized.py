@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from interpreters.activation import class_activations
@@ -155,7 +154,7 @@ class AmortizedMask(MapInterpreter):
         is_kept = torch.rand(len(heard), device=mask.device) < 0.5
         part = self._part(heard, torch.where(is_kept[:, None, None], mask, 1 - mask), is_kept)
         answer = classifier(part)
-        cross_entropy = F.cross_entropy(answer.logits.float(), target, reduction="none")
+        cross_entropy = answer.surprise(target)
         probability = answer.probabilities.gather(1, target[:, None]).squeeze(1)
         still_sure = -torch.log(1 - probability.clamp(max=SUREST))
         # twice, because each part is heard in half of the clips

@@ -13,7 +13,7 @@ from torch import Tensor
 from interpreters.gradients import Gradient
 from interpreters.maps import MapInterpreter
 from interpreters.mask_grid import MaskGrid
-from interpreters.masking import checked_weights, logits_of_parts
+from interpreters.masking import checked_weights, evidence_of_parts
 from interpreters.removal import filled, noise_floor
 from models.classifier import AudioClassifier, ClassifierInfo
 from models.errors import UsageError
@@ -164,10 +164,9 @@ class Extremal(MapInterpreter):
         if self.removal == "noise":
             floor = noise_floor(clips, self.seed + step)
             kept, removed = filled(clips, mask, floor), filled(clips, 1 - mask, floor)
-        of_kept, of_removed = logits_of_parts(classifier, kept, removed)
-        probability = F.cross_entropy(of_removed, target, reduction="none").neg().exp()
-        surprise = F.cross_entropy(of_kept, target, reduction="none")
-        return self.weights["keep"] * surprise + self.weights["remove"] * probability
+        of_kept, of_removed = evidence_of_parts(classifier, kept, removed)
+        probability = of_removed.surprise(target).neg().exp()
+        return self.weights["keep"] * of_kept.surprise(target) + self.weights["remove"] * probability
 
     def penalty(self, scores: Tensor, start: Tensor) -> Tensor:
         """[B] hold and smoothness terms of the scores [B, rows, columns]."""

@@ -56,11 +56,9 @@ class ClassScore(nn.Module):
         """[N] the number that is explained."""
         if self.output == "probability":
             return evidence.probabilities[:, self.target]
-        logits = evidence.logits.float()
         if self.output == "logit":
-            return logits[:, self.target]
-        rivals = torch.arange(logits.shape[1], device=logits.device) != self.target
-        return logits[:, self.target] - logits[:, rivals].logsumexp(dim=1)
+            return evidence.logits.float()[:, self.target]
+        return evidence.labels.log_odds(evidence.logits, self.target)
 
     def forward(self, log_magnitude: Tensor) -> Tensor:
         """[N, T, F] to [N]."""

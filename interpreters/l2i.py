@@ -136,7 +136,7 @@ class L2I(Interpreter):
         logits = self.theta(self.pool(activations)).float()
         terms = {
             "reconstruction": (heard - rebuilt).square().mean(dim=(1, 2)),
-            "fidelity": F.cross_entropy(logits, evidence.probabilities.detach(), reduction="none"),
+            "fidelity": evidence.labels.cross_entropy(logits, evidence.probabilities.detach()),
             "sparsity": activations.mean(dim=(1, 2)),
         }
         return {name: self.weights[name] * term for name, term in terms.items() if self.weights[name]}

@@ -4,10 +4,9 @@ Paissan et al., arXiv 2403.13086: the relevant part must get the class of the wh
 must not.
 """
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from models.classifier import AudioClassifier
+from models.classifier import AudioClassifier, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
 
@@ -30,22 +29,26 @@ def masking_terms(
 ) -> dict[str, Tensor]:
     """Weighted terms [B]: "inside" = w_in CE(f(relevant), c) and "outside" = -w_out CE(f(residual), c).
 
+    CE is -log of the probability of c, whatever the classifier's labels are.
+
     relevant, residual: the two parts of B clips, with their graph. target: [B], the explained class c.
     w_in, w_out: non-negative; a term of weight 0 is left out and its part never meets the classifier.
     """
     terms = {}
     if w_in and w_out:
-        of_relevant, of_residual = logits_of_parts(classifier, relevant, residual)
-        terms["inside"] = w_in * F.cross_entropy(of_relevant, target, reduction="none")
-        terms["outside"] = -w_out * F.cross_entropy(of_residual, target, reduction="none")
+        of_relevant, of_residual = evidence_of_parts(classifier, relevant, residual)
+        terms["inside"] = w_in * of_relevant.surprise(target)
+        terms["outside"] = -w_out * of_residual.surprise(target)
     elif w_in:
-        terms["inside"] = w_in * F.cross_entropy(classifier(relevant).logits.float(), target, reduction="none")
+        terms["inside"] = w_in * classifier(relevant).surprise(target)
     elif w_out:
-        terms["outside"] = -w_out * F.cross_entropy(classifier(residual).logits.float(), target, reduction="none")
+        terms["outside"] = -w_out * classifier(residual).surprise(target)
     return terms
 
 
-def logits_of_parts(classifier: AudioClassifier, relevant: Spectrogram, residual: Spectrogram) -> tuple[Tensor, Tensor]:
-    """Logits [B, K] of the relevant and of the residual part, float32, by one pass of 2 B clips."""
-    logits = classifier(relevant.followed_by(residual)).logits.float()
-    return logits[: len(relevant)], logits[len(relevant) :]
+def evidence_of_parts(
+    classifier: AudioClassifier, relevant: Spectrogram, residual: Spectrogram
+) -> tuple[Evidence, Evidence]:
+    """What the classifier says of the relevant and of the residual part, by one pass of 2 B clips."""
+    evidence = classifier(relevant.followed_by(residual))
+    return evidence[: len(relevant)], evidence[len(relevant) :]

@@ -9,6 +9,7 @@ from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from torch import Tensor, nn
 
 from models.frontend import FrontEnd, Spectrogram
+from models.labels import ONE_LABEL, Labels, labels_of
 
 
 @dataclass(frozen=True)
@@ -24,23 +25,48 @@ class Features:
     maps: tuple[Tensor, ...] = ()
     native_map: Tensor | None = None
 
+    def __getitem__(self, clips: slice | Tensor) -> "Features":
+        """The features of some of the clips."""
+        native_map = None if self.native_map is None else self.native_map[clips]
+        return Features(self.embedding[clips], tuple(feature_map[clips] for feature_map in self.maps), native_map)
+
 
 @dataclass(frozen=True)
 class Evidence:
-    """A classifier's answer for B clips and K classes: logits [B, K] and the features behind them."""
+    """A classifier's answer for B clips and K classes: logits [B, K] and the features behind them.
+
+    labels: what the logits mean.
+    """
 
     logits: Tensor
     features: Features
+    labels: Labels = ONE_LABEL
+
+    def __getitem__(self, clips: slice | Tensor) -> "Evidence":
+        """The evidence of some of the clips."""
+        return Evidence(self.logits[clips], self.features[clips], self.labels)
 
     @property
     def probabilities(self) -> Tensor:
-        """[B, K] posterior in float32. The only softmax of the toolkit."""
-        return self.logits.float().softmax(dim=1)
+        """[B, K] in float32."""
+        return self.labels.probabilities(self.logits)
 
     @property
     def prediction(self) -> Tensor:
         """[B] index of the most probable class."""
         return self.logits.argmax(dim=1)
+
+    def surprise(self, target: Tensor) -> Tensor:
+        """[B] -log of the probability of the class asked about, target [B]."""
+        return self.labels.surprise(self.logits, target)
+
+    def about(self, target: Tensor) -> Tensor:
+        """[B, k] posterior over the alternatives to the target [B]."""
+        return self.labels.about(self.probabilities, target)
+
+    def answer(self, target: Tensor) -> Tensor:
+        """[B] the target where the classifier hears it, else what it hears instead, or `labels.NO_CLASS`."""
+        return self.labels.answer(self.probabilities, target)
 
 
 @dataclass(frozen=True)
@@ -51,7 +77,8 @@ class ClassifierInfo:
     logit_scale: factor between the logits and raw cosines, 1 for an ordinary head. provenance: where its weights came
     from. mel_top: Hz at the upper end of the maps where their columns lie on a mel axis from 0 Hz, None where they lie
     evenly up to half the rate. map_name: what its native map shows, such as "modulation", None where it does not say.
-    settings: arguments that its YAML left null and its weights decided; a bundle's YAML is completed with them.
+    labels: what its logits mean. settings: arguments that its YAML left null and its weights decided; a bundle's YAML
+    is completed with them.
     """
 
     num_classes: int
@@ -63,6 +90,7 @@ class ClassifierInfo:
     provenance: str = "not stated"
     mel_top: float | None = None
     map_name: str | None = None
+    labels: Labels = ONE_LABEL
     settings: dict = field(default_factory=dict)
 
 
@@ -93,20 +121,31 @@ class AudioClassifier(nn.Module):
     backbone: module, backbone input -> Features, with `embedding_size` D; may say its weights' `provenance` and the
         `map_name` of its native map.
     head: called with D, returns the module embedding [B, D] -> logits [B, K].
+    labels: what the logits mean: "one" of K classes (softmax), or "several" (a sigmoid each).
 
     Any other module that takes a Spectrogram and returns Evidence, and has `frontend`, `describe` and `freeze`, may
     stand in its place: `tests/conformance.py` checks one.
+
+    Raises UsageError for other labels.
     """
 
-    def __init__(self, frontend: FrontEnd, adapter: nn.Module, backbone: nn.Module, head: Callable[[int], nn.Module]):
+    def __init__(
+        self,
+        frontend: FrontEnd,
+        adapter: nn.Module,
+        backbone: nn.Module,
+        head: Callable[[int], nn.Module],
+        labels: str = "one",
+    ):
         super().__init__()
+        self.labels = labels_of(labels)
         self.frontend, self.adapter, self.backbone = frontend, adapter, backbone
         self.head = head(cast(int, backbone.embedding_size))
 
     def forward(self, spectrogram: Spectrogram) -> Evidence:
         """Evidence for a batch of spectrograms."""
         features = self.backbone(self.adapter(spectrogram))
-        return Evidence(self.head(features.embedding), features)
+        return Evidence(self.head(features.embedding), features, self.labels)
 
     def freeze(self) -> "AudioClassifier":
         """Evaluation mode and no gradient for any parameter, as every interpreter needs it; returns itself."""
@@ -134,4 +173,5 @@ class AudioClassifier(nn.Module):
             provenance=getattr(self.backbone, "provenance", ClassifierInfo.provenance),
             mel_top=getattr(self.adapter, "mel_top", ClassifierInfo.mel_top),
             map_name=getattr(self.backbone, "map_name", ClassifierInfo.map_name),
+            labels=evidence.labels,
         )

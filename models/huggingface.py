@@ -188,6 +188,7 @@ class HuggingFaceClassifier(AudioClassifier):
     weights: hub name such as "MIT/ast-finetuned-audioset-10-10-0.4593", or a local folder in that layout.
     num_classes: K of a new head; None keeps the published head, and `class_names` says what its outputs mean.
     architecture: in place of weights, the `architecture` of a network to build: what a bundle's YAML holds.
+    labels: as `AudioClassifier` has them. AudioSet's published heads are of "several".
 
     Raises UsageError for weights that are missing, incomplete or hear otherwise, and for neither or both of the two.
     """
@@ -198,6 +199,7 @@ class HuggingFaceClassifier(AudioClassifier):
         weights: str | None = None,
         num_classes: int | None = None,
         architecture: dict | None = None,
+        labels: str = "one",
     ):
         if (weights is None) == (architecture is None):
             raise UsageError("give a Hugging Face classifier weights, a hub name or a folder, or else architecture")
@@ -217,7 +219,7 @@ class HuggingFaceClassifier(AudioClassifier):
             backbone = PatchBackbone(model, provenance, filter_bank)
         else:
             adapter, backbone = WaveAdapter(frontend, **settings), WaveBackbone(model, provenance)
-        super().__init__(frontend, adapter, backbone, backbone.take_head)
+        super().__init__(frontend, adapter, backbone, backbone.take_head, labels)
         self.class_names = tuple(model.config.id2label[k] for k in range(model.config.num_labels))
         self.architecture = {"model": _plain(model.config), "features": {"feature_extractor_type": kind} | settings}
 

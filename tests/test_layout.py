@@ -29,7 +29,7 @@ MAY_TRANSFORM = {
     "interpreters/removal.py": {"stft"},
 }
 MAY_SOFTMAX = {
-    "models/classifier.py": {"softmax"},
+    "models/labels.py": {"softmax"},
     # attention weights, not a posterior
     "models/vit.py": {"softmax"},
     "interpreters/l2i.py": {"softmax"},

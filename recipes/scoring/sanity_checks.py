@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -123,7 +123,7 @@ def randomization(bench: Bench, batch: ClipBatch) -> Iterator[Measurement]:
             continue
         settle(drawn, lambda: network(settling))
         # the original class is explained, by what the changed network makes of the clip
-        evidence = Evidence(heard.evidence.logits, network(heard.spectrogram).features)
+        evidence = replace(heard.evidence, features=network(heard.spectrogram).features)
         importance = bench.importance(Heard(heard.spectrogram, evidence), network)
         columns = {
             "rank_correlation": rank_correlation(importance, original),
