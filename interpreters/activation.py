@@ -17,15 +17,14 @@ from models.frontend import Spectrogram
 
 @dataclass(frozen=True)
 class Activation:
-    """One feature map of B clips and the gradient of the class's logit at it, [B, C, h, w] each."""
+    """One feature map of B clips and the gradient of the class's logit at it, [B, C, h, w] each.
+
+    cam: [B, 1, h, w] Grad-CAM before its ReLU.
+    """
 
     features: Tensor
     gradient: Tensor
-
-    @property
-    def cam(self) -> Tensor:
-        """[B, 1, h, w] Grad-CAM before its ReLU: the channels weighted by their mean gradient."""
-        return (self.gradient.mean(dim=(2, 3), keepdim=True) * self.features).sum(dim=1, keepdim=True)
+    cam: Tensor
 
     @property
     def product(self) -> Tensor:
@@ -35,12 +34,18 @@ class Activation:
         return product / rms.clamp(min=1e-12)
 
 
+def weighted_channels(features: Tensor, gradient: Tensor) -> Tensor:
+    """[N, 1, h, w] Grad-CAM before its ReLU: the channels of maps [N, C, h, w] weighted by their mean gradient."""
+    return (gradient.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1, keepdim=True)
+
+
 def class_activations(
     classifier: AudioClassifier, spectrogram: Spectrogram, choose: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, tuple[Activation, ...]]:
     """The classes [B] asked about and their activations, one for every feature map of the classifier, fine to coarse.
 
-    choose: from the logits [B, K] of these B clips to the classes [B]. Nothing of what is returned has a graph.
+    choose: from the logits [B, K] of these B clips to the classes [B]. Nothing of what is returned has a graph. Where
+    clips are heard in windows, every window weighs its channels by its own gradient.
     Raises UsageError for a feature map that does not lead to the logits.
     """
     with torch.enable_grad():
@@ -48,17 +53,19 @@ def class_activations(
         evidence = classifier(heard)
         target = choose(evidence.logits.detach())
         score = evidence.logits.gather(1, target[:, None]).sum()
-        maps = evidence.features.maps
-        sources = [source_of(features) for features in maps]
+        features = evidence.features
+        sources = [source_of(feature_map) for feature_map in features.leading_maps]
         slopes = torch.autograd.grad(score, [_with_gradient(source) for source in sources], allow_unused=True)
     activations = []
-    for number, (features, slope) in enumerate(zip(maps, slopes, strict=True)):
+    for number, (feature_map, slope) in enumerate(zip(features.leading_maps, slopes, strict=True)):
         if slope is None:
             raise UsageError(
                 f"a class activation needs feature maps that lead to the logits, and map {number} of this classifier "
                 "is a detached or copied one: choose another classifier"
             )
-        activations.append(Activation(features.detach().float(), seen_as(features, slope).float()))
+        values, gradient = feature_map.detach().float(), seen_as(feature_map, slope).float()
+        cam = weighted_channels(values, gradient)
+        activations.append(Activation(*map(features.joined, (values, gradient, cam))))
     return target, tuple(activations)
 
 

@@ -16,7 +16,7 @@ from captum.attr import GradientShap, InputXGradient, IntegratedGradients, Noise
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from interpreters.activation import seen_as, source_of
+from interpreters.activation import seen_as, source_of, weighted_channels
 from interpreters.interpolation import resize_map, sample_at
 from interpreters.maps import MapInterpreter, clip_seed
 from models.classifier import AudioClassifier, ClassifierInfo, Evidence
@@ -203,7 +203,7 @@ class Gradient(Attribution):
     def grad_cam(self, score: ClassScore, log_magnitude: Tensor) -> Tensor:
         """[1, T, F], not negative."""
         evidence = score.evidence(log_magnitude)
-        feature_map = evidence.features.maps[self.map_index]
+        feature_map = evidence.features.leading_maps[self.map_index]
         source = source_of(feature_map)
         slope = None
         if source.requires_grad:
@@ -213,8 +213,8 @@ class Gradient(Attribution):
                 f"Grad-CAM needs a feature map that leads to the logits, and map {self.map_index} of this classifier "
                 "is a detached or copied one: choose another map_index"
             )
-        slope = seen_as(feature_map, slope)
-        cam = (slope.mean(dim=(2, 3), keepdim=True) * feature_map).sum(dim=1, keepdim=True).relu().detach()
+        cam = weighted_channels(feature_map, seen_as(feature_map, slope))
+        cam = evidence.features.joined(cam).relu().detach()
         frames, bins = log_magnitude.shape[1:]
         if self.mel_top is None:
             return resize_map(cam, frames, bins)

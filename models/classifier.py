@@ -1,6 +1,6 @@
 """The classifier contract: Spectrogram in, Evidence out, whatever the network inside."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.frontend import FrontEnd, Spectrogram
 from models.labels import ONE_LABEL, Labels, labels_of
+from models.windows import WindowMaps, Windows
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,22 @@ class Features:
     embedding: [B, D], the input of the head.
     maps: [B, C, h, w] feature maps, fine to coarse, with h along time and w along frequency; may be empty.
     native_map: [B, 1, h, w] non-negative importance by design (modulation or attention map), or None.
+    windows: the maps of a clip's windows, where it was heard in windows and `maps` are joined from theirs.
     """
 
     embedding: Tensor
     maps: tuple[Tensor, ...] = ()
     native_map: Tensor | None = None
+    windows: WindowMaps | None = None
+
+    @property
+    def leading_maps(self) -> tuple[Tensor, ...]:
+        """The maps that lead to the logits: `maps`, or those of the windows."""
+        return self.maps if self.windows is None else self.windows.maps
+
+    def joined(self, plane: Tensor) -> Tensor:
+        """A plane that lies as one of `leading_maps` do, [N, C, h, w], as the clips' [B, C, h, w]."""
+        return plane if self.windows is None else self.windows.join(plane)
 
     def __getitem__(self, clips: slice | Tensor) -> "Features":
         """The features of some of the clips."""
@@ -122,11 +134,12 @@ class AudioClassifier(nn.Module):
         `map_name` of its native map.
     head: called with D, returns the module embedding [B, D] -> logits [B, K].
     labels: what the logits mean: "one" of K classes (softmax), or "several" (a sigmoid each).
+    windows: null, or how clips longer than the network takes are heard, as `models.windows.Windows.of` takes it.
 
     Any other module that takes a Spectrogram and returns Evidence, and has `frontend`, `describe` and `freeze`, may
     stand in its place: `tests/conformance.py` checks one.
 
-    Raises UsageError for other labels.
+    Raises UsageError for other labels, and for windows that cannot be.
     """
 
     def __init__(
@@ -136,14 +149,22 @@ class AudioClassifier(nn.Module):
         backbone: nn.Module,
         head: Callable[[int], nn.Module],
         labels: str = "one",
+        windows: Mapping | None = None,
     ):
         super().__init__()
         self.labels = labels_of(labels)
         self.frontend, self.adapter, self.backbone = frontend, adapter, backbone
         self.head = head(cast(int, backbone.embedding_size))
+        self.windows = Windows.of(windows)
 
     def forward(self, spectrogram: Spectrogram) -> Evidence:
         """Evidence for a batch of spectrograms."""
+        if self.windows is None:
+            return self._hear(spectrogram)
+        return self.windows.hear(self._hear, self.frontend, spectrogram)
+
+    def _hear(self, spectrogram: Spectrogram) -> Evidence:
+        """Evidence for spectrograms that the network hears at once."""
         features = self.backbone(self.adapter(spectrogram))
         return Evidence(self.head(features.embedding), features, self.labels)
 
@@ -169,9 +190,14 @@ class AudioClassifier(nn.Module):
             n_fft=self.frontend.n_fft,
             map_channels=tuple(feature_map.shape[1] for feature_map in features.maps),
             provides=frozenset(ability for ability, is_offered in offered.items() if is_offered),
-            logit_scale=self.head.scale if isinstance(self.head, CosineHead) else 1.0,
+            logit_scale=self._logit_scale(),
             provenance=getattr(self.backbone, "provenance", ClassifierInfo.provenance),
             mel_top=getattr(self.adapter, "mel_top", ClassifierInfo.mel_top),
             map_name=getattr(self.backbone, "map_name", ClassifierInfo.map_name),
             labels=evidence.labels,
         )
+
+    def _logit_scale(self) -> float:
+        """Between the logits and raw cosines; pooled probabilities have lost it."""
+        keeps_logits = self.windows is None or self.windows.keeps_logits
+        return self.head.scale if isinstance(self.head, CosineHead) and keeps_logits else 1.0

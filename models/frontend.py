@@ -67,6 +67,18 @@ class Spectrogram:
         """Some of the batch's clips, as a Spectrogram."""
         return replace(self, log_magnitude=self.log_magnitude[clips], stft=self.stft[clips])
 
+    def stretches(self, starts: list[int], frames: int, num_samples: int) -> "Spectrogram":
+        """Stretches of some frames, from each of S starts, as clips of that many samples: [B S, frames, F].
+
+        Those of a clip stand one after another.
+        """
+        log_magnitudes, stfts = [], []
+        for start in starts:
+            log_magnitudes.append(self.log_magnitude[:, start : start + frames])
+            stfts.append(self.stft[:, start : start + frames])
+        log_magnitude = torch.stack(log_magnitudes, dim=1).flatten(0, 1)
+        return Spectrogram(log_magnitude, torch.stack(stfts, dim=1).flatten(0, 1), num_samples)
+
     def followed_by(self, following: "Spectrogram") -> "Spectrogram":
         """These clips and then those of another batch of the same size [*, T, F] and number of samples."""
         log_magnitude = torch.cat([self.log_magnitude, following.log_magnitude])

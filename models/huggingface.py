@@ -6,6 +6,7 @@ such as wav2vec 2.0 (Baevski et al., NeurIPS 2020, arXiv 2006.11477), HuBERT and
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -90,7 +91,11 @@ class FbankAdapter(WaveAdapter):
             options = {"sample_frequency": self.rate, "window_type": "hanning", "num_mel_bins": self.num_mels}
             mel = torch.stack([fbank(sound, **options) for sound in sounds])  # [B, frames, num_mels]
         if mel.shape[1] > self.max_frames:
-            raise UsageError(f"this classifier hears {self.max_frames / 100:g} s at most: set clip_seconds to no more")
+            longest = f"{self.max_frames / 100:g}"
+            raise UsageError(
+                f"this classifier hears {longest} s at most: set clip_seconds to no more, or let it hear windows, "
+                f"--windows='{{seconds: {longest}}}'"
+            )
         return (mel - self.mean) / self.std
 
     @property
@@ -189,6 +194,7 @@ class HuggingFaceClassifier(AudioClassifier):
     num_classes: K of a new head; None keeps the published head, and `class_names` says what its outputs mean.
     architecture: in place of weights, the `architecture` of a network to build: what a bundle's YAML holds.
     labels: as `AudioClassifier` has them. AudioSet's published heads are of "several".
+    windows: as `AudioClassifier` has it.
 
     Raises UsageError for weights that are missing, incomplete or hear otherwise, and for neither or both of the two.
     """
@@ -200,6 +206,7 @@ class HuggingFaceClassifier(AudioClassifier):
         num_classes: int | None = None,
         architecture: dict | None = None,
         labels: str = "one",
+        windows: Mapping | None = None,
     ):
         if (weights is None) == (architecture is None):
             raise UsageError("give a Hugging Face classifier weights, a hub name or a folder, or else architecture")
@@ -219,7 +226,7 @@ class HuggingFaceClassifier(AudioClassifier):
             backbone = PatchBackbone(model, provenance, filter_bank)
         else:
             adapter, backbone = WaveAdapter(frontend, **settings), WaveBackbone(model, provenance)
-        super().__init__(frontend, adapter, backbone, backbone.take_head, labels)
+        super().__init__(frontend, adapter, backbone, backbone.take_head, labels, windows)
         self.class_names = tuple(model.config.id2label[k] for k in range(model.config.num_labels))
         self.architecture = {"model": _plain(model.config), "features": {"feature_extractor_type": kind} | settings}
 

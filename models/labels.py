@@ -5,6 +5,7 @@ scores of its answers. A classifier of several labels is, asked about class c, o
 against its absence with the logit 0. The scores of explanations therefore need no second form.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -37,6 +38,14 @@ class Labels(ABC):
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
         """[B, K] in float32."""
+
+    @abstractmethod
+    def mean_over(self, logits: Tensor) -> Tensor:
+        """[B, K] float32 logits whose probabilities are the means of those of W answers, logits [B, W, K]."""
+
+    @abstractmethod
+    def max_over(self, logits: Tensor) -> Tensor:
+        """As `mean_over`, of the maxima; of one label they are made to sum to 1."""
 
     @abstractmethod
     def cross_entropy(self, logits: Tensor, truth: Tensor) -> Tensor:
@@ -81,6 +90,18 @@ class OneLabel(Labels):
     def probabilities(self, logits):
         return logits.float().softmax(dim=1)
 
+    def mean_over(self, logits):
+        return _log_mean(self._log_probabilities(logits))
+
+    def max_over(self, logits):
+        return self._log_probabilities(logits).amax(dim=1)
+
+    @staticmethod
+    def _log_probabilities(logits):
+        """[B, W, K] of logits [B, W, K]."""
+        logits = logits.float()
+        return logits - logits.logsumexp(dim=2, keepdim=True)
+
     def cross_entropy(self, logits, truth):
         return F.cross_entropy(logits.float(), truth, reduction="none")
 
@@ -113,6 +134,13 @@ class SeveralLabels(Labels):
     def probabilities(self, logits):
         return logits.float().sigmoid()
 
+    def mean_over(self, logits):
+        present, absent = F.logsigmoid(logits.float()), F.logsigmoid(-logits.float())
+        return _log_mean(present) - _log_mean(absent)
+
+    def max_over(self, logits):
+        return logits.float().amax(dim=1)
+
     def cross_entropy(self, logits, truth):
         """Binary cross-entropy, mean over the classes."""
         return F.binary_cross_entropy_with_logits(logits.float(), truth.float(), reduction="none").mean(dim=1)
@@ -136,6 +164,11 @@ class SeveralLabels(Labels):
             "macro_auc": macro_auc(probabilities, truth),
             "macro_f1": macro_f1(self.active(probabilities), truth),
         }
+
+
+def _log_mean(log_values: Tensor) -> Tensor:
+    """[B, K] logarithm of the mean over the W values [B, W, K] whose logarithms these are."""
+    return log_values.logsumexp(dim=1) - math.log(log_values.shape[1])
 
 
 ONE_LABEL, SEVERAL_LABELS = OneLabel(), SeveralLabels()

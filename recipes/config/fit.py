@@ -81,8 +81,17 @@ def _unknown_overrides(changes: CommentedMap, block: CommentedMap, file: Path, p
             hint = f"did you mean --{near}?" if near else f"known keys: {', '.join(known)}"
             problems.append(f"{file} has no key {name!r}; {hint}")
         elif isinstance(value, dict) and not tag_of(value):
-            problems += _unknown_overrides(value, block, file, f"{name}.")
+            if _node(block, name) is not None:  # a mapping in the place of null is a value, for its reader to judge
+                problems += _unknown_overrides(value, block, file, f"{name}.")
         elif isinstance(block.get(name), dict) and tag_of(value) == "" and value is not None:
             parts = ", ".join(f"{name}.{part}" for part in block[name])
             problems.append(f"{name}={plain(value)!r} stands where an object is; set one of {parts}")
     return problems
+
+
+def _node(block: CommentedMap, name: str) -> object:
+    """What a block holds under a dotted name; None where it holds nothing."""
+    node: object = block
+    for part in name.split("."):
+        node = node.get(part) if isinstance(node, CommentedMap) else None
+    return node

@@ -68,6 +68,10 @@ def _names(value: object) -> bool:
     return isinstance(value, dict) and all(_text(key) and _text(name) for key, name in value.items())
 
 
+def _mapping(value: object) -> bool:
+    return isinstance(value, dict)  # `models.windows` judges what is in it
+
+
 def _modules(value: object) -> bool:
     return value == [] or _list_of(_text)(value)
 
@@ -98,6 +102,7 @@ RULES: dict[str, tuple[str, Check]] = {
     "folds": ("null (the three lists) or 'all' (cross-validation)", _one_of(None, "all")),
     "subset": ("null or 'esc10'", _one_of(None, "esc10")),
     "columns": ("null or names of a table's columns, such as {filename: path, category: label}", _or_null(_names)),
+    "windows": ("null or a mapping such as {seconds: 5, hop_seconds: 2.5, pooling: mean_logit}", _or_null(_mapping)),
     "clip_seconds": ("a number of seconds in (0, 3600]", partial(_number, 1e-3, 3600)),
     "num_classes": ("a whole number of 2 or more", partial(_whole, 2, 1e6)),
     **dict.fromkeys(("epochs", "batch_size", "eval_batch_size", "grad_accumulation_factor", "step_size"), _SIZE),
@@ -122,7 +127,7 @@ RULES: dict[str, tuple[str, Check]] = {
 # what the commands read themselves; a key of another name must be referenced by one of these or by an object
 METHOD_KEYS = {"quantile", "alpha", "guidance", "sparsity", "width", "channels", "image_size", "filters", "kernel"}
 METHOD_KEYS |= {"layers", "chunk", "intra_layers", "inter_layers", "peak_lr", "base_lr", "max_lr", "lr", "step_size"}
-METHOD_KEYS |= {"projection"}
+METHOD_KEYS |= {"projection", "windows"}
 READ_KEYS = {*RULES} - METHOD_KEYS
 
 
