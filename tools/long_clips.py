@@ -1,0 +1,148 @@
+"""Does the map of a long sound point at the seconds in which the class is heard?
+
+    python -m tools.long_clips results/mobilenet/1234/classifier path/to/ESC-50 --out=docs/results/long_clips.json
+
+Sounds are made of a fold's clips, one of each class, end to end. The classifier hears windows of its clip length,
+pooled in each of the ways, and is asked about every class in turn. Of each map, cut to the tenth of the plane that it
+ranks highest, `share` is what lies in the seconds of the class (one clip's part of the sound by chance), and `pointed`
+how often more lies there than in any other clip. The loudest bins, which know nothing of the class, are the control.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interpreters.base import Interpreter
+from models.errors import UsageError
+from models.windows import POOLINGS, Windows
+from recipes.data.audio import load_mono, prepare_window
+from recipes.data.corpus import Clip, indices
+from recipes.data.metadata import read_corpus
+from recipes.runs.asking import build_method
+from recipes.runs.facts import commit
+from recipes.runs.subject import Subject, load_subject
+from recipes.system.entry import entry
+from tools.runner import check_out, positive, report_result, tool_parser
+
+METHODS = ("grad_cam", "input_x_gradient", "control_loudest")
+
+
+@dataclass(frozen=True)
+class LongSound:
+    """Clips of different classes end to end: float32 [N], and the class index of each clip, in order."""
+
+    waveform: np.ndarray
+    targets: list[int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with one pooling, over all questions. seconds: CPU time of one explanation."""
+
+    pooling: str
+    method: str
+    right: float
+    share: float
+    pointed: float
+    seconds: float
+
+
+def build_sounds(clips: Sequence[Clip], subject: Subject, sounds: int, length: int, seed: int) -> list[LongSound]:
+    """Sounds of `length` clips of different classes each; no class comes twice while others are left.
+
+    Raises UsageError where the clips have fewer classes.
+    """
+    rng = np.random.default_rng(seed)
+    by_class: dict[str, list[Clip]] = {}
+    for clip in clips:
+        by_class.setdefault(clip.label, []).append(clip)
+    if len(by_class) < sounds * length:
+        raise UsageError(
+            f"--sounds={sounds} of --clips={length} need {sounds * length} classes, and the fold has {len(by_class)}"
+        )
+    labels = rng.permutation(sorted(by_class))[: sounds * length]
+    rate, names = subject.info.sample_rate, list(subject.info.class_names)
+    samples = round(subject.info.clip_seconds * rate)
+    made = []
+    for start in range(0, len(labels), length):
+        pieces, targets = [], []
+        for label in labels[start : start + length].tolist():
+            clip = by_class[label][rng.integers(len(by_class[label]))]
+            pieces.append(prepare_window(load_mono(clip.path, rate), samples))
+            targets.append(names.index(label))
+        made.append(LongSound(np.concatenate(pieces), targets))
+    return made
+
+
+def shares(mask: Tensor, count: int) -> np.ndarray:
+    """[count] of a mask [T, F]: what of it lies in each of so many equal stretches of time."""
+    edges = np.linspace(0, len(mask), count + 1).round().astype(int)
+    kept = mask.sum(dim=1).double().cumsum(dim=0)
+    total = torch.cat([kept.new_zeros(1), kept])[edges].diff()
+    return (total / total.sum()).cpu().numpy()
+
+
+@torch.no_grad()
+def measure(subject: Subject, interpreter: Interpreter, method: str, sounds: Sequence[LongSound]) -> Row:
+    """One row: every class of every sound is asked about."""
+    classifier = subject.classifier
+    inside, pointed, right, spent = [], [], [], 0.0
+    for sound in sounds:
+        spectrogram = classifier.frontend.analyze(torch.from_numpy(sound.waveform)[None])
+        evidence = classifier(spectrogram)
+        most_probable = evidence.probabilities[0].topk(len(sound.targets)).indices.tolist()
+        for place, target in enumerate(sound.targets):
+            started = time.process_time()
+            answer = interpreter.interpret(classifier, spectrogram, evidence, torch.tensor([target]))
+            spent += time.process_time() - started
+            share = shares(answer.mask[0], len(sound.targets))
+            inside.append(share[place])
+            pointed.append(share.argmax() == place)
+            right.append(target in most_probable)
+    pooling = classifier.windows.pooling
+    means = [float(np.mean(values)) for values in (right, inside, pointed)]
+    return Row(pooling, method, *means, spent / len(inside))
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point; see the module's docstring."""
+    parser = tool_parser("long_clips", __doc__, seeded=True)
+    parser.add_argument("classifier", type=Path, help="the bundle of a classifier")
+    parser.add_argument("data_folder", help="the data set it was trained on")
+    parser.add_argument("--fold", type=int, default=5, help="whose clips the sounds are made of")
+    parser.add_argument("--sounds", type=positive, default=4)
+    parser.add_argument("--clips", type=positive, default=12, help="in a sound")
+    parser.add_argument("--hop_seconds", type=float, default=2.5, help="from window to window")
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="recipes of methods without training")
+    parser.add_argument("--poolings", nargs="+", choices=POOLINGS, default=POOLINGS)
+    options = parser.parse_args(arguments)
+    check_out(options.out)
+    report_result(compare(options), options.out)
+
+
+def compare(options: argparse.Namespace) -> dict:
+    """Every method with every pooling."""
+    subject = load_subject(options.classifier, "cpu")
+    corpus = read_corpus(options.data_folder, None, {})
+    clips = [corpus.clips[i] for i in indices(corpus, (options.fold,))]
+    sounds = build_sounds(clips, subject, options.sounds, options.clips, options.seed)
+    rows = []
+    for pooling in options.poolings:
+        subject.classifier.windows = Windows(subject.info.clip_seconds, options.hop_seconds, pooling)
+        for method in options.methods:
+            interpreter = build_method(method, subject, {})
+            rows.append(asdict(measure(subject, interpreter, method, sounds)))
+    about = {"classifier": subject.info.source["experiment"], "commit": commit(), "torch": torch.__version__}
+    about |= {"device": f"cpu, {torch.get_num_threads()} threads", "seed": options.seed, "fold": options.fold}
+    about |= {"sounds": options.sounds, "clips": options.clips, "hop_seconds": options.hop_seconds}
+    return about | {"seconds": len(sounds[0].waveform) / subject.info.sample_rate, "rows": rows}
+
+
+if __name__ == "__main__":
+    entry(main)
