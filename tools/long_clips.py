@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from interpreters.base import Interpreter
+from models.classifier import AudioClassifier
 from models.errors import UsageError
 from models.windows import POOLINGS, Windows
 from recipes.data.audio import load_mono, prepare_window
@@ -42,11 +43,12 @@ class LongSound:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One method with one pooling, over all questions. seconds: CPU time of one explanation."""
+class Scores:
+    """Means over all questions: `share` and `pointed`, and how often the classifier knows the class to be in the sound.
 
-    pooling: str
-    method: str
+    seconds: CPU time of an explanation.
+    """
+
     right: float
     share: float
     pointed: float
@@ -89,9 +91,8 @@ def shares(mask: Tensor, count: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def measure(subject: Subject, interpreter: Interpreter, method: str, sounds: Sequence[LongSound]) -> Row:
-    """One row: every class of every sound is asked about."""
-    classifier = subject.classifier
+def measure(classifier: AudioClassifier, interpreter: Interpreter, sounds: Sequence[LongSound]) -> Scores:
+    """Every class of every sound is asked about."""
     inside, pointed, right, spent = [], [], [], 0.0
     for sound in sounds:
         spectrogram = classifier.frontend.analyze(torch.from_numpy(sound.waveform)[None])
@@ -101,13 +102,12 @@ def measure(subject: Subject, interpreter: Interpreter, method: str, sounds: Seq
             started = time.process_time()
             answer = interpreter.interpret(classifier, spectrogram, evidence, torch.tensor([target]))
             spent += time.process_time() - started
-            share = shares(answer.mask[0], len(sound.targets))
-            inside.append(share[place])
-            pointed.append(share.argmax() == place)
+            parts = shares(answer.mask[0], len(sound.targets))
+            inside.append(parts[place])
+            pointed.append(parts.argmax() == place)
             right.append(target in most_probable)
-    pooling = classifier.windows.pooling
-    means = [float(np.mean(values)) for values in (right, inside, pointed)]
-    return Row(pooling, method, *means, spent / len(inside))
+    right_mean, share, pointed_mean = (float(np.mean(values)) for values in (right, inside, pointed))
+    return Scores(right_mean, share, pointed_mean, spent / len(inside))
 
 
 def main(arguments: list[str]) -> None:
@@ -137,7 +137,8 @@ def compare(options: argparse.Namespace) -> dict:
         subject.classifier.windows = Windows(subject.info.clip_seconds, options.hop_seconds, pooling)
         for method in options.methods:
             interpreter = build_method(method, subject, {})
-            rows.append(asdict(measure(subject, interpreter, method, sounds)))
+            scores = measure(subject.classifier, interpreter, sounds)
+            rows.append({"pooling": pooling, "method": method} | asdict(scores))
     about = {"classifier": subject.info.source["experiment"], "commit": commit(), "torch": torch.__version__}
     about |= {"device": f"cpu, {torch.get_num_threads()} threads", "seed": options.seed, "fold": options.fold}
     about |= {"sounds": options.sounds, "clips": options.clips, "hop_seconds": options.hop_seconds}

@@ -82,13 +82,20 @@ LOSSES: dict[str, Callable[[float, float], Loss]] = {
 def classifier_loss(values: Mapping, classifier: AudioClassifier) -> Loss:
     """The loss that a recipe's `loss` and `margin` ask for, for its classifier.
 
-    Raises UsageError where the recipe sets a margin or a scale that the loss does not have, and for an angular margin
-    without cosines.
+    Raises UsageError where the recipe sets a margin or a scale that the loss does not have, and for a margin without
+    cosines.
     """
     name, head = values["loss"], getattr(classifier, "head", classifier)
     if name == "additive_angular_margin" and not isinstance(head, CosineHead):
         raise UsageError(
             f"loss={name} needs a head that gives cosines, not a {type(head).__name__}: pass --head=cosine, or "
             "--loss=additive_margin --margin=0"
+        )
+    windows = getattr(classifier, "windows", None)
+    takes_cosines = name == "additive_angular_margin" or values["margin"] > 0
+    if takes_cosines and windows is not None and not windows.keeps_logits:
+        raise UsageError(
+            f"a margin is taken off cosines, and windows with pooling={windows.pooling} leave none: pool logits, or "
+            "pass --loss=additive_margin --margin=0"
         )
     return LOSSES[name](values["margin"], classifier.describe().logit_scale)

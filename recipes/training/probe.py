@@ -21,9 +21,10 @@ def fit_head(classifier: AudioClassifier, clips: ClipDataset, batch_size: int, p
 
     penalty: of `logistic_regression`. Raises UsageError for a head that is not a linear layer.
     """
-    if not isinstance(classifier.head, nn.Linear):
+    head = getattr(classifier, "head", classifier)
+    if not isinstance(head, nn.Linear):
         raise UsageError(
-            f"probe_penalty={penalty} needs a linear head, not a {type(classifier.head).__name__}: set it to null, or "
+            f"probe_penalty={penalty} needs a linear head, not a {type(head).__name__}: set it to null, or "
             "the classifier's head to torch.nn.Linear"
         )
     embedding, label = _embed(classifier, clips, batch_size)

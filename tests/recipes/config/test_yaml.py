@@ -110,7 +110,7 @@ def test_every_recipe_trains_or_interprets():
 
 @pytest.mark.parametrize("path", TRAINING, ids=name)
 def test_a_training_recipe_takes_a_step_and_reads_every_key(path, arguments, watch, tiny_ast, tmp_path):
-    loaded = (f"--weights={tiny_ast}",) if path.stem == "ast" else weights(path)
+    loaded = (f"--weights={tiny_ast}",) if path.stem in ("ast", "ast_long") else weights(path)
     changes = ("--num_classes=10", "--clip_seconds=1.0", *loaded, *SMALLER.get(path.stem, ()))
     recipe, read = watch(load_recipe(arguments(path, tmp_path, *STEP, *changes)))
     folder = train_classifier(recipe)

@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from models.errors import UsageError
+from models.windows import POOLINGS, Windows
 from recipes.config import rules
-from recipes.training.losses import LOSSES
+from recipes.training.losses import LOSSES, classifier_loss
+from tests.helpers import refusal
 
 TARGET = torch.tensor([[1.0, 0.0]])
 
@@ -61,3 +63,16 @@ def test_a_margin_or_a_scale_has_no_place_in_plain_cross_entropy():
         LOSSES["cross_entropy"](0.2, 1.0)
     with pytest.raises(UsageError, match=r"logit_scale=30 multiplies them: pass --logit_scale=1, or --loss=add"):
         LOSSES["cross_entropy"](0.0, 30.0)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_margin_needs_the_cosines_that_pooled_probabilities_have_lost(pooling, cnn14):
+    cnn14.windows = Windows(1.0, pooling=pooling)
+    margins = ({"loss": "additive_margin", "margin": 0.2}, {"loss": "additive_angular_margin", "margin": 0.0})
+    for values in margins:
+        if pooling.endswith("logit"):
+            assert classifier_loss(values, cnn14).scale == 30.0
+        else:
+            sentence = refusal(classifier_loss, values, cnn14)
+            assert sentence.startswith(f"a margin is taken off cosines, and windows with pooling={pooling} leave none")
+    assert classifier_loss({"loss": "additive_margin", "margin": 0.0}, cnn14)(torch.zeros(1, 2), TARGET) > 0

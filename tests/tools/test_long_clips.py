@@ -1,0 +1,61 @@
+"""The tool for long clips: sounds of several classes, and where a mask lies in time."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from recipes.data.metadata import read_corpus
+from recipes.runs.subject import load_subject
+from recipes.synthetic import make_corpus
+from tests.helpers import refusal
+from tools.long_clips import build_sounds, main, shares
+
+
+def test_shares_of_a_mask_by_hand():
+    mask = torch.zeros(10, 3)
+    mask[0, 0] = mask[5] = 1  # one bin in the first half, three in the second
+    assert shares(mask, 2).tolist() == [0.25, 0.75]
+    assert shares(torch.ones(12, 2), 3).tolist() == pytest.approx([1 / 3] * 3)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A corpus of one-second clips, and the bundle of a CNN14 of random weights for it."""
+    from recipes.classification import train_classifier
+    from recipes.config.recipe import load_recipe
+
+    folder = tmp_path_factory.mktemp("long")
+    corpus = make_corpus(folder / "corpus", clips_per_class=5, seconds=1.0, mixtures=0)
+    step = ("--debug", "--debug_batches=1", "--debug_epochs=1", "--batch_size=2", "--num_classes=10", "--noprogressbar")
+    places = (f"--data_folder={corpus}", f"--cache_folder={folder}/cache", f"--output_folder={folder}")
+    small = ("--width=0.0625", "--clip_seconds=1.0", "--device=cpu", "--precision=fp32")
+    return corpus, train_classifier(load_recipe(["hparams/cnn14_scratch.yaml", *step, *places, *small])) / "classifier"
+
+
+def test_sounds_are_clips_of_different_classes_end_to_end(trained):
+    corpus, bundle = trained
+    subject = load_subject(bundle, "cpu")
+    clips = read_corpus(corpus, None, {}).clips
+    sounds = build_sounds(clips, subject, sounds=2, length=5, seed=3)
+    assert [sound.waveform.shape for sound in sounds] == [(80000,), (80000,)]
+    assert sorted(sounds[0].targets + sounds[1].targets) == list(range(10))
+    assert np.abs(sounds[0].waveform.reshape(5, -1)).max(axis=1) == pytest.approx(np.ones(5))
+    again = build_sounds(clips, subject, sounds=2, length=5, seed=3)
+    assert np.array_equal(sounds[1].waveform, again[1].waveform)
+    assert refusal(build_sounds, clips, subject, 2, 6, 3) == (
+        "--sounds=2 of --clips=6 need 12 classes, and the fold has 10"
+    )
+
+
+def test_every_method_is_asked_about_every_class(trained, tmp_path, capsys):
+    corpus, bundle = trained
+    out = tmp_path / "long.json"
+    options = ["--sounds=1", "--clips=4", "--hop_seconds=0.5", "--methods", "grad_cam", "control_loudest"]
+    main([str(bundle), str(corpus), f"--out={out}", *options, "--poolings", "max_logit"])
+    result = json.loads(out.read_text())
+    assert (result["seconds"], len(result["rows"])) == (4.0, 2)
+    loudest = result["rows"][1]
+    # the same mask whatever is asked: the shares of four places, one of which has the most
+    assert loudest["share"] == pytest.approx(0.25) and loudest["pointed"] == 0.25
