@@ -44,9 +44,9 @@ class Windows:
     one begins earlier, so that it ends with the clip. Windows keep the level that they have in the clip.
 
     seconds: of a window. hop_seconds: from window to window, no more than `seconds`; None: side by side. pooling: one
-    of `POOLINGS`. Each pools one class over the windows. The mean of probabilities is what the windows say together.
-    The maxima of probabilities are made to sum to 1 where one class is right. Pooled logits keep their scale, and so does their gradient, which
-    vanishes for probabilities of windows in which the class is certain.
+    of `POOLINGS`, of each class over the windows. The mean of probabilities is what the windows say together. The
+    maxima of probabilities are made to sum to 1 where one class is right. Pooled logits keep their scale and their gradient;
+    the gradient of a probability vanishes in windows that are certain of the class.
 
     Raises UsageError for other values.
     """
@@ -97,8 +97,8 @@ class Windows:
         clips, frames = spectrogram.log_magnitude.shape[:2]
         length = frontend.num_frames(samples)
         starts = self.starts(frames, length, frontend)
-        evidence = classify(spectrogram.stretches(starts, length, samples))
-        features = evidence.features
+        answers = classify(spectrogram.stretches(starts, length, samples))
+        features = answers.features
         join = partial(_join, clips=clips, starts=starts, length=length, frames=frames)
         joined = replace(
             features,
@@ -107,7 +107,8 @@ class Windows:
             native_map=None if features.native_map is None else join(features.native_map),
             windows=WindowMaps(features.maps, join),
         )
-        return replace(evidence, logits=self.pool(evidence.logits.unflatten(0, (clips, -1)), evidence.labels), features=joined)
+        logits = self.pool(answers.logits.unflatten(0, (clips, -1)), answers.labels)
+        return replace(answers, logits=logits, features=joined)
 
     def starts(self, frames: int, length: int, frontend: FrontEnd) -> list[int]:
         """The first frame of each window of `length` frames in a clip of at least as many."""

@@ -16,6 +16,7 @@ from interpreters.perturbation import Perturbation
 from models.classifier import Evidence, Features
 from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
+from models.labels import ONE_LABEL, SEVERAL_LABELS, Labels
 from models.windows import POOLINGS, WindowedClassifier, Windows, _join
 from tests.conformance import check_classifier, check_interpreter
 from tests.helpers import refusal
@@ -29,8 +30,9 @@ def noise(clips: int, seconds: float, rate: int = 16000) -> torch.Tensor:
     return 0.1 * torch.randn(clips, round(seconds * rate), generator=torch.Generator().manual_seed(1))
 
 
-def pooled(pooling: str, *windows: list[float]) -> list[float]:
-    return Windows(1.0, pooling=pooling).pool(torch.tensor([windows])).softmax(dim=1)[0].tolist()
+def pooled(pooling: str, *windows: list[float], labels: Labels = ONE_LABEL) -> list[float]:
+    """The probabilities of a clip whose windows have these logits."""
+    return labels.probabilities(Windows(1.0, pooling=pooling).pool(torch.tensor([windows]), labels))[0].tolist()
 
 
 def columns(*rows: float) -> torch.Tensor:
@@ -64,13 +66,25 @@ def test_pooled_answers_by_hand():
     assert pooled("max_logit", *odds) == pytest.approx([0.5, 0.5])
 
 
+def test_pooled_answers_of_several_labels_by_hand():
+    """Each class for itself: the probabilities of two windows are 1/2 and 1/4 of the one, 3/4 twice of the other."""
+    windows = (torch.tensor([1.0, 3.0]).log().tolist(), torch.tensor([1 / 3, 3.0]).log().tolist())
+    expected = {"mean_probability": 3 / 8, "max_probability": 1 / 2, "max_logit": 1 / 2}
+    for pooling, probability in expected.items():
+        assert pooled(pooling, *windows, labels=SEVERAL_LABELS) == pytest.approx([probability, 3 / 4])
+    odds = 3**-0.5
+    assert pooled("mean_logit", *windows, labels=SEVERAL_LABELS) == pytest.approx([odds / (1 + odds), 3 / 4])
+
+
+@pytest.mark.parametrize("labels", [ONE_LABEL, SEVERAL_LABELS])
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_certain_windows_stay_finite(pooling):
-    logits = torch.tensor([[[900.0, 0.0], [0.0, 900.0]]], requires_grad=True)
-    answer = Windows(1.0, pooling=pooling).pool(logits)
+def test_certain_windows_stay_finite(pooling, labels):
+    logits = torch.tensor([[[900.0, -900.0], [-900.0, 900.0]]], requires_grad=True)
+    answer = Windows(1.0, pooling=pooling).pool(logits, labels)
     answer.sum().backward()
     assert answer.isfinite().all() and logits.grad.isfinite().all()
-    assert answer.softmax(dim=1)[0].tolist() == pytest.approx([0.5, 0.5])
+    probability = 1.0 if labels is SEVERAL_LABELS and pooling.startswith("max") else 0.5
+    assert labels.probabilities(answer)[0].tolist() == pytest.approx([probability] * 2)
 
 
 def test_joined_maps_by_hand():
