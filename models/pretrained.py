@@ -84,8 +84,9 @@ def load_backbone(
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a legacy .ckpt/.pt state dict, read without running any pickled code.
+    """The tensors of a legacy .ckpt/.pt/.pth state dict, read without running any pickled code.
 
+    The state dict may stand beside facts of its training, under the name `model`, as PANNs and many others are stored.
     Raises UsageError when the file is missing or holds anything but tensors.
     """
     check_allowed(path)
@@ -95,6 +96,8 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UsageError(f"{path} is not a plain state dict of tensors and was not loaded") from error
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UsageError(f"{path} is not a plain state dict of tensors and was not loaded")
     return state

@@ -42,6 +42,7 @@ from recipes.system.parallel import join, on_main
 from recipes.system.problems import check_all
 from recipes.training.brain import multiply_in_float32
 from recipes.training.interpreter_brain import InterpreterBrain
+from recipes.training.noise import training_noise
 
 
 def run_interpreter(recipe: Recipe) -> Path:
@@ -194,7 +195,7 @@ def _train(run: InterpreterRun) -> dict:
     start = find_start(run.values, run.folder)
     if start is not None:
         _start_from(run, start)
-    noise = {sb.Stage.TRAIN: _training_noise(run, "train"), sb.Stage.VALID: _training_noise(run, "valid")}
+    noise = {sb.Stage.TRAIN: training_noise(run, "train"), sb.Stage.VALID: training_noise(run, "valid")}
     brain = InterpreterBrain(run, noise, training=True)
     if start is None and brain.checkpointer.find_checkpoint() is None:
         run.interpreter.fit(brain.training_spectrograms())
@@ -216,13 +217,6 @@ def _start_from(run: InterpreterRun, start: Path) -> None:
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise UsageError(f"start_from={start} is of another shape: {detail}") from error
-
-
-def _training_noise(run: InterpreterRun, part: str) -> Contamination:
-    values, clips = run.values, run.clips(part)
-    kind, snr_db, folder = values["train_noise"], values["train_snr_db"], values["noise_folder"]
-    settings = ContaminationSettings(kind, values["seed"], snr_db, folder)
-    return Contamination(settings, run.store, part, clips)
 
 
 def _score(run: InterpreterRun, kind: str, facts: RunFacts) -> ScoreJournal:

@@ -12,7 +12,7 @@ from recipes.config.yaml_text import parse
 ONLY_CHECKED = {"name:interpreters.maps.QuantileMap": {"map"}}
 """Arguments by which an object refuses a classifier, and which change nothing in what it computes."""
 
-BEFORE_KEYS = {"model": {"loss": "additive_margin"}}
+BEFORE_KEYS = {"model": {"loss": "additive_margin", "train_noise": "clean"}}
 """What recipes that hold a block meant before they had a key for it."""
 
 PACKAGES = ("models.", "interpreters.", "recipes.")

@@ -25,8 +25,17 @@ from recipes.system.problems import check_all
 MAKERS = {"modulation": ("models.focalnet.",), "attention": ("models.vit.", "models.huggingface.")}
 FOREIGN_MODULE = re.compile(r"!(?:new|name):(?!models\.|torch\.|speechbrain\.)")
 MOST_NAMED = 3
-MOBILENET_WEIGHTS = "mn04_as_mAP_432.pt"
-RELEASES = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
+EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
+CNN14_ESC50 = "https://huggingface.co/speechbrain/cnn14-esc50/resolve/main"
+PANNS = "https://zenodo.org/record/3987831/files"
+RELEASES = {
+    "mn04_as_mAP_432.pt": (f"{EFFICIENTAT}/mn04_as_mAP_432.pt", "4 MB"),
+    "cnn14_vggsound.ckpt": (f"{CNN14_ESC50}/embedding_model.ckpt", "302 MB"),
+    "Cnn14_mAP=0.431.pth": (f"{PANNS}/Cnn14_mAP%3D0.431.pth", "327 MB"),
+}
+"""Where pretrained weights come from, and their size, by the names under which they are kept."""
+
+WEIGHT_FILES = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
 def require_classifier(path: Path, values: Mapping | None = None) -> None:
@@ -106,8 +115,14 @@ def require_start(values: Mapping, folder: Path) -> None:
 
 
 def _noise(values: Mapping) -> None:
-    kinds = [*contaminations(values), values.get("train_noise", "clean")]
-    check_all(*(partial(check_contamination, kind, values["snr_db"], values["noise_folder"]) for kind in kinds))
+    checks = [partial(_train_noise, values)] if "train_noise" in values else []
+    for kind in contaminations(values):
+        checks.append(partial(check_contamination, kind, values["snr_db"], values["noise_folder"]))
+    check_all(*checks)
+
+
+def _train_noise(values: Mapping) -> None:
+    check_contamination(values["train_noise"], values["train_snr_db"], values["noise_folder"])
 
 
 def _classifier(values: Mapping) -> None:
@@ -169,17 +184,18 @@ def _data(values: Mapping) -> None:
 def _weights(values: Mapping) -> None:
     """Raises UsageError where a file of weights is not there, with the command that fetches it."""
     path = values.get("weights")
-    if path is None or Path(path).suffix not in (".pt", ".ckpt", ".safetensors") or Path(path).is_file():
+    if path is None or Path(path).suffix not in WEIGHT_FILES or Path(path).is_file():
         return
-    fetch = f"fetch it with `curl --create-dirs -Lo {path} {RELEASES}/{Path(path).name}` (4 MB)"
-    known = Path(path).name == MOBILENET_WEIGHTS
-    way = fetch if known else "give the path of the file"
+    way = "give the path of the file"
+    if Path(path).name in RELEASES:
+        address, size = RELEASES[Path(path).name]
+        way = f"fetch it with `curl --create-dirs -Lo {path} {address}` ({size})"
     raise UsageError(f"weights={path} is not there: {way}, or pass --weights=null to train from scratch")
 
 
 RUN_KEYS = ("folds", "output_folder", "experiment", "seed")
 REQUIRED: dict[Callable[[Mapping], None], Collection[str]] = {
-    _noise: ("contamination", "snr_db", "noise_folder", "train_noise"),
+    _noise: ("contamination", "snr_db", "noise_folder", "train_noise", "train_snr_db"),
     _classifier: ("classifier", "folds", "output_folder"),
     _reference: ("reference", *RUN_KEYS),
     _start: ("start_from", *RUN_KEYS),
@@ -192,6 +208,7 @@ REQUIRED: dict[Callable[[Mapping], None], Collection[str]] = {
 
 REQUIRED_TO_TRAIN: dict[Callable[[Mapping], None], Collection[str]] = {
     _weights: ("weights",),
+    _train_noise: ("train_noise", "train_snr_db", "noise_folder"),
     _data: ("data_folder",),
 }
 """What `train.py` looks for."""

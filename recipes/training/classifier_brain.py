@@ -14,6 +14,7 @@ from recipes.runs.run import Run
 from recipes.scoring.table import ClipTable
 from recipes.training.brain import RecipeBrain, Selection, diverged
 from recipes.training.losses import classifier_loss
+from recipes.training.noise import training_noise
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Answer:
 
 
 class ClassifierBrain(RecipeBrain):
-    """Trains and tests an `AudioClassifier`."""
+    """Trains an `AudioClassifier` on clips with the recipe's `train_noise`, and tests it on clips without."""
 
     selection = Selection("acc", larger_is_better=True)
 
@@ -33,6 +34,7 @@ class ClassifierBrain(RecipeBrain):
         self.frontend, self.num_classes = classifier.frontend, classifier.describe().num_classes
         self.augmentation = run.objects["augmentation"]["augmentation"]
         self.loss = classifier_loss(run.values, classifier)
+        self.noise = {sb.Stage.TRAIN: training_noise(run, "train"), sb.Stage.VALID: training_noise(run, "valid")}
         super().__init__(run, {"classifier": classifier}, training=True)
 
     def on_stage_start(self, stage, epoch=None):
@@ -40,6 +42,8 @@ class ClassifierBrain(RecipeBrain):
         self.table = ClipTable()
 
     def compute_forward(self, batch, stage):
+        if stage in self.noise:
+            batch = self.noise[stage].apply(batch, self.epoch)
         batch = batch.to(self.device)
         clips = TrainingClips(batch.waveform, F.one_hot(batch.label, self.num_classes).float())
         if stage == sb.Stage.TRAIN:

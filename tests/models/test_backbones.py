@@ -310,6 +310,39 @@ def test_speechbrains_cnn14_checkpoint_loads(full_cnn14, tmp_path):
     torch.testing.assert_close(cosines(full_cnn14, spectrogram), head(embedding).squeeze(1), atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
+def test_a_cnn14_starts_from_speechbrains_weights_of_vggsound(tmp_path):
+    stock = Cnn14(mel_bins=80, emb_dim=2048)
+    stock.norm0.running_mean.normal_()
+    torch.save(stock.state_dict(), tmp_path / "cnn14_vggsound.ckpt")
+    network = CNN14(weights=str(tmp_path / "cnn14_vggsound.ckpt")).eval()
+    mel = torch.rand(2, 87, 80)
+    torch.testing.assert_close(network(mel).embedding, stock.eval()(mel).squeeze(1), atol=1e-5, rtol=0)
+    assert network.provenance == str(tmp_path / "cnn14_vggsound.ckpt")
+    with pytest.raises(UsageError, match=r"not those of this CNN14: .*norm0"):
+        CNN14(num_mels=64, weights=str(tmp_path / "cnn14_vggsound.ckpt"))
+    with pytest.raises(UsageError, match=r"are of width 1, not 0\.5: pass --width=1 or --weights=null"):
+        CNN14(width=0.5, weights=str(tmp_path / "cnn14_vggsound.ckpt"))
+
+
+@torch.no_grad()
+def test_a_cnn14_starts_from_the_convolutions_of_panns(tmp_path):
+    stock = Cnn14(mel_bins=64, emb_dim=2048)
+    stock.norm0.running_mean.fill_(-40.0)  # mel bands in dB
+    state = {}
+    for key, value in stock.state_dict().items():
+        state[re.sub(r"(^|\.)norm(\d)\.", r"\1bn\2.", key)] = value
+    state |= {"fc1.weight": torch.zeros(2048, 2048), "fc_audioset.bias": torch.zeros(527)}
+    state |= {"spectrogram_extractor.stft.conv_real.weight": torch.zeros(513, 1, 1024)}
+    state |= {"logmel_extractor.melW": torch.zeros(513, 64)}
+    torch.save({"iteration": 600000, "model": state}, tmp_path / "panns.pth")
+    network = CNN14(weights=str(tmp_path / "panns.pth")).eval()
+    block, image = network.model.conv_block1, torch.rand(1, 1, 32, 64)
+    torch.testing.assert_close(block(image), stock.eval().conv_block1(image), atol=1e-5, rtol=0)
+    expected = stock.state_dict() | CNN14(width=1 / 16).model.norm0.state_dict(prefix="norm0.")
+    assert all(torch.equal(value, expected[key]) for key, value in network.model.state_dict().items())
+
+
 def cnn14_with(head: str, blocks: int) -> AudioClassifier:
     """A full-width CNN14 as hparams/cnn14.yaml builds it."""
     changes = [f"--head={head}", f"--head_blocks={blocks}", "--data_folder=none"]
@@ -377,7 +410,9 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, save):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("content", [[torch.zeros(1)], {"weight": 1}, {"model": {"weight": torch.zeros(1)}}])
+@pytest.mark.parametrize(
+    "content", [[torch.zeros(1)], {"weight": 1}, {"state": {"weight": torch.zeros(1)}}, {"model": {"weight": 1}}]
+)
 def test_what_is_no_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "other.ckpt")
     with pytest.raises(UsageError, match="is not a plain state dict of tensors"):

@@ -18,7 +18,7 @@ from recipes.interpretation import run_interpreter
 from recipes.report.markdown import short_number
 from recipes.runs.departures import PAPER, departures
 from recipes.runs.results import condition
-from tools.rehearse import SMALLER, accepted, builds_on, in_order
+from tools.rehearse import SMALLER, accepted, builds_on, generated_noise, in_order
 
 FILES = sorted(PAPER.glob("*.yaml"))
 TRAINING = [path for path in FILES if "model" in compose(path).tree]
@@ -38,7 +38,7 @@ SMALL = {
 CLASSIFIERS = {
     "focalnet": (87_331_592, (256, 512, 1024, 1024)),
     "vit": (86_548_032, (768,) * 4),
-    "cnn14": (75_579_872, (256, 512, 1024, 2048)),
+    "cnn14": (75_579_922, (256, 512, 1024, 2048)),
 }
 OFFERS = frozenset({"maps", "native_map", "gradient"})
 
@@ -123,8 +123,9 @@ def test_an_interpreter_has_the_published_size(path, arguments, tmp_path):
 def runs(arguments, tmp_path_factory):
     """The folder below which every published set-up has run a step at a small size, in the order of the rehearsal."""
     folder = tmp_path_factory.mktemp("paper")
+    small = SMALL | {"noise_folder": generated_noise(folder / "noise")}
     for path in in_order(FILES):
-        changes = (*accepted(path, SMALL), *SMALLER[path.stem], *builds_on(path, folder), *ONE_BATCH)
+        changes = (*accepted(path, small), *SMALLER[path.stem], *builds_on(path, folder), *ONE_BATCH)
         run = train_classifier if path in TRAINING else run_interpreter
         run(load_recipe(arguments(path, folder, *changes)))
     return folder

@@ -116,6 +116,13 @@ def test_missing_weights_are_told_with_the_line_that_fetches_them(tmp_path):
     assert other.startswith(f"weights={tmp_path}/mine.pt is not there: give the path of the file, or pass")
 
 
+def test_noise_that_training_needs_is_looked_for_first(tmp_path):
+    paper = told_by_training("paper/cnn14.yaml", "--data_folder=/", "--weights=null", f"--noise_folder={tmp_path}/no")
+    assert paper == f"{tmp_path}/no is not a folder: give the path of a folder of sound files."
+    weights = told_by_training("paper/cnn14.yaml", "--data_folder=/", "--train_noise=clean")
+    assert "curl --create-dirs -Lo data/cnn14_vggsound.ckpt https://huggingface.co/speechbrain/cnn14-esc50/" in weights
+
+
 def test_a_misspelt_key_hides_no_other_problem_and_makes_up_none(tmp_path, monkeypatch):
     monkeypatch.setenv("EARWITNESS_DATA", str(tmp_path))
     assert told_by_training("cnn14.yaml", "--epoch=3").endswith("has no key 'epoch'; did you mean --epochs?")
