@@ -45,8 +45,8 @@ class Windows:
 
     seconds: of a window. hop_seconds: from window to window, no more than `seconds`; None: side by side. pooling: one
     of `POOLINGS`, of each class over the windows. The mean of probabilities is what the windows say together. The
-    maxima of probabilities are made to sum to 1 where one class is right. Pooled logits keep their scale and their gradient;
-    the gradient of a probability vanishes in windows that are certain of the class.
+    maxima of probabilities are made to sum to 1 where one class is right. Pooled logits keep their scale and their
+    gradient; the gradient of a probability vanishes in windows that are certain of the class.
 
     Raises UsageError for other values.
     """
