@@ -137,7 +137,7 @@ class AudioClassifier(nn.Module):
     windows: null, or how clips longer than the network takes are heard, as `models.windows.Windows.of` takes it.
 
     Any other module that takes a Spectrogram and returns Evidence, and has `frontend`, `describe` and `freeze`, may
-    stand in its place: `tests/conformance.py` checks one.
+    stand in its place: `models.conformance` checks one.
 
     Raises UsageError for other labels, and for windows that cannot be.
     """

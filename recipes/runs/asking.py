@@ -40,7 +40,7 @@ def open_classifier(
     """A classifier, frozen and in evaluation mode.
 
     classifier: the folder of a bundle, or of a run that holds one; the hub name of an audio classifier of transformers,
-    or its folder; or a module that `tests/conformance.py` accepts, which is frozen in place. labels: a module's class
+    or its folder; or a module that `models.conformance` accepts, which is frozen in place. labels: a module's class
     names; None: its `class_names`, or numbers. clip_seconds: a module's clip length; None: `PUBLISHED_SECONDS` for one
     of the hub, and a whole sound at once otherwise. trust: modules of your own that a bundle may build.
 
@@ -65,8 +65,8 @@ def module_subject(module: nn.Module, labels: Sequence[str] | None, clip_seconds
     lacking = [name for name in ("frontend", "describe", "freeze") if not hasattr(module, name)]
     if lacking:
         raise UsageError(
-            f"{type(module).__name__} lacks {', '.join(lacking)}: give a classifier that `python -m tests.conformance` "
-            "accepts, such as models.classifier.AudioClassifier"
+            f"{type(module).__name__} lacks {', '.join(lacking)}: give a classifier that "
+            "`python -m recipes.conformance` accepts, such as models.classifier.AudioClassifier"
         )
     module.freeze()
     offers = module.describe()

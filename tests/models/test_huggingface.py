@@ -20,11 +20,11 @@ from interpreters.decoders import LightDecoder
 from interpreters.lmac import LMAC
 from interpreters.maps import QuantileMap
 from models.bundle import BundleInfo, load_bundle, save_bundle
+from models.conformance import check_classifier
 from models.errors import UsageError
 from models.frontend import FrontEnd
 from models.huggingface import HuggingFaceClassifier, WaveAdapter
 from recipes.config.recipe import load_recipe
-from tests.conformance import check_classifier
 
 LABELS = ("Speech", "Dog", "Rain")
 NAMES = {"id2label": dict(enumerate(LABELS)), "label2id": {name: k for k, name in enumerate(LABELS)}}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from interpreters.activation import class_activations
+from interpreters.conformance import check_interpreter
 from interpreters.decoders import LightDecoder
 from interpreters.gradients import Gradient
 from interpreters.interpolation import resize_map
@@ -14,13 +15,12 @@ from interpreters.lmac import LMAC
 from interpreters.maps import QuantileMap
 from interpreters.perturbation import Perturbation
 from models.classifier import Evidence, Features
+from models.conformance import check_classifier
 from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
 from models.labels import ONE_LABEL, SEVERAL_LABELS, Labels
 from models.windows import POOLINGS, WindowedClassifier, Windows, _join
-from tests.conformance import check_classifier, check_interpreter
-from tests.helpers import refusal
-from tests.models.test_classifier import Conforming
+from tests.helpers import Conforming, refusal
 
 HALF = {"seconds": 0.5, "hop_seconds": 0.2, "pooling": "mean_logit"}
 FRONTEND = FrontEnd(sample_rate=1000, n_fft=20, window_ms=20, hop_ms=10)  # a hop of 10 samples

@@ -15,9 +15,9 @@ import pytest
 import soundfile
 import yaml
 
+import recipes.conformance
 import recipes.listening
 import recipes.synthetic
-import tests.conformance
 from recipes.classification import train_classifier
 from recipes.config.catalog import COMMANDS, answer
 from recipes.config.recipe import load_recipe
@@ -92,9 +92,9 @@ def run(words: list[str], monkeypatch) -> None:
         recipes.synthetic.main([words[3], "--clips_per_class=5", "--mixtures=5"])
     elif words[2] == "recipes.listening":
         recipes.listening.main([str(path) for word in words[3:] for path in sorted(Path().glob(word)) or [word]])
-    elif words[2] == "tests.conformance":
+    elif words[2] == "recipes.conformance":
         with pytest.raises(SystemExit) as stopped:
-            tests.conformance.main(words[3:])
+            recipes.conformance.main(words[3:])
         assert stopped.value.code == 0
     else:
         pytest.fail(f"nobody runs {words}")

@@ -12,8 +12,8 @@ from recipe_files import HPARAMS
 
 from models.bundle import load_bundle
 from recipes import adopt
+from recipes.conformance import main
 from recipes.inference import SoundInterpreter
-from tests.conformance import main
 from tests.helpers import refusal
 
 ROOT = Path(__file__).parents[2]

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from interpreters.base import Interpreter, masked
+from interpreters.conformance import check_interpreter
 from interpreters.decoders import LightDecoder
 from interpreters.lmac import LMAC
 from interpreters.maps import QuantileMap
-from tests.conformance import check_interpreter
 
 
 class Even(Interpreter):
@@ -61,6 +61,15 @@ def meddle(self, classifier, spectrogram, evidence, target=None):
 def over_the_batch(self, classifier, spectrogram, evidence, target=None):
     level = spectrogram.log_magnitude.mean().clamp(max=1)
     return masked(spectrogram, torch.ones_like(spectrogram.log_magnitude) * level, self.asked_class(evidence, target))
+
+
+def by_lot(self, classifier, spectrogram, evidence, target=None):
+    return masked(spectrogram, torch.rand_like(spectrogram.log_magnitude), self.asked_class(evidence, target))
+
+
+def sweep_beyond_one(self, classifier, spectrogram, evidence, target=None):
+    setting = Even.interpret(self, classifier, spectrogram, evidence, target)
+    yield replace(setting, mask=setting.mask + 1)
 
 
 def predicted_only(self, classifier, spectrogram, evidence, target=None):
@@ -142,6 +151,20 @@ CASES = {
         "Its mask for the predicted class differs from its mask without",
     ),
     "batch": (changed(interpret=over_the_batch), "Its mask of a clip of 1.0 s depends on the rest of the batch."),
+    "lot": (changed(interpret=by_lot), "Its mask for the same clip differs from one call to the next."),
+    "importance": (
+        explaining(lambda found: replace(found, importance=found.importance[:, :, 0])),
+        "Its importance is [3, 87] on noise of 1.0 s, not [B, T, F] = [3, 87, 513].",
+    ),
+    "infinite importance": (
+        explaining(lambda found: replace(found, importance=found.importance / 0)),
+        "Its importance is not finite on silence.",
+    ),
+    "a part that is not finite": (
+        explaining(lambda found: replace(found, relevant=found.relevant.masked(found.mask / 0))),
+        "Its relevant part is not finite on noise of 1.37 s.",
+    ),
+    "sweep's mask": (changed(sweep=sweep_beyond_one), "Its mask leaves [0, 1] on a sweep."),
     "sweep": (changed(quantiles=(0.5, 0.9)), "Its sweep yields 1 interpretations for 2 quantiles."),
     "headline": (changed(quantiles=(0.5,)), "It has quantiles and no `headline` among them."),
     "mode": (changed(interpret=unfreeze), "It does not leave the classifier frozen and in evaluation mode."),
