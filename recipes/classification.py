@@ -25,7 +25,7 @@ from recipes.runs.places import first_fold, is_bundle, run_folder
 from recipes.runs.run import Run
 from recipes.system.parallel import join, on_main
 from recipes.training.brain import multiply_in_float32
-from recipes.training.classifier_brain import ClassifierBrain
+from recipes.training.classifier_brain import ClassifierBrain, check_batch_size
 from recipes.training.losses import classifier_loss
 from recipes.training.probe import fit_head
 
@@ -39,6 +39,8 @@ def train_classifier(recipe: Recipe) -> Path:
     multiply_in_float32()
     objects = recipe.build()  # what cannot be built is refused before the data is prepared
     classifier_loss(recipe.values, objects["model"]["classifier"])
+    if not recipe.run_opts.test_only:
+        check_batch_size(objects["model"]["classifier"], recipe.values["batch_size"])
     store = _open_data(recipe, objects)
     splits = splits_of(recipe.values, store.corpus)
     if len(splits) == 1:

@@ -14,17 +14,19 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
 
 from models.classifier import AudioClassifier
+from models.errors import UsageError
 from models.focal_modulation import Layer
 from recipes.report.markdown import markdown_table
 from recipes.system.entry import entry
 from recipes.training.brain import multiply_in_float32
+from recipes.training.classifier_brain import check_batch_size
 from tools.bench import rates
 from tools.bench_cases import Bench, flops_of, recipe_of, scoring_call, timed, training_step
 from tools.runner import check_out, positive, save_result, tool_parser
@@ -100,6 +102,17 @@ def scoring_call_of(network: str, classifier: AudioClassifier, bench: Bench, bat
 CALLS = {"train": training_call, "score": scoring_call_of}
 
 
+def check_batches(networks: Sequence[str], stages: Sequence[str], batch: int) -> None:
+    """Raises UsageError, before anything is measured, for batches that a network cannot be trained on."""
+    if batch > 1 or "train" not in stages:
+        return
+    for network in networks:
+        try:
+            check_batch_size(recipe_of(network).build()["model"]["classifier"], batch)
+        except UsageError as error:
+            raise UsageError(f"{network}: {error}; or pass --stages score") from error
+
+
 def synchronisations(call: Callable[[], object], device: str) -> int:
     """How often a call makes the host wait for the GPU; 0 without one."""
     if device != "cuda":
@@ -153,6 +166,7 @@ def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
     options = read_options(arguments)
     check_out(options.out)
+    check_batches(options.networks, options.stages, options.batch_size)
     multiply_in_float32()
     started = time.monotonic()
     bench = Bench(options.device, options.budget, options.precision)

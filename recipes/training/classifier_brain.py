@@ -9,6 +9,7 @@ from torch import Tensor
 
 from interpreters.metrics import accuracy
 from models.classifier import AudioClassifier, Evidence
+from models.errors import UsageError
 from recipes.data.augmentation import TrainingClips
 from recipes.runs.run import Run
 from recipes.scoring.table import ClipTable
@@ -23,6 +24,17 @@ class Answer:
 
     evidence: Evidence
     target: Tensor
+
+
+def check_batch_size(classifier: AudioClassifier, batch_size: int) -> None:
+    """Raises UsageError for batches of one clip where the head has a batch norm, whose mean is over clips."""
+    head = getattr(classifier, "head", classifier)
+    has_norm = any(isinstance(module, torch.nn.BatchNorm1d) for module in head.modules())
+    if batch_size == 1 and has_norm:
+        raise UsageError(
+            "batch_size=1 cannot train this classifier: the batch norm of its head takes a mean over clips; pass "
+            "--batch_size=2 or more, or a head without blocks (--head_blocks=0)"
+        )
 
 
 class ClassifierBrain(RecipeBrain):

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from recipes.training.brain import multiply_in_float32
+from tests.helpers import refusal
 from tools.bench_cases import Bench
-from tools.throughput import Row, main, prepare, training_call
+from tools.throughput import Row, check_batches, main, prepare, training_call
 
 ROW = Row("vit", "train", "eager", "bf16", batch=4, seconds=0.5, flops=2e9, peak_gb=1.25, syncs=1, warm_up=3.0)
 
@@ -41,3 +42,14 @@ def test_an_unknown_network_is_refused(capsys):
         main(["--networks", "nothing"])
     assert leaving.value.code == 2
     assert "invalid choice: 'nothing'" in capsys.readouterr().err
+
+
+def test_one_clip_a_batch_is_refused_where_a_head_has_a_batch_norm():
+    sentence = refusal(main, ["--batch_size=1", "--networks", "cnn14", "vit"])
+    assert sentence.startswith(
+        "vit: batch_size=1 cannot train this classifier: the batch norm of its head takes a mean"
+    )
+    assert sentence.endswith("; or pass --stages score")
+    check_batches(["vit"], ["score"], batch=1)
+    check_batches(["vit"], ["train"], batch=2)
+    check_batches(["cnn14"], ["train"], batch=1)  # a batch norm over time and frequency has enough to average

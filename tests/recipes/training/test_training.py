@@ -354,6 +354,14 @@ def cross_validated(train, three_folds, tmp_path_factory) -> Path:
     return train(TINY, tmp_path_factory.mktemp("folds"), f"--data_folder={three_folds}", "--folds=all", "--epochs=1")
 
 
+def test_one_clip_a_batch_is_refused_where_the_head_has_a_batch_norm(train, tmp_path):
+    small = ("--size=nano", "--num_classes=10", "--batch_size=1")
+    sentence = refusal(train, HPARAMS / "vit_scratch.yaml", tmp_path, *small, "--head_blocks=1")
+    assert sentence.startswith(
+        "batch_size=1 cannot train this classifier: the batch norm of its head takes a mean over"
+    )
+
+
 def test_cross_validation_tests_every_clip_once_and_tells_mean_and_spread(cross_validated):
     folds = [cross_validated / f"fold{k}" for k in (1, 2, 3)]
     summary, accuracies = metrics(cross_validated), [metrics(fold)["metrics"]["acc"] for fold in folds]
