@@ -151,11 +151,20 @@ class LMACTD(Interpreter):
     def _window(self, waveform: Tensor, guide: Tensor | None, start: int, length: int) -> Tensor:
         """[2, B, length]: the relevant and the residual sound of the samples from `start`."""
         encoded = self.codec.encode(waveform[:, start : start + length])
+        mask = self._mask(encoded, guide, start, waveform.shape[1])
+        return torch.stack([self.codec.decode(part * encoded, length) for part in (mask, 1 - mask)])
+
+    def mask_of(self, waveform: Tensor, maps: tuple[Tensor, ...]) -> Tensor:
+        """[B, filters, L] the mask on the code of sounds [B, N] that one window holds, given the classifier's maps."""
+        guide = None if self.map_decoder is None else self.map_decoder(maps)
+        return self._mask(self.codec.encode(waveform), guide, 0, waveform.shape[1])
+
+    def _mask(self, encoded: Tensor, guide: Tensor | None, start: int, num_samples: int) -> Tensor:
+        """[B, filters, L] of a code whose first frame is centred on the sample `start` of `num_samples`."""
         if guide is not None:
             centre = start + self.codec.stride * torch.arange(encoded.shape[2], device=encoded.device)
-            guide = sample_at(guide, centre / waveform.shape[1])
-        mask = self.mask_network(self._mix(encoded, guide))
-        return torch.stack([self.codec.decode(part * encoded, length) for part in (mask, 1 - mask)])
+            guide = sample_at(guide, centre / num_samples)
+        return self.mask_network(self._mix(encoded, guide))
 
     def _mix(self, encoded: Tensor, guide: Tensor | None) -> Tensor:
         """(1 - alpha) H_e + alpha H_d [B, filters, L], exactly H_e at alpha 0 and exactly H_d at alpha 1."""

@@ -377,6 +377,17 @@ def test_a_sound_within_the_window_is_not_touched(classifier, info):
     assert torch.equal(just.residual, ample.residual)
 
 
+@pytest.mark.parametrize("alpha", [0, 0.5, 1])
+def test_the_relevant_sound_is_what_the_mask_leaves_of_the_code(classifier, info, alpha):
+    waveform = sound(2)
+    maps = looked_at(classifier, waveform)[1].features.maps
+    model = interpreter(info, alpha=alpha)
+    with torch.no_grad():
+        masked_code = model.mask_of(waveform, maps) * model.codec.encode(waveform)
+        expected = model.codec.decode(masked_code, waveform.shape[1])
+        assert torch.equal(model.separate(waveform, maps).relevant, expected)
+
+
 def test_training_lowers_the_loss(classifier, info):
     model = interpreter(info).train()
     spectrogram, evidence = looked_at(classifier, sound(2))
