@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import speechbrain as sb
 import torch
-from recipe_files import TINY
+from recipe_files import HPARAMS, TINY
 from safetensors.torch import load_file
 
 from models.bundle import load_bundle
@@ -30,6 +30,7 @@ from recipes.training import checkpoints
 from recipes.training.brain import Stopwatch, seed_step
 from recipes.training.checkpoints import WholeCheckpointer
 from recipes.training.classifier_brain import ClassifierBrain
+from tests.helpers import refusal
 
 WEIGHTS = "classifier/weights.safetensors"
 
