@@ -131,7 +131,7 @@ class PIQ(Interpreter):
     ---------
     channels: C of adapter, codes and decoder; None: the map's, as in the papers. Another number puts a 1x1
         convolution in front. There are about 67 C^2 parameters, or 99 C^2 with the spectrogram decoder.
-    num_codes: K, shared out evenly among the classifier's classes.
+    num_codes: K, shared out among the classifier's classes. owners: how, as `ClassCodebook` has it.
     upsample: factor of the bilinear enlargement of the map before the adapter, 2 for FocalNet's 7x7.
     decoder: "image" for maps of a square image, "spectrogram" for maps with the spectrogram's proportions.
     map_index: which of `Features.maps`, -1 being the last (coarsest).
@@ -159,6 +159,7 @@ class PIQ(Interpreter):
         codebook_weight: float = 1.0,
         commitment_weight: float = 1.0,
         threshold: float | None = None,
+        owners: str = "even",
     ):
         super().__init__(info)
         maps = len(info.map_channels)
@@ -180,7 +181,7 @@ class PIQ(Interpreter):
         self.project = nn.Identity() if channels == map_channels else nn.Conv2d(map_channels, channels, 1)
         self.adapter = ResBlockAudio(channels)
         self.down = nn.Conv2d(channels, channels, 4, 2, padding=1)
-        self.codebook = ClassCodebook(num_codes, channels, info.num_classes)
+        self.codebook = ClassCodebook(num_codes, channels, info.num_classes, owners)
         self.up = nn.ConvTranspose2d(channels, channels, 4, 2, padding=1)
         self.decoder = mask_decoder(channels, decoder)
         self.apply(_initialize)

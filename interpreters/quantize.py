@@ -11,6 +11,21 @@ from torch import Tensor, nn
 
 from models.errors import UsageError
 
+OWNERS = ("even", "published")
+
+
+def even_owners(num_codes: int, num_classes: int) -> Tensor:
+    """The class [K] of each code: contiguous parts whose sizes differ by one at most."""
+    return torch.arange(num_codes) * num_classes // num_codes
+
+
+def published_owners(num_codes: int, num_classes: int) -> Tensor:
+    """The class [K] of each code in released codebooks: K even points from -1/2 to C - 0.51, rounded to whole classes.
+
+    Of 1024 codes and 50 classes, 20 at the borders belong to the class above that of `even_owners`.
+    """
+    return torch.linspace(-0.5, num_classes - 0.51, num_codes).round().long()
+
 
 @dataclass(frozen=True)
 class Quantized:
@@ -28,27 +43,28 @@ class Quantized:
 class ClassCodebook(nn.Module):
     """K code vectors of which every class owns a part of its own, in training as in evaluation.
 
-    Code k belongs to class floor(k x num_classes / K): contiguous parts whose sizes differ by one at most.
-
     Arguments
     ---------
     num_codes: K. dim: D, length of a code. num_classes: of the classifier that is explained.
+    owners: which class a code belongs to: "even" (`even_owners`) or "published" (`published_owners`).
 
-    Raises UsageError when K is smaller than num_classes, since a class would have no code.
+    Raises UsageError for other owners, and when K is smaller than num_classes, since a class would have no code.
     """
 
     owner: Tensor
 
-    def __init__(self, num_codes: int, dim: int, num_classes: int):
+    def __init__(self, num_codes: int, dim: int, num_classes: int, owners: str = "even"):
         super().__init__()
+        if owners not in OWNERS:
+            raise UsageError(f"owners={owners!r} is not one of {', '.join(OWNERS)}")
         if num_codes < num_classes:
             raise UsageError(
                 f"num_codes={num_codes} leaves some of the {num_classes} classes without a code: use "
                 f"{num_classes} or more"
             )
+        owner = (even_owners if owners == "even" else published_owners)(num_codes, num_classes)
         self.embedding = nn.Embedding(num_codes, dim)
         nn.init.uniform_(self.embedding.weight, -1 / num_codes, 1 / num_codes)
-        owner = torch.arange(num_codes) * num_classes // num_codes
         self.register_buffer("owner", owner, persistent=False)  # [K] class of each code
 
     def forward(self, encoded: Tensor, target: Tensor) -> Quantized:

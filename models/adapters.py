@@ -75,6 +75,22 @@ class Projection(nn.Module):
         return image * (1 + self.gain) + self.offset
 
 
+class PlaneAdapter(nn.Module):
+    """The log1p spectrogram as it is.
+
+    min_frames: shorter clips are padded with silent frames at the end, so that poolings leave something.
+    """
+
+    def __init__(self, min_frames: int = 16):
+        super().__init__()
+        self.min_frames = min_frames
+
+    def forward(self, spectrogram: Spectrogram) -> Tensor:
+        """Spectrogram of [B, T, F] to [B, max(T, min_frames), F]."""
+        plane = spectrogram.log_magnitude
+        return F.pad(plane, (0, 0, 0, max(0, self.min_frames - plane.shape[1])))
+
+
 class MelAdapter(nn.Module):
     """log1p mel magnitudes of the same STFT (SpeechBrain's triangular filters).
 

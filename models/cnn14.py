@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.classifier import Features
 from models.errors import UsageError
-from models.pretrained import read_checkpoint
+from models.pretrained import fill, read_checkpoint
 
 PANNS_BESIDE = ("spectrogram_extractor.", "logmel_extractor.", "bn0.", "fc1.", "fc_audioset.")
 """What PANNs' checkpoint holds beside the convolution blocks: its front end, the norm of its mel bands, its head."""
@@ -63,11 +63,7 @@ class CNN14(nn.Module):
         state = read_checkpoint(path)
         if "bn0.weight" in state:
             state = from_panns(state) | self.model.norm0.state_dict(prefix="norm0.")
-        try:
-            self.model.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            detail = " ".join(str(error).split())[:300]
-            raise UsageError(f"weights={str(path)!r} are not those of this CNN14: {detail}") from error
+        fill(self.model, state, f"weights={str(path)!r} are not those of this CNN14")
 
 
 def from_panns(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,9 +14,8 @@ from torch.autograd.function import once_differentiable
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from models.classifier import Features
-from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
-from models.pretrained import read_checkpoint
+from models.pretrained import fill, read_checkpoint
 from models.resampling import Resampler
 
 # Table 1 at width 0.4: kernel, expanded channels, output channels, squeeze-and-excite, hard-swish, stride
@@ -173,11 +172,7 @@ class MobileNet(nn.Module):
 
     def _load(self, path: Path) -> None:
         state = {key.replace(".conc_se_layers.0.", "."): value for key, value in read_checkpoint(path).items()}
-        try:
-            self.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            detail = " ".join(str(error).split())[:300]
-            raise UsageError(f"weights={str(path)!r} are not those of an mn04 MobileNet: {detail}") from error
+        fill(self, state, f"weights={str(path)!r} are not those of an mn04 MobileNet")
 
 
 class _InvertedResidual(nn.Module):

@@ -26,9 +26,10 @@ VIT_RENAMED = (
     (r"(layers\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
 )
 
-EMBEDDING_FILES = ("embedding_model.ckpt", "embedding_model_esc50ft.ckpt")
-HEAD_FILES = ("classifier.ckpt", "classifier_esc50.ckpt")
-"""What SpeechBrain's releases call the backbone and the head; the second names are of CNN14's of April 2024."""
+EMBEDDING_FILES = ("embedding_model_esc50ft.ckpt", "embedding_modelft.ckpt", "embedding_model.ckpt")
+HEAD_FILES = ("classifier_esc50.ckpt", "classifier.ckpt")
+"""What SpeechBrain's releases call the backbone and the head. Where one holds a fine-tuned backbone (`ft`), the head
+belongs to it, and `embedding_model.ckpt` is what its training started from."""
 
 _forbidden: ContextVar[bool] = ContextVar("forbidden", default=False)
 
@@ -107,9 +108,9 @@ def load_speechbrain(classifier: nn.Module, folder: str | Path) -> None:
     """Fill an `AudioClassifier` from the two checkpoints of its backbone and its head as SpeechBrain publishes them.
 
     Layouts: `speechbrain/focalnet-base-esc50` and `vit-base-esc50` (cosine head, one block), `cnn14-esc50` (the same
-    head, in `embedding_model_esc50ft.ckpt` and `classifier_esc50.ckpt`) and `fpaissan/r` (linear head). Their classes
-    are numbered by first appearance in folds 1 to 3, not by ESC-50's target: hand their `label_encoder.txt` order to
-    the bundle.
+    head, in `embedding_model_esc50ft.ckpt` and `classifier_esc50.ckpt`), `PIQ-ESC50` (the same head, a `Conv2d`, in
+    `embedding_modelft.ckpt`) and `fpaissan/r` (linear head). Their classes are numbered by first appearance in folds 1
+    to 3, not by ESC-50's target: hand their `label_encoder.txt` order to the bundle.
 
     Raises UsageError when a file is missing, when the head is of another kind than this classifier's, and when tensors
     are not exactly this classifier's.
@@ -132,12 +133,12 @@ def head_module(classifier: nn.Module) -> nn.Module:
 
 
 def _file_of(folder: str | Path, names: Sequence[str]) -> Path:
-    """The first of these files that the folder holds, or else the first."""
+    """The first of these files that the folder holds, or else the last."""
     paths = [Path(folder) / name for name in names]
     for path in paths:
         if path.is_file():
             return path
-    return paths[0]
+    return paths[-1]
 
 
 def _head_layout(state: Mapping[str, torch.Tensor]) -> tuple[str, int]:
@@ -158,11 +159,19 @@ def load_codec(encoder: nn.Module, decoder: nn.Module, folder: str | Path) -> No
 def _fill(module: nn.Module, path: Path, whole: str) -> None:
     """Fill a module from a checkpoint, strictly. whole: what the module is a part of."""
     state = {_renamed(key): value for key, value in read_checkpoint(path).items()}
+    fill(module, state, f"{path} does not fit this {whole}")
+
+
+def fill(module: nn.Module, state: Mapping[str, torch.Tensor], otherwise: str) -> None:
+    """Give a module these tensors, which must be exactly its own.
+
+    Raises UsageError with the sentence `otherwise`, and with which tensors are missing, too many or of another shape.
+    """
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:300]
-        raise UsageError(f"{path} does not fit this {whole}: {detail}") from error
+        raise UsageError(f"{otherwise}: {detail}") from error
 
 
 def _renamed(key: str) -> str:

@@ -27,10 +27,12 @@ FOREIGN_MODULE = re.compile(r"!(?:new|name):(?!models\.|torch\.|speechbrain\.)")
 MOST_NAMED = 3
 EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 CNN14_ESC50 = "https://huggingface.co/speechbrain/cnn14-esc50/resolve/main"
+PIQ_ESC50 = "https://huggingface.co/speechbrain/PIQ-ESC50/resolve/main"
 PANNS = "https://zenodo.org/record/3987831/files"
 RELEASES = {
     "mn04_as_mAP_432.pt": (f"{EFFICIENTAT}/mn04_as_mAP_432.pt", "4 MB"),
     "cnn14_vggsound.ckpt": (f"{CNN14_ESC50}/embedding_model.ckpt", "302 MB"),
+    "conv2d_piq.ckpt": (f"{PIQ_ESC50}/embedding_model.ckpt", "15 MB"),
     "Cnn14_mAP=0.431.pth": (f"{PANNS}/Cnn14_mAP%3D0.431.pth", "327 MB"),
 }
 """Where pretrained weights come from, and their size, by the names under which they are kept."""

@@ -55,8 +55,9 @@ def test_nearest_code_of_the_clips_own_class_by_hand():
 
 
 @pytest.mark.parametrize(("codes", "classes"), [(1024, 50), (1024, 10), (7, 3), (50, 50), (64, 60)])
-def test_every_class_owns_codes_and_the_parts_differ_by_one_at_most(codes, classes):
-    owner = ClassCodebook(codes, 2, classes).owner
+@pytest.mark.parametrize("owners", ["even", "published"])
+def test_every_class_owns_codes_and_the_parts_differ_by_one_at_most(codes, classes, owners):
+    owner = ClassCodebook(codes, 2, classes, owners).owner
     sizes = owner.bincount(minlength=classes)
     assert owner.diff().min() >= 0 and sizes.min() >= 1 and sizes.max() - sizes.min() <= 1
 
@@ -287,6 +288,7 @@ def test_the_block_stands_alone_and_has_the_published_size():
         ({"upsample": 0}, "channels=4 and upsample=0 must be whole and 1 or more"),
         ({"threshold": 1.5}, "threshold=1.5 in \\[0, 1\\] or null"),
         ({"energy_threshold": 1.0}, "energy_threshold=1.0 must be in \\[0, 1\\)"),
+        ({"owners": "mine"}, "owners='mine' is not one of even, published"),
         ({"num_codes": 1}, "num_codes=1 leaves some of the 2 classes without a code"),
     ],
 )

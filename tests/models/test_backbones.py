@@ -9,6 +9,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.lobes.models.Cnn14 import Cnn14
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
+from speechbrain.lobes.models.PIQ import Conv2dEncoder_v2
 from torch import nn
 from transformers import (
     FocalNetBackbone,
@@ -18,9 +19,10 @@ from transformers import (
     ViTModel,
 )
 
-from models.adapters import MelAdapter
+from models.adapters import MelAdapter, PlaneAdapter
 from models.classifier import AudioClassifier, CosineHead
 from models.cnn14 import CNN14
+from models.conv2d import Conv2d
 from models.errors import UsageError
 from models.focalnet import SIZES as FOCALNET_SIZES
 from models.focalnet import FocalNet, published_config
@@ -87,6 +89,13 @@ def full_cnn14() -> AudioClassifier:
 def test_parameters_with_50_classes_are_the_papers(name, expected):
     with torch.device("meta"), (CLASSIFIERS / f"{name}_network.yaml").open() as stream:
         assert millions(load_hyperpyyaml(stream)["classifier"]) == pytest.approx(expected, abs=0.05)
+
+
+def test_parameters_of_conv2d_with_50_classes_are_those_of_the_stock_modules():
+    with torch.device("meta"), (CLASSIFIERS / "conv2d_network.yaml").open() as stream:
+        classifier = load_hyperpyyaml(stream)["classifier"]
+        stock = [Conv2dEncoder_v2(256), Classifier(256, lin_blocks=1, out_neurons=50)]
+    assert millions(classifier) == sum(map(millions, stock)) == 3.869248
 
 
 def test_parameters_of_cnn14_with_50_classes(full_cnn14):
@@ -159,6 +168,28 @@ def test_features_of_cnn14():
     assert features.native_map is None
     last = features.maps[-1].mean(dim=3)  # maximum over time plus mean over time, as PANNs pools
     torch.testing.assert_close(features.embedding, last.amax(dim=2) + last.mean(dim=2))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_features_of_conv2d_are_those_of_the_stock_encoder(training):
+    network = Conv2d(8).train(training)
+    stock = Conv2dEncoder_v2(8).train(training)
+    stock.load_state_dict(network.model.state_dict())
+    plane = torch.rand(2, 431, 513)
+    features = network(plane)
+    torch.testing.assert_close(features.maps[-1], stock(plane), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(features.embedding, features.maps[-1].mean(dim=(-1, -2)))
+    assert shapes(features.maps) == [(8, 107, 128), (8, 53, 64), (8, 26, 32), (8, 26, 32)]
+    assert torch.equal(network.model.bn4.running_mean, stock.bn4.running_mean)
+
+
+def test_the_plane_that_conv2d_sees_is_the_spectrogram_padded_at_its_end():
+    spectrogram = FrontEnd().analyze(torch.randn(1, 1000))
+    frames = spectrogram.log_magnitude.shape[1]
+    plane = PlaneAdapter()(spectrogram)
+    assert frames < 16 and plane.shape == (1, 16, 513)
+    assert torch.equal(plane[:, :frames], spectrogram.log_magnitude) and plane[:, frames:].abs().max() == 0
+    assert shapes(Conv2d(4)(plane).maps)[-1] == (4, 1, 32)
 
 
 def test_rows_of_maps_are_time_and_columns_frequency(classifier):
@@ -343,6 +374,24 @@ def test_a_cnn14_starts_from_the_convolutions_of_panns(tmp_path):
     assert all(torch.equal(value, expected[key]) for key, value in network.model.state_dict().items())
 
 
+@torch.no_grad()
+def test_speechbrains_piq_classifier_loads_with_the_backbone_that_was_fine_tuned(tmp_path):
+    stock, head = Conv2dEncoder_v2(256).eval(), Classifier(256, lin_blocks=1, out_neurons=50).eval()
+    torch.save(Conv2dEncoder_v2(256).state_dict(), tmp_path / "embedding_model.ckpt")  # as the release has beside it
+    published(tmp_path, stock, head, files=("embedding_modelft", "classifier"))
+    with (CLASSIFIERS / "conv2d_network.yaml").open() as stream:
+        classifier = load_hyperpyyaml(stream)["classifier"]
+    load_speechbrain(classifier, tmp_path)
+    spectrogram = classifier.frontend.analyze(torch.randn(2, 16000))
+    hidden = stock(spectrogram.log_magnitude).mean(dim=(-1, -2))
+    expected = head(hidden.unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(cosines(classifier, spectrogram), expected, atol=1e-5, rtol=0)
+    network = Conv2d(weights=str(tmp_path / "embedding_modelft.ckpt")).eval()
+    torch.testing.assert_close(network(spectrogram.log_magnitude).embedding, hidden, atol=1e-5, rtol=0)
+    with pytest.raises(UsageError, match=r"embedding_modelft\.ckpt' are not those of this Conv2d: .*size mismatch"):
+        Conv2d(128, weights=str(tmp_path / "embedding_modelft.ckpt"))
+
+
 def cnn14_with(head: str, blocks: int) -> AudioClassifier:
     """A full-width CNN14 as hparams/cnn14.yaml builds it."""
     changes = [f"--head={head}", f"--head_blocks={blocks}", "--data_folder=none"]
@@ -353,6 +402,8 @@ def cnn14_with(head: str, blocks: int) -> AudioClassifier:
 def test_speechbrains_cnn14_of_april_2024_loads(tmp_path):
     stock, head = Cnn14(mel_bins=80, emb_dim=2048).eval(), Classifier(2048, lin_blocks=1, out_neurons=50).eval()
     published(tmp_path, stock, head, files=("embedding_model_esc50ft", "classifier_esc50"))
+    # the release holds the weights before fine-tuning, too
+    torch.save(Cnn14(mel_bins=80, emb_dim=2048).state_dict(), tmp_path / "embedding_model.ckpt")
     classifier = cnn14_with("cosine", 1)
     load_speechbrain(classifier, tmp_path)
     spectrogram = classifier.frontend.analyze(torch.randn(2, 16000))

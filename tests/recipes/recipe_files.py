@@ -9,6 +9,7 @@ KINDS = {
     "focalnet": ("demo_focalnet.yaml", ("--epochs=6",)),
     "vit": ("vit_scratch.yaml", ("--epochs=1",)),
     "cnn14": ("cnn14_scratch.yaml", ("--epochs=4", "--width=0.0625")),
+    "conv2d": ("conv2d.yaml", ("--epochs=1", "--weights=null", "--channels=16")),
     "mobilenet": ("mobilenet.yaml", ("--epochs=1", "--weights=null")),
     "ast": ("ast.yaml", ("--epochs=1", "--weights={tiny_ast}")),
 }

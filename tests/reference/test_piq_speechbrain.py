@@ -31,6 +31,22 @@ def objective(logits, encoded, codes, target):
     return mask + (codes - encoded.detach()).square().mean() + (encoded - codes.detach()).square().mean()
 
 
+def test_a_released_codebook_means_the_same():
+    """Of the 20 codes in dispute, each is found by its owner, and none by the owners that are shared out evenly."""
+    stock = VectorQuantizedPSI_Audio(dim=2, K=1024)
+    ours = PIQ(info(2, 50), upsample=1, decoder="spectrogram", owners="published")
+    ours.load_state_dict(stock.state_dict())
+    even = ClassCodebook(1024, 2, 50)
+    even.load_state_dict(stock.codebook.state_dict())
+    disputed = (ours.codebook.owner != even.owner).nonzero().flatten()
+    target = ours.codebook.owner[disputed]
+    encoded = stock.codebook.embedding.weight[disputed][:, :, None, None]
+    _, expected = stock.codebook.straight_through(encoded, target)
+    assert torch.equal(ours.codebook(encoded, target).codes, expected)
+    assert ours.codebook(encoded, target).indices.flatten().tolist() == disputed.tolist()
+    assert not set(even(encoded, target).indices.flatten().tolist()) & set(disputed.tolist())
+
+
 @pytest.mark.parametrize("name", STOCK)
 @pytest.mark.parametrize("training", [True, False])
 def test_equal_weights_give_equal_codes_masks_and_gradients(name, training):
@@ -68,14 +84,29 @@ def test_equal_weights_give_equal_codes_masks_and_gradients(name, training):
     [
         (VectorQuantizedPSIFocalNet_Audio, 1024, 71_405_569),  # 71.4M in arXiv 2402.02754, Table 1
         (VectorQuantizedPSIViT_Audio, 768, 40_381_441),  # 44.4M there
+        (VectorQuantizedPSI_Audio, 256, 6_792_193),
     ],
 )
 def test_paper_sizes_are_the_stock_classes(kind, channels, parameters):
+    decoder = "spectrogram" if kind is VectorQuantizedPSI_Audio else "image"
     with torch.device("meta"):
-        stock, ours = kind(dim=channels, K=1024), PIQ(info(channels, 50))
+        stock, ours = kind(dim=channels, K=1024), PIQ(info(channels, 50), decoder=decoder)
     shapes = [{key: one.shape for key, one in model.state_dict().items()} for model in (stock, ours)]
     assert shapes[0] == shapes[1]
     assert sum(one.numel() for one in ours.parameters()) == parameters
+
+
+@pytest.mark.parametrize(("codes", "classes"), [(1024, 50), (1024, 10), (16, 4), (64, 60), (51, 50)])
+def test_published_owners_are_the_stock_ones(codes, classes):
+    foreign = get_irrelevant_regions(torch.arange(classes), codes, classes, N_shared=0)
+    owner = ClassCodebook(codes, 1, classes, "published").owner
+    assert torch.equal(owner != torch.arange(classes)[:, None], foreign)
+
+
+def test_twenty_of_1024_codes_have_another_owner_in_released_codebooks():
+    even, published = (ClassCodebook(1024, 1, 50, owners).owner for owners in ("even", "published"))
+    assert torch.equal(published - even, (published != even).long())
+    assert int((published != even).sum()) == 20
 
 
 @pytest.mark.parametrize(("codes", "classes"), [(1024, 50), (1024, 10), (16, 4)])

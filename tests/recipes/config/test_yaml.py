@@ -37,11 +37,13 @@ SMALLER = {
     "vit_projection": ("--size=nano",),
     "cnn14": ("--width=0.0625",),
     "cnn14_scratch": ("--width=0.0625",),
+    "conv2d": ("--channels=16",),
     "lmac_td": ("--filters=128", "--kernel=64", "--width=16", "--layers=1", "--chunk=50", "--intra_layers=1"),
     "piq_focalnet": ("--channels=16",),
     "piq_focalnet_small": ("--channels=16",),
     "piq_vit": ("--channels=16",),
     "piq_cnn14": ("--channels=16",),
+    "piq_conv2d": ("--channels=16",),
 }
 # maps of the classifiers at the size that the recipes name
 MAPS = {
@@ -53,6 +55,7 @@ MAPS = {
     "vit_scratch": (48,) * 4,
     "cnn14": (256, 512, 1024, 2048),
     "cnn14_scratch": (64, 128, 256, 512),
+    "conv2d": (256, 256, 256, 256),
     "mobilenet": (16, 16, 48, 384),
     "ast": (768,) * 4,
 }
