@@ -65,7 +65,12 @@ class WaveAdapter(nn.Module):
 
 
 class FbankAdapter(WaveAdapter):
-    """Kaldi's log mel filter bank (25 ms Hann windows every 10 ms), normalised: the Audio Spectrogram Transformer's."""
+    """Kaldi's log mel filter bank (25 ms Hann windows every 10 ms), normalised: the Audio Spectrogram Transformer's.
+
+    Its bands, and the maps of what hears them, lie on a mel axis from 20 Hz to `mel_top`.
+    """
+
+    window, scale = "hanning", 1.0
 
     def __init__(
         self,
@@ -73,11 +78,12 @@ class FbankAdapter(WaveAdapter):
         sampling_rate: int,
         do_normalize: bool,
         num_mel_bins: int,
-        max_length: int,
+        max_length: float,
         mean: float,
         std: float,
     ):
         super().__init__(frontend, sampling_rate, do_normalize)
+        self.mel_top = sampling_rate / 2
         self.num_mels, self.max_frames = num_mel_bins, max_length
         self.mean, self.std = (mean, 2 * std) if do_normalize else (0.0, 1.0)
 
@@ -87,8 +93,8 @@ class FbankAdapter(WaveAdapter):
         Raises UsageError for a sound of more than `max_length` frames: the network does not hear the rest.
         """
         with torch.autocast(spectrogram.log_magnitude.device.type, enabled=False):
-            sounds = self._sound(spectrogram).unsqueeze(1)
-            options = {"sample_frequency": self.rate, "window_type": "hanning", "num_mel_bins": self.num_mels}
+            sounds = self.scale * self._sound(spectrogram).unsqueeze(1)
+            options = {"sample_frequency": self.rate, "window_type": self.window, "num_mel_bins": self.num_mels}
             mel = torch.stack([fbank(sound, **options) for sound in sounds])  # [B, frames, num_mels]
         if mel.shape[1] > self.max_frames:
             longest = f"{self.max_frames / 100:g}"

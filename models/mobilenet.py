@@ -1,8 +1,8 @@
 """MobileNetV3 pretrained on AudioSet: the network, its 32 kHz mel front end and its published weights.
 
 Howard et al., Searching for MobileNetV3, ICCV 2019 (arXiv 1905.02244), table 1; trained on AudioSet by
-Schmid et al., Efficient Large-Scale Audio Tagging, ICASSP 2023 (arXiv 2211.04772), whose `mn04_as` has this
-width of 0.4. The modules are named after its published state dict, so that hardly a tensor needs renaming.
+Schmid et al., Efficient Large-Scale Audio Tagging, ICASSP 2023 (arXiv 2211.04772), in widths from 0.4 (`mn04_as`) to 4
+(`mn40_as`). The modules are named after the published state dicts, so that hardly a tensor needs renaming.
 """
 
 from pathlib import Path
@@ -14,29 +14,34 @@ from torch.autograd.function import once_differentiable
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from models.classifier import Features
+from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
 from models.pretrained import fill, read_checkpoint
 from models.resampling import Resampler
 
-# Table 1 at width 0.4: kernel, expanded channels, output channels, squeeze-and-excite, hard-swish, stride
+# Table 1 at width 1: kernel, expanded channels, output channels, squeeze-and-excite, hard-swish, stride
 BLOCKS = (
-    (3, 8, 8, False, False, 1),
-    (3, 24, 16, False, False, 2),
-    (3, 32, 16, False, False, 1),
-    (5, 32, 16, True, False, 2),
-    (5, 48, 16, True, False, 1),
-    (5, 48, 16, True, False, 1),
-    (3, 96, 32, False, True, 2),
-    (3, 80, 32, False, True, 1),
-    (3, 72, 32, False, True, 1),
-    (3, 72, 32, False, True, 1),
-    (3, 192, 48, True, True, 1),
-    (3, 272, 48, True, True, 1),
-    (5, 272, 64, True, True, 2),
-    (5, 384, 64, True, True, 1),
-    (5, 384, 64, True, True, 1),
+    (3, 16, 16, False, False, 1),
+    (3, 64, 24, False, False, 2),
+    (3, 72, 24, False, False, 1),
+    (5, 72, 40, True, False, 2),
+    (5, 120, 40, True, False, 1),
+    (5, 120, 40, True, False, 1),
+    (3, 240, 80, False, True, 2),
+    (3, 200, 80, False, True, 1),
+    (3, 184, 80, False, True, 1),
+    (3, 184, 80, False, True, 1),
+    (3, 480, 112, True, True, 1),
+    (3, 672, 112, True, True, 1),
+    (5, 672, 160, True, True, 2),
+    (5, 960, 160, True, True, 1),
+    (5, 960, 160, True, True, 1),
 )
-STEM, LAST, HIDDEN, TAGS = 8, 384, 512, 527
+STEM, HIDDEN, TAGS = 16, 1280, 527
+LAST = 6  # channels of the last map for each one of the last block
+WIDTHS = {"mn04": 0.4, "mn05": 0.5, "mn10": 1.0, "mn20": 2.0, "mn30": 3.0, "mn40": 4.0}
+"""Factor of every number of channels, by the names of the release."""
+
 ROWS = 4  # of the last map: 128 mel bands at 1/32
 # the last layer at 1/4, 1/8, 1/16 and 1/32 of the image
 MAP_LAYERS = (3, 6, 12, 16)
@@ -109,41 +114,47 @@ class _PowerSpectrum(torch.autograd.Function):
 
 
 class MobileNet(nn.Module):
-    """MobileNetV3-Large of width 0.4 and one input channel, with its tagging head: 993 485 parameters.
+    """MobileNetV3-Large of one input channel and one of the release's widths, with its tagging head.
 
-    The embedding joins the last map averaged over time (4 x 384), the hidden layer (512) and AudioSet's 527 tags: with
-    frequency kept apart, a linear probe errs less on ESC-50 than on any one of them.
+    The embedding joins the last map averaged over time, with frequency kept apart (4 x C), the hidden layer and
+    AudioSet's 527 tags: a linear probe errs less on ESC-50 than on any one of them.
 
     Arguments
     ---------
-    weights: path of the published state dict (`mn04_as_mAP_432.pt`), or None: from scratch.
+    weights: path of a published state dict, such as `mn04_as_mAP_432.pt` of width mn04, or None: from scratch.
     freeze_norm: keep the batch norm's running statistics in training too. Those of AudioSet describe sounds better
         than a few batches of a small set do.
+    size: one of `WIDTHS`, from "mn04" (1M parameters) to "mn40" (68M).
 
-    Raises UsageError for weights that are missing or are not exactly this network's.
+    Raises UsageError for another size, and for weights that are missing or are not exactly this network's.
     """
 
-    def __init__(self, weights: str | None = None, freeze_norm: bool = False):
+    def __init__(self, weights: str | None = None, freeze_norm: bool = False, size: str = "mn04"):
         super().__init__()
-        self.freeze_norm = freeze_norm
-        layers: list[nn.Module] = [_conv(1, STEM, 3, stride=2, activation=nn.Hardswish)]
-        channels = STEM
-        for block in BLOCKS:
-            layers.append(_InvertedResidual(channels, *block))
-            channels = block[2]
-        layers.append(_conv(channels, LAST, 1, activation=nn.Hardswish))
+        if size not in WIDTHS:
+            raise UsageError(f"size={size!r} is not one of {', '.join(WIDTHS)}")
+        self.size, self.freeze_norm = size, freeze_norm
+        width = WIDTHS[size]
+        channels = _channels(STEM * width)
+        layers: list[nn.Module] = [_conv(1, channels, 3, stride=2, activation=nn.Hardswish)]
+        for kernel, expanded, out, squeeze, swish, stride in BLOCKS:
+            expanded, out = _channels(expanded * width), _channels(out * width)
+            layers.append(_InvertedResidual(channels, kernel, expanded, out, squeeze, swish, stride))
+            channels = out
+        last, hidden = LAST * channels, _channels(HIDDEN * width)
+        layers.append(_conv(channels, last, 1, activation=nn.Hardswish))
         self.features = nn.Sequential(*layers)
         # the published head has dropout in the place of the identity
         self.classifier = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(LAST, HIDDEN),
+            nn.Linear(last, hidden),
             nn.Hardswish(),
             nn.Identity(),
-            nn.Linear(HIDDEN, TAGS),
+            nn.Linear(hidden, TAGS),
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPU
-        self.embedding_size = ROWS * LAST + HIDDEN + TAGS
+        self.embedding_size = ROWS * last + hidden + TAGS
         self.provenance = "from scratch"
         if weights is not None:
             self._load(Path(weights))
@@ -172,7 +183,9 @@ class MobileNet(nn.Module):
 
     def _load(self, path: Path) -> None:
         state = {key.replace(".conc_se_layers.0.", "."): value for key, value in read_checkpoint(path).items()}
-        fill(self, state, f"weights={str(path)!r} are not those of an mn04 MobileNet")
+        named = [size for size in WIDTHS if size != self.size and path.name.startswith(f"{size}_")]
+        hint = f" (pass --size={named[0]})" if named else ""
+        fill(self, state, f"weights={str(path)!r} are not those of the MobileNet {self.size}{hint}")
 
 
 class _InvertedResidual(nn.Module):
@@ -200,12 +213,18 @@ class _SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        squeezed = (channels // 4 + 4) // 8 * 8  # a quarter, rounded to a multiple of 8
+        squeezed = _channels(channels // 4)
         self.fc1, self.fc2 = nn.Linear(channels, squeezed), nn.Linear(squeezed, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         weights = torch.sigmoid(self.fc2(F.relu(self.fc1(x.mean(dim=(2, 3))))))
         return x * weights[:, :, None, None]
+
+
+def _channels(wanted: float) -> int:
+    """The multiple of 8 next to a number of channels, and one more where that took more than a tenth away."""
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
 def _conv(

@@ -90,6 +90,27 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     The state dict may stand beside facts of its training, under the name `model`, as PANNs and many others are stored.
     Raises UsageError when the file is missing or holds anything but tensors.
     """
+    state = _read(path)
+    if isinstance(state.get("model"), dict):
+        state = state["model"]
+    if not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UsageError(f"{path} is not a plain state dict of tensors and was not loaded")
+    return state
+
+
+def facts_of_checkpoint(path: Path) -> dict:
+    """What a checkpoint keeps beside its state dict `model`; nothing where it is a state dict itself.
+
+    Raises UsageError as `read_checkpoint`.
+    """
+    state = _read(path)
+    if not isinstance(state.get("model"), dict):
+        return {}
+    return {name: value for name, value in state.items() if name != "model"}
+
+
+def _read(path: Path) -> dict:
+    """A checkpoint of plain values. Raises UsageError when the file is missing or is none."""
     check_allowed(path)
     if not path.is_file():
         raise UsageError(f"no checkpoint {path}")
@@ -97,9 +118,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UsageError(f"{path} is not a plain state dict of tensors and was not loaded") from error
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict):
         raise UsageError(f"{path} is not a plain state dict of tensors and was not loaded")
     return state
 

@@ -31,6 +31,12 @@ PIQ_ESC50 = "https://huggingface.co/speechbrain/PIQ-ESC50/resolve/main"
 PANNS = "https://zenodo.org/record/3987831/files"
 RELEASES = {
     "mn04_as_mAP_432.pt": (f"{EFFICIENTAT}/mn04_as_mAP_432.pt", "4 MB"),
+    "mn05_as_mAP_443.pt": (f"{EFFICIENTAT}/mn05_as_mAP_443.pt", "6 MB"),
+    "mn10_as_mAP_471.pt": (f"{EFFICIENTAT}/mn10_as_mAP_471.pt", "20 MB"),
+    "mn20_as_mAP_478.pt": (f"{EFFICIENTAT}/mn20_as_mAP_478.pt", "72 MB"),
+    "mn30_as_mAP_482.pt": (f"{EFFICIENTAT}/mn30_as_mAP_482.pt", "157 MB"),
+    "mn40_as_mAP_484.pt": (f"{EFFICIENTAT}/mn40_as_mAP_484.pt", "274 MB"),
+    "mn40_as_ext_mAP_487.pt": (f"{EFFICIENTAT}/mn40_as_ext_mAP_487.pt", "274 MB"),
     "cnn14_vggsound.ckpt": (f"{CNN14_ESC50}/embedding_model.ckpt", "302 MB"),
     "conv2d_piq.ckpt": (f"{PIQ_ESC50}/embedding_model.ckpt", "15 MB"),
     "Cnn14_mAP=0.431.pth": (f"{PANNS}/Cnn14_mAP%3D0.431.pth", "327 MB"),

@@ -12,6 +12,7 @@ from torchaudio.compliance.kaldi import get_mel_banks
 from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
 from models.mobilenet import MobileNet, PreemphasisMelAdapter, _PowerSpectrum
+from tests.helpers import refusal
 
 SHARED = Path(os.environ.get("EARWITNESS_SHARED", Path(__file__).parents[2].parent / "shared"))
 PUBLISHED = SHARED / "weights" / "mn04_as_mAP_432.pt"
@@ -80,10 +81,41 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path, change):
     else:
         state["features.0.0.weight"] = torch.zeros(16, 1, 3, 3)
     torch.save(state, tmp_path / "other.pt")
-    with pytest.raises(UsageError, match=r"other\.pt' are not those of an mn04 MobileNet: .*features\."):
+    with pytest.raises(UsageError, match=r"other\.pt' are not those of the MobileNet mn04: .*features\."):
         MobileNet(tmp_path / "other.pt")
     with pytest.raises(UsageError, match="no checkpoint"):
         MobileNet(tmp_path / "absent.pt")
+
+
+def test_a_checkpoint_of_another_width_names_the_size(tmp_path):
+    path = tmp_path / "mn05_as_mAP_443.pt"
+    torch.save(published_layout(MobileNet(size="mn05")), path)
+    assert MobileNet(str(path), size="mn05").provenance == str(path)
+    sentence = refusal(MobileNet, str(path))
+    assert sentence.startswith(f"weights='{path}' are not those of the MobileNet mn04 (pass --size=mn05)")
+    assert refusal(MobileNet, size="mn99") == "size='mn99' is not one of mn04, mn05, mn10, mn20, mn30, mn40"
+
+
+@pytest.mark.parametrize(
+    ("size", "millions", "channels"),
+    [
+        ("mn04", 0.983, (16, 16, 48, 384)),
+        ("mn05", 1.43, (16, 24, 56, 480)),
+        ("mn10", 4.88, (24, 40, 112, 960)),
+        ("mn20", 17.91, (48, 80, 224, 1920)),
+        ("mn30", 39.09, (72, 120, 336, 2880)),
+        ("mn40", 68.43, (96, 160, 448, 3840)),
+    ],
+)
+def test_widths_have_the_published_numbers_of_parameters(size, millions, channels):
+    """The table of EfficientAT's README; channels of torchvision's MobileNetV3-Large times the width."""
+    network = MobileNet(size=size).eval()
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert count / 1e6 == pytest.approx(millions, abs=0.006)
+    with torch.no_grad():
+        features = network(torch.zeros(1, 1, 128, 64))
+    assert tuple(feature_map.shape[1] for feature_map in features.maps) == channels
+    assert features.embedding.shape == (1, network.embedding_size)
 
 
 def test_from_scratch_is_the_same_architecture(weights):
