@@ -14,7 +14,7 @@ BLOCKS = ("model", "interpreter", "augmentation")
 FOLD_LISTS = ("train_folds", "valid_folds", "test_folds")
 PATHS = ("output_folder", "data_folder", "cache_folder", "classifier", "reference")
 PATHS_OR_NULL = ("weights", "audio", "noise_folder", "start_from")
-TEXT_KEYS = frozenset({*PATHS, *PATHS_OR_NULL, "experiment", "target"})
+TEXT_KEYS = frozenset({*PATHS, *PATHS_OR_NULL, "experiment", "target", "label_separator"})
 """Keys whose values are paths or names: text as it stands, whatever YAML would take it for."""
 
 LOSSES = ("additive_margin", "additive_angular_margin", "cross_entropy")
@@ -103,6 +103,7 @@ RULES: dict[str, tuple[str, Check]] = {
     "subset": ("null or 'esc10'", _one_of(None, "esc10")),
     "columns": ("null or names of a table's columns, such as {filename: path, category: label}", _or_null(_names)),
     "windows": ("null or a mapping such as {seconds: 5, hop_seconds: 2.5, pooling: mean_logit}", _or_null(_mapping)),
+    "label_separator": ("null or the text between two labels of a clip, such as ';'", _or_null(_text)),
     "clip_seconds": ("a number of seconds in (0, 3600]", partial(_number, 1e-3, 3600)),
     "num_classes": ("a whole number of 2 or more", partial(_whole, 2, 1e6)),
     **dict.fromkeys(("epochs", "batch_size", "eval_batch_size", "grad_accumulation_factor", "step_size"), _SIZE),

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.errors import UsageError
+from models.labels import NO_CLASS
 from recipes.data.audio import SILENCE_PEAK, fit_length, from_int16, load_mono
 from recipes.data.cache import DecodedClips
 from recipes.data.corpus import Corpus, indices
@@ -103,6 +104,19 @@ class ClipStore:
             event[inside] = waveform[inside]
         return event
 
+    def sources(self, i: int) -> list[tuple[int, np.ndarray]]:
+        """The known sources in clip i: class index and sound, float32 [num_samples] at its level in `waveform`."""
+        clip = self.corpus.clips[i]
+        if not clip.sources:
+            return []
+        peak = np.abs(self._decode(clip.path)).max()
+        sources = []
+        for target, path in zip(clip.targets, clip.sources, strict=True):
+            if path is not None:
+                sound = self._decode(path)
+                sources.append((target, sound / peak if peak >= SILENCE_PEAK else sound))
+        return sources
+
     def _decode(self, path: Path) -> np.ndarray:
         seconds = self.num_samples / self.sample_rate
         return fit_length(load_mono(path, self.sample_rate, seconds), self.num_samples)
@@ -110,7 +124,10 @@ class ClipStore:
 
 @dataclass(frozen=True)
 class ClipItem:
-    """One clip of a `ClipDataset`: `index` is its position in the corpus."""
+    """One clip of a `ClipDataset`: `index` is its position in the corpus, `label` the class index of its one label.
+
+    A clip of several labels has `NO_CLASS` there: `Corpus.truth` knows them.
+    """
 
     waveform: np.ndarray
     label: int
@@ -119,7 +136,7 @@ class ClipItem:
 
 @dataclass
 class ClipBatch:
-    """waveform float32 [B, N], label long [B], index long [B] (positions in the corpus)."""
+    """waveform float32 [B, N], label long [B] as `ClipItem` has it, index long [B] (positions in the corpus)."""
 
     waveform: Tensor
     label: Tensor
@@ -150,7 +167,9 @@ class ClipDataset(Dataset):
 
     def __getitem__(self, position: int) -> ClipItem:
         index = self.indices[position]
-        return ClipItem(self.store.waveform(index), self.store.corpus.clips[index].target, index)
+        clip = self.store.corpus.clips[index]
+        label = NO_CLASS if len(clip.targets) > 1 else clip.target
+        return ClipItem(self.store.waveform(index), label, index)
 
 
 def collate(items: Sequence[ClipItem]) -> ClipBatch:

@@ -117,6 +117,11 @@ class Contamination:
     def _find_partners(self) -> dict[int, list[int]]:
         """The clips that a clip of each class may be mixed with: those of all other classes."""
         corpus = self.store.corpus.clips
+        if self.store.corpus.has_several:
+            raise UsageError(
+                f"contamination mixture mixes clips of one label, and clips of {self.store.corpus.name} have several: "
+                "choose another contamination"
+            )
         # by id, so that the order in which clips are listed cannot change a draw
         ordered = sorted(self._members, key=lambda i: corpus[i].id)
         partners: dict[int, list[int]] = {corpus[index].target: [] for index in ordered}

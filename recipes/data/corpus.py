@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from models.errors import UsageError
-from recipes.data.sound_names import composed
+from recipes.data.sound_names import LABEL_JOINT, composed
 from recipes.system.files import name_some
 
 logger = logging.getLogger(__name__)
@@ -28,23 +30,37 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One clip: `target` is the class index, `group` the recording it was cut from (else its own id).
+    """One clip: `labels` are its classes and `targets` their indices, `group` the recording it was cut from (else its
+    own id).
 
-    events: when the sound that `label` names is heard; empty where nobody has noted it.
+    events: when the sound that the one label names is heard; empty where nobody has noted it. sources: for each label
+    the sound file of what it names, None where it is not known; empty where none of them is.
     """
 
     id: str
     path: Path
     fold: int
-    target: int
-    label: str
+    targets: tuple[int, ...]
+    labels: tuple[str, ...]
     group: str
     events: tuple[Event, ...] = ()
+    sources: tuple[Path | None, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The labels as people read them."""
+        return LABEL_JOINT.join(self.labels)
+
+    @property
+    def target(self) -> int:
+        """The class index of a clip of one label. Raises ValueError for another clip."""
+        (target,) = self.targets
+        return target
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A checked set. `clips[i].target` is the position of its label in `class_names`."""
+    """A checked set. `clips[i].targets` are the positions of its labels in `class_names`."""
 
     name: str
     clips: tuple[Clip, ...]
@@ -58,6 +74,23 @@ class Corpus:
     def has_events(self) -> bool:
         """Whether anybody has noted when the sound of a clip is heard."""
         return any(clip.events for clip in self.clips)
+
+    @property
+    def has_several(self) -> bool:
+        """Whether a clip has several labels."""
+        return any(len(clip.labels) > 1 for clip in self.clips)
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether it is known of a clip what its labels sound like alone."""
+        return any(clip.sources for clip in self.clips)
+
+    def truth(self, positions: Sequence[int]) -> Tensor:
+        """[n, K] bool: which classes the clips at these positions have."""
+        truth = torch.zeros(len(positions), len(self.class_names), dtype=torch.bool)
+        for row, i in enumerate(positions):
+            truth[row, list(self.clips[i].targets)] = True
+        return truth
 
     @property
     def events_hash(self) -> str:
@@ -91,8 +124,8 @@ class Corpus:
             )
         clips = []
         for clip in self.clips:
-            target = position[composed(clip.label)]
-            clips.append(replace(clip, target=target, label=class_names[target]))
+            targets = tuple(position[composed(label)] for label in clip.labels)
+            clips.append(replace(clip, targets=targets, labels=tuple(class_names[target] for target in targets)))
         return replace(self, clips=tuple(clips), class_names=tuple(class_names))
 
 

@@ -2,9 +2,11 @@
 
 `<data folder>/events.csv` has the columns filename, start, end and label, times in seconds from the clip's start, a row
 for each event. A file name is written as in the metadata. Events with another label than the clip's are left aside, and
-a clip without events counts as a whole.
+a clip without events counts as a whole. So are the events of clips of several labels: only mixtures of clips of one
+label ask for them.
 """
 
+import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
@@ -18,6 +20,8 @@ from recipes.data.sound_names import composed
 from recipes.data.table import Table
 from recipes.system.files import name_some
 
+logger = logging.getLogger(__name__)
+
 COLUMNS = {"filename": "filename", "start": "start", "end": "end", "label": "label"}
 DESED_COLUMNS = {"filename": "filename", "start": "onset", "end": "offset", "label": "event_label"}
 
@@ -29,6 +33,8 @@ def read_events(path: Path, corpus: Corpus, entries: Sequence[Entry]) -> Corpus:
     """
     if not path.is_file():
         return corpus
+    if corpus.has_several:
+        logger.warning("%s is not used for clips of several labels.", path)
     names = [composed(entry.filename.strip()) for entry in entries]
     events = _read_table(path, Counter(names), set(corpus.class_names))
     clips = []

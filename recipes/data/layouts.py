@@ -46,6 +46,8 @@ FOLD_FOLDER = re.compile(r"fold[ _-]?\d+", re.IGNORECASE)
 
 EVENTS = "events.csv"
 """The table of annotated events in a data folder (`recipes.data.events`)."""
+SOURCES = "sources.csv"
+"""The table of known sources in a data folder (`recipes.data.sources`)."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def _csv_files(folder: Path) -> list[str]:
         raise UsageError(f"{folder} cannot be read ({error.strerror}).") from error
     names = []
     for table in tables:
-        if table.name != EVENTS and not is_litter(table.name):
+        if table.name not in (EVENTS, SOURCES) and not is_litter(table.name):
             names.append(table.name)
     return names
 

@@ -13,9 +13,10 @@ from models.errors import UsageError
 from recipes.data.corpus import Clip, Corpus
 from recipes.data.events import read_events
 from recipes.data.folds import MADE_FOLDS, complete_folds
-from recipes.data.layouts import EVENTS, Layout, class_and_split, find_layout, is_sound
+from recipes.data.layouts import EVENTS, SOURCES, Layout, class_and_split, find_layout, is_sound
 from recipes.data.metadata_faults import Entry, find_faults, leads_outside, spell_number
 from recipes.data.sound_names import SoundNames, composed, is_litter, stem_of
+from recipes.data.sources import read_sources
 from recipes.data.splits import refuse_with_sounds
 from recipes.data.table import Table
 from recipes.system.files import name_some
@@ -24,24 +25,32 @@ logger = logging.getLogger(__name__)
 
 
 def read_corpus(
-    data_folder: str | Path, subset: str | None = None, columns: Mapping[str, str] = MappingProxyType({})
+    data_folder: str | Path,
+    subset: str | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
+    label_separator: str | None = None,
 ) -> Corpus:
     """Read and check the metadata of `data_folder`; `subset="esc10"` keeps the clips that its column marks.
 
-    columns: other names for some of the columns (see `recipes.data.layouts`). The class index is the rank of the
-    target among all clips, whatever the folds, or that of the class's name where the table numbers no targets.
+    columns: other names for some of the columns (see `recipes.data.layouts`). label_separator: what stands between the
+    labels of a clip, and between their targets; None: a clip has one label. The class index is the rank of the target
+    among all clips, whatever the folds, or that of the class's name where the table numbers no targets.
 
-    Raises UsageError naming every fault at once: bad folds or targets, classes with two names, file names
-    given twice or leading out of the folder, files that are not there.
+    Raises UsageError naming every fault at once: bad folds or targets, classes with two names, labels that are empty or
+    repeated, file names given twice or leading out of the folder, files that are not there.
     """
     data_folder = Path(data_folder)
     if subset not in (None, "esc10"):
         raise UsageError(f"subset is {subset!r}: leave it empty for the whole set or give esc10.")
     layout = find_layout(data_folder, columns)
     sounds = SoundNames(layout.files)
-    entries = _read_tables(layout, sounds, subset) if layout.tables else _read_folders(layout)
+    if label_separator and not layout.tables:
+        raise UsageError(f"label_separator={label_separator!r} is for tables, and {data_folder} has none: leave it out")
+    entries = _read_tables(layout, sounds, subset, label_separator) if layout.tables else _read_folders(layout)
     place = str(layout.tables[0].path) if layout.tables else str(layout.sounds)
     _warn_of_surplus(place, layout, entries)
+    if label_separator and all(len(entry.categories) == 1 for entry in entries):
+        logger.warning("label_separator=%r is in no category of %s: each clip has one label.", label_separator, place)
     if subset:
         entries = [entry for entry in entries if entry.esc10]
         if not entries:
@@ -53,26 +62,33 @@ def read_corpus(
         sentence = f"{place} cannot be used; it has {'; '.join(faults)}."
         refuse_with_sounds(sentence, _usable_sounds(layout, entries))
     corpus = _build_corpus(subset or layout.name, entries, layout.sounds)
-    return read_events(data_folder / EVENTS, corpus, entries)
+    return read_sources(data_folder / SOURCES, read_events(data_folder / EVENTS, corpus, entries), entries)
 
 
-def _read_tables(layout: Layout, sounds: SoundNames, subset: str | None) -> list[Entry]:
+def _read_tables(layout: Layout, sounds: SoundNames, subset: str | None, label_separator: str | None) -> list[Entry]:
     entries = []
     for table in layout.tables:
         prefix = layout.prefix(table)
         _check_fold_column(layout, table)
         for row in table.rows(layout.columns, required=_required(layout, subset)):
             entry = Entry(
-                prefix + row["filename"], composed(row["category"].strip()), spell_number(row.get("fold", ""))
+                prefix + row["filename"],
+                tuple(map(composed, _parts(row["category"], label_separator))),
+                spell_number(row.get("fold", "")),
             )
             if not leads_outside(row["filename"]):
                 entry.file = sounds.find(entry.filename, entry.fold)
             if "target" in row:
-                entry.target = spell_number(row["target"])
+                entry.targets = tuple(map(spell_number, _parts(row["target"], label_separator)))
             entry.recording = row.get("src_file", "").strip()
             entry.esc10 = row.get("esc10", "").strip().lower() in ("true", "1")
             entries.append(entry)
     return entries
+
+
+def _parts(cell: str, separator: str | None) -> list[str]:
+    """What a cell holds, without spaces around: one text, or those between the separators."""
+    return [part.strip() for part in (cell.split(separator) if separator else [cell])]
 
 
 def _required(layout: Layout, subset: str | None) -> list[str]:
@@ -102,7 +118,7 @@ def _read_folders(layout: Layout) -> list[Entry]:
         place = class_and_split(file)
         if place is not None:
             label, split = place
-            entries.append(Entry(file, composed(label.strip()), split, file))
+            entries.append(Entry(file, (composed(label.strip()),), split, file))
     return entries
 
 
@@ -151,8 +167,8 @@ def _build_corpus(name: str, entries: Sequence[Entry], sounds: Path) -> Corpus:
                 id=entry.id,
                 path=sounds / entry.file,
                 fold=int(entry.fold),
-                target=index_of[entry.category],
-                label=entry.category,
+                targets=tuple(index_of[category] for category in entry.categories),
+                labels=entry.categories,
                 group=entry.recording or entry.id,
             )
         )
@@ -163,6 +179,8 @@ def _class_names(entries: Sequence[Entry]) -> list[str]:
     """The categories in the order of their targets where there are any, else of their names."""
     place_of = {}
     for entry in entries:
-        number = 0 if entry.target is None else int(entry.target)
-        place_of[entry.category] = (number, entry.category)
+        for category in entry.categories:
+            place_of.setdefault(category, (0, category))
+        for target, category in entry.numbered:
+            place_of[category] = (int(target), category)
     return sorted(place_of, key=place_of.__getitem__)

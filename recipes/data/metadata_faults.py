@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.data.sound_names import SoundNames, stem_of
+from recipes.data.sound_names import LABEL_JOINT, SoundNames, stem_of
 from recipes.system.files import name_some
 
 INTEGER = re.compile(r"([+-]?\d{1,9})(?:\.0*)?", re.ASCII)
@@ -19,19 +19,30 @@ MAX_NAME_BYTES = 200
 class Entry:
     """A row of the metadata.
 
-    fold: as whole numbers are spelt, or the name of a split, or what stands there instead. file: the path below the
-    folder of sounds that `filename` means, None where no file is there. target: as a whole number is spelt, None where
-    the table numbers no classes. recording: what clips cut from one sound share, "" where nothing is known.
+    categories: the labels of its clip, one unless the table lists several. fold: as whole numbers are spelt, or the
+    name of a split, or what stands there instead. file: the path below the folder of sounds that `filename` means, None
+    where no file is there. targets: of the categories, as whole numbers are spelt, None where the table numbers no
+    classes. recording: what clips cut from one sound share, "" where nothing is known.
     """
 
     filename: str
-    category: str
+    categories: tuple[str, ...]
     fold: str
     file: str | None = None
-    target: str | None = None
+    targets: tuple[str, ...] | None = None
     recording: str = ""
     esc10: bool = False
     id: str = ""
+
+    @property
+    def category(self) -> str:
+        """The labels as one text."""
+        return LABEL_JOINT.join(self.categories)
+
+    @property
+    def numbered(self) -> list[tuple[str, str]]:
+        """Target and category of each label; none where the table numbers no classes."""
+        return [] if self.targets is None else list(zip(self.targets, self.categories, strict=False))
 
     @property
     def name(self) -> str:
@@ -116,27 +127,37 @@ def _faulty_folds(entries: Sequence[Entry]) -> list[str]:
 def _faulty_targets(entries: Sequence[Entry]) -> list[str]:
     faulty = []
     for entry in entries:
-        if entry.target is not None and not _is_number(entry.target):
-            faulty.append(f"{entry.target!r} ({entry.filename})")
+        for target in entry.targets or ():
+            if not _is_number(target):
+                faulty.append(f"{target!r} ({entry.filename})")
     return faulty
 
 
 def _class_faults(entries: Sequence[Entry]) -> dict[str, list[str]]:
     categories_of, targets_of = defaultdict(set), defaultdict(set)
-    unprintable, unlabelled = set(), []
+    unprintable, unlabelled, half_labelled, unevenly_numbered, repeated = set(), [], [], [], []
     for entry in entries:
-        if entry.target is not None:
-            categories_of[entry.target].add(entry.category)
-            targets_of[entry.category].add(entry.target)
+        for target, category in entry.numbered:
+            categories_of[target].add(category)
+            targets_of[category].add(target)
         if not entry.category.isprintable():
             unprintable.add(repr(entry.category))
-        if not entry.category:
+        if entry.categories == ("",):
             unlabelled.append(entry.filename)
+        elif "" in entry.categories:
+            half_labelled.append(entry.filename)
+        if entry.targets is not None and len(entry.targets) != len(entry.categories):
+            unevenly_numbered.append(f"{entry.filename} ({len(entry.targets)} for {len(entry.categories)})")
+        if len(set(entry.categories)) < len(entry.categories):
+            repeated.append(f"{entry.filename} ({entry.category})")
     return {
         "targets with several categories": _ambiguous(categories_of),
         "categories with several targets": _ambiguous(targets_of),
         "categories that cannot be printed": sorted(unprintable),
         "clips without a category": sorted(unlabelled),
+        "clips without a category beside a separator": sorted(half_labelled),
+        "clips with more or fewer targets than categories": sorted(unevenly_numbered),
+        "clips that have a category twice": sorted(repeated),
     }
 
 

@@ -23,13 +23,15 @@ class DataSource:
     """Where the clips of a run come from.
 
     subset: "esc10" for the clips that the column of that name marks. columns: other names for some of the columns, see
-    `recipes.data.layouts`. download: fetch ESC-50 into a `folder` that is not there; without it a download happens only
-    into a folder that is there and empty.
+    `recipes.data.layouts`. label_separator: what stands between the labels of a clip in the table; None: it has one.
+    download: fetch ESC-50 into a `folder` that is not there; without it a download happens only into a folder that is
+    there and empty.
     """
 
     folder: Path
     subset: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    label_separator: str | None = None
     download: bool = False
 
 
@@ -58,7 +60,7 @@ def prepare(
             "give a positive whole rate and a positive length."
         )
     find_data(source)
-    corpus = read_corpus(source.folder, source.subset, source.columns)
+    corpus = read_corpus(source.folder, source.subset, source.columns, source.label_separator)
     check(corpus)
     paths = [clip.path for clip in corpus.clips]
     return ClipStore(corpus, sample_rate, decoded_clips(paths, cache_folder, sample_rate, num_samples, workers))

@@ -11,6 +11,9 @@ from models.errors import UsageError
 LITTER = {"thumbs.db", "desktop.ini"}
 """Files that a system puts into folders on its own."""
 
+LABEL_JOINT = "; "
+"""What stands between the labels of a clip where they are shown."""
+
 MAX_DEPTH = 4
 """Levels of folders that are looked into, as in `audio/train/dog/take/a.wav`."""
 

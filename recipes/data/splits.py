@@ -66,7 +66,8 @@ def check_trainable(corpus: Corpus, split: FoldSplit) -> None:
     """Raise UsageError where a class has no clip in the training folds: a classifier could never learn it."""
     folds_of_class = defaultdict(set)
     for clip in corpus.clips:
-        folds_of_class[clip.label].add(clip.fold)
+        for label in clip.labels:
+            folds_of_class[label].add(clip.fold)
     untrained = []
     for name in corpus.class_names:
         folds = folds_of_class[name]
@@ -110,7 +111,8 @@ def _check_leakage(corpus: Corpus, lists: dict[str, Sequence[int]]) -> None:
     parts = defaultdict(set)
     for clip in corpus.clips:
         if clip.fold in part_of_fold:
-            parts[clip.group, clip.label].add(part_of_fold[clip.fold])
+            for label in clip.labels:
+                parts[clip.group, label].add(part_of_fold[clip.fold])
     leaking = []
     for (group, label), names in parts.items():
         if len(names) > 1:

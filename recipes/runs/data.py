@@ -60,6 +60,7 @@ def data_source(values: dict) -> DataSource:
         Path(values["data_folder"]),
         values["subset"],
         columns=values.get("columns") or {},
+        label_separator=values.get("label_separator"),
         download=values.get("download", False),
     )
 

@@ -15,6 +15,7 @@ import torch
 from recipes.data.clips import ClipStore
 from recipes.data.contamination import Contamination
 from recipes.data.corpus import FoldSplit
+from recipes.data.sound_names import LABEL_JOINT
 from recipes.runs.run import InterpreterRun, Run
 from recipes.scoring.scores import AVERAGED
 from recipes.scoring.table import ClipTable
@@ -130,7 +131,8 @@ def write_manifest(path: str | Path, store: ClipStore, split: FoldSplit) -> None
     rows = []
     for clip in store.corpus.clips:
         if clip.fold in part_of_fold:
-            row = {"id": clip.id, "path": clip.path, "fold": clip.fold, "label": clip.label, "target": clip.target}
+            row = {"id": clip.id, "path": clip.path, "fold": clip.fold, "label": clip.label}
+            row["target"] = LABEL_JOINT.join(map(str, clip.targets))
             rows.append(row | {"recording": clip.group, "split": part_of_fold[clip.fold]})
     write_atomically(path, csv_of(rows))
 

@@ -16,5 +16,5 @@ UNTRAINED_KEYS = (
 )
 """Keys that leave the trained weights alone."""
 
-CONTENT_KEYS = ("data_folder", "columns", "noise_folder", "classifier", "reference", "start_from")
+CONTENT_KEYS = ("data_folder", "columns", "label_separator", "noise_folder", "classifier", "reference", "start_from")
 """Keys whose paths may change where what lies there is the same by its content."""

@@ -34,7 +34,7 @@ KINDS_WITH_EVENTS = ("mixture",)
 LONGER_KEYS = ("epochs", "schedule.epochs")
 """Numbers that may grow while a training goes on."""
 
-TEST_KEYS = (*UNTRAINED_KEYS, "data_folder", "columns", "noise_folder")
+TEST_KEYS = (*UNTRAINED_KEYS, "data_folder", "columns", "label_separator", "noise_folder")
 """Keys that may change where nothing is trained and the run's own interpreter or classifier is tested."""
 
 

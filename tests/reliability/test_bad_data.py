@@ -168,7 +168,7 @@ def test_an_accepted_split_shares_neither_folds_nor_recordings(clips, train, val
     corpus = Corpus(
         "any",
         tuple(
-            Clip(str(i), Path(f"{i}.wav"), fold, target, names[target], str(group))
+            Clip(str(i), Path(f"{i}.wav"), fold, (target,), (names[target],), str(group))
             for i, (fold, target, group) in enumerate(clips)
         ),
         names,

@@ -17,7 +17,7 @@ def corpus_of(*clips: tuple[int, str], names=NAMES) -> Corpus:
     made = []
     for number, (fold, label) in enumerate(clips):
         name = str(number)
-        made.append(Clip(name, Path(f"{name}.wav"), fold, names.index(label), label, name))
+        made.append(Clip(name, Path(f"{name}.wav"), fold, (names.index(label),), (label,), name))
     return Corpus("mine", tuple(made), names)
 
 

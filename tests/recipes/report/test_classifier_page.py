@@ -31,7 +31,7 @@ def test_the_most_certain_mistakes_stand_first(tmp_path, log):
     if log:
         (tmp_path / "train_log.txt").write_text(log)
     names = ("dog", "cat")
-    clips = tuple(Clip(f"c{k}", tmp_path / f"c{k}.wav", 1, 0, "dog", f"c{k}") for k in range(4))
+    clips = tuple(Clip(f"c{k}", tmp_path / f"c{k}.wav", 1, (0,), ("dog",), f"c{k}") for k in range(4))
     table = ClipTable()
     table.add(
         torch.arange(4),

@@ -71,7 +71,7 @@ def test_batches_are_gathered_and_uneven_ones_refused():
 @pytest.fixture
 def corpus(tmp_path) -> Corpus:
     names = ("bark, loud", "siren")
-    clips = [Clip(f"c{k}", tmp_path / f"c{k}.wav", 1, k % 2, names[k % 2], f"c{k}") for k in range(3)]
+    clips = [Clip(f"c{k}", tmp_path / f"c{k}.wav", 1, (k % 2,), (names[k % 2],), f"c{k}") for k in range(3)]
     return Corpus("toy", tuple(clips), names)
 
 
