@@ -16,7 +16,7 @@ from recipes.data.splits import check_trainable
 from recipes.report.classifier_page import write_classifier_page
 from recipes.report.closing import classifier_closing
 from recipes.runs.cross_validation import summarize_folds
-from recipes.runs.data import open_store, splits_of
+from recipes.runs.data import check_labels, open_store, splits_of
 from recipes.runs.facts import RunFacts, write_confusion, write_metrics
 from recipes.runs.identity import known_classes
 from recipes.runs.leaks import check_unseen, seen_clips
@@ -77,6 +77,13 @@ def _open_data(recipe: Recipe, objects: Settings) -> ClipStore:
             raise UsageError(
                 f"{values['data_folder']} has {count} classes, not {values['num_classes']}: pass --num_classes={count}"
             )
+        labels = objects["model"]["classifier"].describe().labels
+        check_labels(corpus, labels)
+        if values["train_noise"] == "mixture" and not labels.exclusive:
+            raise UsageError(
+                "train_noise=mixture adds a class that the targets of labels=several would call absent: choose another "
+                "noise, or train on the mixtures that `python -m recipes.polyphony` makes"
+            )
         if not recipe.run_opts.test_only:
             for split in splits_of(values, corpus):
                 check_trainable(corpus, split)
@@ -122,18 +129,20 @@ def _leave_results(run: Run, brain: ClassifierBrain, described: ClassifierInfo, 
     facts = RunFacts.of(run, described.provenance, training)
     metrics = brain.stage_scores(sb.Stage.TEST)
     brain.table.write(folder / "clips.csv", corpus)
-    write_confusion(folder, brain.table, corpus.class_names)
+    if described.labels.exclusive:
+        write_confusion(folder, brain.table, corpus.class_names)
     if not run.test_only:
         _keep(run, facts, metrics, model_yaml)
     write_metrics(folder / "metrics.json", facts, metrics, seconds=brain.stopwatch.seconds)
-    write_classifier_page(folder, facts, brain.table, corpus)
+    write_classifier_page(folder, facts, brain.table, corpus, described.labels)
     print(classifier_closing(run, metrics, described))
 
 
 def _keep(run: Run, facts: RunFacts, metrics: dict, model_yaml: str) -> None:
     """Leave the classifier's bundle in the run's folder."""
     names, rate, seconds = run.store.corpus.class_names, run.store.sample_rate, run.values["clip_seconds"]
-    source = facts.source() | {"test_acc": metrics["acc"], "clips": seen_clips(run)}
+    quality = next(iter(metrics))  # the score that its epoch was chosen by
+    source = facts.source() | {f"test_{quality}": metrics[quality], "clips": seen_clips(run)}
     info = BundleInfo("classifier", names, rate, seconds, source)
     save_bundle(run.folder / "classifier", run.objects["model"]["classifier"], model_yaml, info)
 

@@ -17,7 +17,7 @@ PATHS_OR_NULL = ("weights", "audio", "noise_folder", "start_from")
 TEXT_KEYS = frozenset({*PATHS, *PATHS_OR_NULL, "experiment", "target", "label_separator"})
 """Keys whose values are paths or names: text as it stands, whatever YAML would take it for."""
 
-LOSSES = ("additive_margin", "additive_angular_margin", "cross_entropy")
+LOSSES = ("additive_margin", "additive_angular_margin", "cross_entropy", "binary_cross_entropy")
 """The losses of a classifier, by the names under which `recipes.training.losses` makes them."""
 
 Check = Callable[[object], bool]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TrainingClips:
-    """waveform [B, N] and target [B, K], rows of class weights that sum to 1."""
+    """waveform [B, N] and target [B, K], class weights in [0, 1]."""
 
     waveform: Tensor
     target: Tensor

@@ -31,7 +31,10 @@ def choose_clips(table: ClipTable, count: int, seed: int) -> Choice:
     """
     if count == 0:
         return Choice({}, "")
-    wrong = [row for row, correct in enumerate(table.columns["acc"]) if not correct]
+    wrong = []
+    for row, (label, prediction) in enumerate(zip(table.columns["label"], table.columns["prediction"], strict=True)):
+        if label != prediction:
+            wrong.append(row)
     shown_wrong = wrong[: WRONG_PER_CARD * count]
     reasons = dict.fromkeys(shown_wrong, "")
     drawn = np.random.default_rng(seed).permutation(len(table.index)).tolist()

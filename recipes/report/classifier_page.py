@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from models.labels import ONE_LABEL, Labels
 from recipes.data.corpus import Corpus
 from recipes.report.cards import percent
 from recipes.report.figures import encode, styled
-from recipes.report.page import Page, Plot, Row, render_page
+from recipes.report.page import ClipTableView, Page, Plot, Row, render_page
 from recipes.report.run_page import clip_table_view, confusion_of
 from recipes.scoring.table import ClipTable
 from recipes.system.files import write_atomically
@@ -22,12 +23,13 @@ LOG_ENTRY = re.compile(r"(?P<name>(?:train|valid) \w+): (?P<value>[-+.\w]+)")
 EPOCH = re.compile(r"epoch: (\d+)")
 
 
-def write_classifier_page(folder: Path, facts: "RunFacts", table: ClipTable, corpus: Corpus) -> None:
+def write_classifier_page(
+    folder: Path, facts: "RunFacts", table: ClipTable, corpus: Corpus, labels: Labels = ONE_LABEL
+) -> None:
     """report.html of a classifier's run, from its scores on the test clips and its train_log.txt."""
     view = clip_table_view(table, corpus, shown=[])
     view = replace(view, rows=sorted(view.rows, key=_mistakes_first))
-    wrong = sum(row.label != row.prediction for row in view.rows)
-    count = len(view.rows)
+    count = len(set(table.index))
     curves = read_curves(folder / "train_log.txt")
     plots = []
     if curves:
@@ -41,12 +43,23 @@ def write_classifier_page(folder: Path, facts: "RunFacts", table: ClipTable, cor
             "device": facts.device,
         },
         cards=[],
-        summary=[f"{count} test clips: {percent((count - wrong) / count)} classified correctly, {wrong} wrong."],
+        summary=[_summary(view, count, labels)],
         table=view,
         plots=plots,
-        confusion=confusion_of(table, corpus.class_names),
+        confusion=confusion_of(table, corpus.class_names) if labels.exclusive else None,
     )
     write_atomically(folder / "report.html", render_page(page))
+
+
+def _summary(view: ClipTableView, count: int, labels: Labels) -> str:
+    """How often the classifier is right. count: of the clips, which may have several rows."""
+    wrong = sum(row.label != row.prediction for row in view.rows)
+    if labels.exclusive:
+        return f"{count} test clips: {percent((count - wrong) / count)} classified correctly, {wrong} wrong."
+    right = len(view.rows) - wrong
+    missed = sum(not row.prediction for row in view.rows)
+    labels_in_words = f"{right + missed} labels: {right} heard, {missed} missed"
+    return f"{count} test clips with {labels_in_words}; {wrong - missed} classes are heard that their clip has not."
 
 
 def _mistakes_first(row: Row) -> tuple[bool, float]:

@@ -14,17 +14,25 @@ TOLD = ("fid_i", "fa", "ai", "ad", "kept", "ap", "pointing")
 
 def classifier_closing(run: Run, metrics: Mapping[str, float], described: ClassifierInfo) -> str:
     """The last lines of `train.py`. metrics: the means over the test clips."""
-    clips = len(run.clips("test"))
-    right = round(metrics["acc"] * clips)
     bundle = run.folder / "classifier"
     method = described.map_name or "grad_cam"  # a native map's recipe bears its name
     lines = [
-        f"test accuracy {metrics['acc']:.3f}: {right} of {clips} clips of {_folds(run)} get their right class",
+        _answers(run, metrics),
         f"scores: {run.results_folder / 'metrics.json'}, one row a clip in clips.csv",
         f"classifier: {bundle}",
         f"next: python interpret.py hparams/{method}.yaml --classifier={bundle} {_data(run)}{_output(run)}",
     ]
     return "\n".join(lines)
+
+
+def _answers(run: Run, metrics: Mapping[str, float]) -> str:
+    """How good a classifier's answers to the test clips are."""
+    clips = len(run.clips("test"))
+    if "acc" in metrics:
+        right = round(metrics["acc"] * clips)
+        return f"test accuracy {metrics['acc']:.3f}: {right} of {clips} clips of {_folds(run)} get their right class"
+    parts = [f"{SCORES[key].label} {metrics[key]:.3f}" for key in metrics]
+    return f"test {', '.join(parts)}: {clips} clips of {_folds(run)}, means over the classes"
 
 
 def interpreter_closing(run: InterpreterRun, result: Result) -> str:

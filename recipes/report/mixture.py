@@ -57,7 +57,10 @@ def _choose_pair(table: ClipTable) -> tuple[int, int] | None:
     Where it is right about fewer than two, the most certain ones of different classes; None where all are of one class.
     """
     columns = table.columns
-    by_certainty = sorted(range(len(table.index)), key=lambda row: (-columns["acc"][row], -columns["probability"][row]))
+    by_certainty = sorted(
+        range(len(table.index)),
+        key=lambda row: (columns["label"][row] != columns["prediction"][row], -columns["probability"][row]),
+    )
     first = by_certainty[0]
     for row in by_certainty:
         if columns["label"][row] != columns["label"][first]:

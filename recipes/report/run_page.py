@@ -9,7 +9,7 @@ from recipes.data.corpus import Corpus
 from recipes.report.markdown import percent
 from recipes.report.page import ClipTableView, Column, Confusion, Page, Plot, Rival, Row, finite
 from recipes.runs.results import method_name, read_json
-from recipes.scoring.scores import AVERAGED, heading, sentence
+from recipes.scoring.scores import AVERAGED, OF_CLASSIFIER, heading, sentence
 from recipes.scoring.table import ClipTable
 from recipes.scoring.verdict import VERDICTS, verdict
 
@@ -57,7 +57,7 @@ def confusion_of(table: ClipTable, class_names: tuple[str, ...]) -> Confusion:
 
 def clip_table_view(table: ClipTable, corpus: Corpus, shown: Sequence[str]) -> ClipTableView:
     """The table of all clips with every score. shown: ids of the clips that have a card."""
-    keys = [key for key in ("probability", *AVERAGED) if key in table.columns and key != "acc"]
+    keys = [key for key in ("probability", *AVERAGED) if key in table.columns and key not in OF_CLASSIFIER]
     columns = [Column(CLIP, "clip", "clip"), Column(LABEL, "true", "text"), Column(PREDICTION, "predicted", "text")]
     if "residual_prediction" in table.columns:
         columns.append(Column(VERDICT, "verdict", "verdict", "whether the relevant part keeps the class and is needed"))
@@ -71,8 +71,8 @@ def clip_table_view(table: ClipTable, corpus: Corpus, shown: Sequence[str]) -> C
 
 def _clip_row(table: ClipTable, number: int, keys: Sequence[str], corpus: Corpus) -> Row:
     """The row of one clip, with the scores named by `keys` and, where the table has the parts' classes, the verdict."""
-    label = corpus.class_names[int(table.columns[LABEL][number])]
-    prediction = corpus.class_names[int(table.columns[PREDICTION][number])]
+    label = table.class_name(corpus, LABEL, number)
+    prediction = table.class_name(corpus, PREDICTION, number)
     scores = {}
     for key in keys:
         scores[key] = table.columns[key][number]

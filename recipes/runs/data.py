@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.errors import UsageError
+from models.labels import Labels
 from recipes.data.clips import ClipStore
 from recipes.data.corpus import Corpus, FoldSplit
 from recipes.data.preparation import DataSource, prepare, warn_of_copies
@@ -46,12 +47,23 @@ def open_data(values: Mapping, subject: "Subject") -> ClipStore:
 
     def in_order(corpus: Corpus) -> Corpus:
         try:
+            check_labels(corpus, subject.offers.labels)
             return corpus.in_order_of(info.class_names)
         except UsageError as error:
             raise UsageError(f"{subject.bundle.path} does not fit {values['data_folder']}: {error}") from error
 
     store = open_store(values, info.clip_seconds, info.sample_rate, check=in_order)
     return replace(store, corpus=in_order(store.corpus))
+
+
+def check_labels(corpus: Corpus, labels: Labels) -> None:
+    """Raise UsageError for clips of several labels and a classifier that knows one a clip."""
+    if corpus.has_several and labels.exclusive:
+        count = sum(len(clip.labels) > 1 for clip in corpus.clips)
+        raise UsageError(
+            f"{count} clips of {corpus.name} have several labels, and the classifier gives one a clip: train one with "
+            "--labels=several --loss=binary_cross_entropy, or leave label_separator out"
+        )
 
 
 def data_source(values: dict) -> DataSource:

@@ -39,6 +39,10 @@ class Score:
 
 PREDICTION = (
     Score("acc", "ACC", "", LARGER, "share of clips that are classified correctly", SHARE),
+    Score("map", "mAP", "", LARGER, "average precision of a class over the clips, mean over the classes", SHARE),
+    Score("macro_auc", "AUC", "", LARGER, "area under a class's ROC curve, mean over the classes", SHARE),
+    Score("macro_f1", "F1", "", LARGER, "F1 of a class at a probability of 0.5, mean over the classes", SHARE),
+    Score("precision", "precision", "", LARGER, "share of explained classes that are among their clip's labels", SHARE),
     Score("probability", "probability", "", NEITHER, "probability of the predicted class on the whole input", SHARE),
 )
 """About the classifier's answer, not about its explanation."""
@@ -126,8 +130,11 @@ def keys(scores: Iterable[Score]) -> tuple[str, ...]:
     return tuple(score.key for score in scores)
 
 
-AVERAGED = ("acc", *keys(EXPLANATION), *keys(TRUTH))
-"""The scores whose means over the clips are a run's metrics, in the order in which they are shown."""
+OF_CLASSIFIER = ("acc", "map", "macro_auc", "macro_f1", "precision")
+"""The scores of a classifier's answers; which of them a run has depends on what its labels are."""
+
+AVERAGED = (*OF_CLASSIFIER, *keys(EXPLANATION), *keys(TRUTH))
+"""A run's metrics, in the order in which they are shown: most are means over the clips."""
 
 
 def heading(key: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from models.labels import NO_CLASS
 from recipes.data.corpus import Corpus
 from recipes.scoring.scores import AVERAGED
 from recipes.system.files import csv_of, write_atomically
@@ -84,6 +85,16 @@ class ClipTable:
                 undefined[f"{name}_undefined"] = missing
         return means | undefined
 
+    def class_name(self, corpus: Corpus, column: str, position: int) -> str:
+        """The class in a column of `CLASS_COLUMNS`, by name.
+
+        Where it is `NO_CLASS`: all labels of the clip in the column of labels, nothing in the others.
+        """
+        number = int(self.columns[column][position])
+        if number != NO_CLASS:
+            return corpus.class_names[number]
+        return corpus.clips[self.index[position]].label if column == "label" else ""
+
     def write(self, path: Path, corpus: Corpus) -> None:
         """A CSV of the clips: id, label and predictions by name where they are known, then every score."""
         named = [name for name in CLASS_COLUMNS if name in self.columns]
@@ -92,7 +103,7 @@ class ClipTable:
         for position, index in enumerate(self.index):
             row: dict[str, object] = {"id": corpus.clips[index].id}
             for name in named:
-                row[name] = corpus.class_names[int(self.columns[name][position])]
+                row[name] = self.class_name(corpus, name, position)
             for name in numbers:
                 row[name] = float(self.columns[name][position])
             rows.append(row)

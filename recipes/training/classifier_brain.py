@@ -1,18 +1,17 @@
-"""The training of a classifier: augmented clips, the loss, the best validation accuracy."""
+"""The training of a classifier: augmented clips, the loss, the epoch whose answers are best on validation clips."""
 
 from dataclasses import dataclass
 
 import speechbrain as sb
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from interpreters.metrics import accuracy
 from models.classifier import AudioClassifier, Evidence
 from models.errors import UsageError
 from recipes.data.augmentation import TrainingClips
 from recipes.runs.run import Run
-from recipes.scoring.table import ClipTable
+from recipes.scoring.answers import answer_table
+from recipes.system.parallel import gather
 from recipes.training.brain import RecipeBrain, Selection, diverged
 from recipes.training.losses import classifier_loss
 from recipes.training.noise import training_noise
@@ -20,7 +19,7 @@ from recipes.training.noise import training_noise
 
 @dataclass(frozen=True)
 class Answer:
-    """A classifier's evidence beside the targets [B, K] it is trained towards."""
+    """A classifier's evidence beside the targets [B, K] it is trained towards, weights of the classes in [0, 1]."""
 
     evidence: Evidence
     target: Tensor
@@ -38,12 +37,14 @@ def check_batch_size(classifier: AudioClassifier, batch_size: int) -> None:
 
 
 class ClassifierBrain(RecipeBrain):
-    """Trains an `AudioClassifier` on clips with the recipe's `train_noise`, and tests it on clips without."""
+    """Trains an `AudioClassifier` on clips with the recipe's `train_noise`, and tests it on clips without.
 
-    selection = Selection("acc", larger_is_better=True)
+    table: after a validation or test stage, the answers of `answer_table`.
+    """
 
     def __init__(self, run: Run, classifier: AudioClassifier):
-        self.frontend, self.num_classes = classifier.frontend, classifier.describe().num_classes
+        self.frontend, self.labels, self.corpus = classifier.frontend, classifier.describe().labels, run.store.corpus
+        self.selection = Selection(self.labels.quality, larger_is_better=True)
         self.augmentation = run.objects["augmentation"]["augmentation"]
         self.loss = classifier_loss(run.values, classifier)
         self.noise = {sb.Stage.TRAIN: training_noise(run, "train"), sb.Stage.VALID: training_noise(run, "valid")}
@@ -51,13 +52,13 @@ class ClassifierBrain(RecipeBrain):
 
     def on_stage_start(self, stage, epoch=None):
         super().on_stage_start(stage, epoch)
-        self.table = ClipTable()
+        self.heard: dict[int, torch.Tensor] = {}
 
     def compute_forward(self, batch, stage):
         if stage in self.noise:
             batch = self.noise[stage].apply(batch, self.epoch)
         batch = batch.to(self.device)
-        clips = TrainingClips(batch.waveform, F.one_hot(batch.label, self.num_classes).float())
+        clips = TrainingClips(batch.waveform, self.corpus.truth(batch.index.tolist()).to(batch.waveform))
         if stage == sb.Stage.TRAIN:
             with torch.autocast(self.device_type, enabled=False):
                 clips = self.augmentation(clips)
@@ -69,18 +70,17 @@ class ClassifierBrain(RecipeBrain):
             if not torch.isfinite(probabilities).all():
                 clips = "validation" if stage == sb.Stage.VALID else "test"
                 raise diverged(f"the classifier's probabilities are NaN or infinite on {clips} clips")
-            top = probabilities.max(dim=1)
-            self.table.add(
-                batch.index,
-                label=batch.label,
-                prediction=top.indices,
-                probability=top.values,
-                acc=accuracy(probabilities, batch.label.cpu()),
-            )
+            self.heard |= zip(batch.index.tolist(), probabilities, strict=True)
         return self.loss(predictions.evidence.logits, predictions.target)
 
     def gather_stage(self):
-        self.table = self.table.gathered()
+        heard = {}
+        for part in gather(self.heard):
+            heard |= part
+        index = sorted(heard)
+        probabilities, truth = torch.stack([heard[i] for i in index]), self.corpus.truth(index)
+        self.scores = self.labels.scores(probabilities, truth)
+        self.table = answer_table(self.labels, index, probabilities, truth)
 
     def stage_scores(self, stage):
-        return {"acc": self.table.mean("acc")}
+        return self.scores

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from models.classifier import AudioClassifier, CosineHead
 from models.errors import UsageError
+from models.labels import SEVERAL_LABELS
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """logits [B, K] of the classifier, target [B, K] of class weights -> mean over clips."""
@@ -71,10 +72,23 @@ class CrossEntropy:
         return F.cross_entropy(logits.float(), target)
 
 
+class BinaryCrossEntropy:
+    """Binary cross-entropy of every class, mean over the classes, for a classifier of several labels."""
+
+    def __init__(self, margin: float, scale: float):
+        if margin:
+            raise UsageError(f"loss=binary_cross_entropy has no margin, and margin={margin}: pass --margin=0")
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Mean over clips of the loss of logits [B, K] towards target [B, K]."""
+        return SEVERAL_LABELS.cross_entropy(logits, target).mean()
+
+
 LOSSES: dict[str, Callable[[float, float], Loss]] = {
     "additive_margin": AdditiveMargin,
     "additive_angular_margin": AdditiveAngularMargin,
     "cross_entropy": CrossEntropy,
+    "binary_cross_entropy": BinaryCrossEntropy,
 }
 """Each loss is made from a margin and from the factor between the classifier's logits and cosines."""
 
@@ -82,9 +96,16 @@ LOSSES: dict[str, Callable[[float, float], Loss]] = {
 def classifier_loss(values: Mapping, classifier: AudioClassifier) -> Loss:
     """The loss that a recipe's `loss` and `margin` ask for, for its classifier.
 
-    Raises UsageError where the recipe sets a margin or a scale that the loss does not have, and for a margin without
-    cosines.
+    Raises UsageError where the recipe sets a margin or a scale that the loss does not have, for a margin without
+    cosines, and for a loss that does not fit what the classifier's labels are.
     """
+    labels = classifier.describe().labels
+    if labels.exclusive == (values["loss"] == "binary_cross_entropy"):
+        fitting = "additive_margin" if labels.exclusive else "binary_cross_entropy"
+        raise UsageError(
+            f"loss={values['loss']} does not fit a classifier with labels={labels.name}: pass --loss={fitting}, or "
+            "change labels"
+        )
     name, head = values["loss"], getattr(classifier, "head", classifier)
     if name == "additive_angular_margin" and not isinstance(head, CosineHead):
         raise UsageError(

@@ -8,8 +8,10 @@ from recipes.scoring.table import ClipTable
 
 def table(faithfulness: list[float], wrong: tuple[int, ...] = ()) -> ClipTable:
     clips = ClipTable()
-    acc = [float(row not in wrong) for row in range(len(faithfulness))]
-    clips.add(torch.arange(len(acc)), acc=torch.tensor(acc), fa=torch.tensor(faithfulness, dtype=torch.float64))
+    label = torch.zeros(len(faithfulness))
+    prediction = torch.tensor([float(row in wrong) for row in range(len(label))])
+    scores = torch.tensor(faithfulness, dtype=torch.float64)
+    clips.add(torch.arange(len(label)), label=label, prediction=prediction, fa=scores)
     return clips
 
 

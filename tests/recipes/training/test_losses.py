@@ -1,12 +1,14 @@
 """The losses of a classifier by hand; tests/reference holds the two with a margin against SpeechBrain's."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from models.errors import UsageError
+from models.labels import ONE_LABEL, SEVERAL_LABELS
 from models.windows import POOLINGS, Windows
 from recipes.config import rules
 from recipes.training.losses import LOSSES, classifier_loss
@@ -51,11 +53,35 @@ def test_at_its_ends_the_slope_of_an_angular_margin_is_finite(cosine):
     assert logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", ["additive_margin", "additive_angular_margin", "cross_entropy"])
 def test_without_margin_and_scale_every_loss_is_cross_entropy(name):
     logits, label = torch.tensor([[0.5, 0.2, -0.9], [0.0, 0.1, 0.0]]), torch.tensor([1, 2])
     loss = LOSSES[name](0.0, 1.0)(logits, F.one_hot(label, 3).float())
     assert loss.item() == pytest.approx(F.cross_entropy(logits, label).item())
+
+
+def test_binary_cross_entropy_is_torchs_and_of_each_class():
+    logits, truth = torch.tensor([[0.5, 0.2, -0.9], [0.0, 0.1, 0.0]]), torch.tensor([[1.0, 0, 1], [0, 0.3, 0]])
+    loss = LOSSES["binary_cross_entropy"](0.0, 30.0)(logits, truth)
+    assert loss.item() == pytest.approx(F.binary_cross_entropy_with_logits(logits, truth).item())
+    with pytest.raises(UsageError, match="loss=binary_cross_entropy has no margin"):
+        LOSSES["binary_cross_entropy"](0.2, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels", "fitting"),
+    [
+        ("additive_margin", SEVERAL_LABELS, "binary_cross_entropy"),
+        ("binary_cross_entropy", ONE_LABEL, "additive_margin"),
+    ],
+)
+def test_a_loss_that_does_not_fit_the_labels_is_refused(loss, labels, fitting):
+    classifier = SimpleNamespace(describe=lambda: SimpleNamespace(labels=labels, logit_scale=1.0))
+    told = refusal(classifier_loss, {"loss": loss, "margin": 0.0}, classifier)
+    assert told == (
+        f"loss={loss} does not fit a classifier with labels={labels.name}: pass --loss={fitting}, or change labels"
+    )
+    assert callable(classifier_loss({"loss": fitting, "margin": 0.0}, classifier))
 
 
 def test_a_margin_or_a_scale_has_no_place_in_plain_cross_entropy():
