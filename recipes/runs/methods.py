@@ -9,11 +9,11 @@ import numpy as np
 
 from models.errors import UsageError
 from recipes.runs.results import column, condition, read_json, read_rows, result_folders, run_name
-from recipes.scoring.scores import AVERAGED
+from recipes.scoring.scores import AVERAGED, OF_CLASSIFIER
 from recipes.scoring.statistics import bootstrap_interval
 
-NOT_COMPARED = ("acc", "fa_raw_cosine", "split_db")
-"""The classifier's own score, the FocalNet paper's variant of FA, and how exactly a method splits the input."""
+NOT_COMPARED = (*OF_CLASSIFIER, "fa_raw_cosine", "split_db")
+"""The classifier's own scores, the FocalNet paper's variant of FA, and how exactly a method splits the input."""
 COMPARED = tuple(key for key in AVERAGED if key not in NOT_COMPARED)
 SETTING = ("axis", "value", "layer")
 """The columns that say at which setting of a check a mean was taken."""
@@ -70,6 +70,10 @@ def _load_method(run: Path, folder: Path, facts: dict) -> Method:
     part_facts = [read_json(part / "metrics.json") for part in parts]
     facts["interpreter"]["seconds_per_clip"] = _mean_cost(part_facts)
     rows = _clip_rows(run, parts)
+    if "acc" not in rows[0]:
+        raise UsageError(
+            f"{folder} has a row for each of several classes of a clip, which is not compared: leave it out"
+        )
     recording_of = _recordings(run)
     checks, settings, checked = _load_checks(folder, run_name(facts), recording_of)
     shared = {
