@@ -3,17 +3,15 @@
 Parekh et al., NeurIPS 2022 (arXiv 2202.11479).
 """
 
-import warnings
 from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from sklearn.decomposition import MiniBatchNMF
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from interpreters.base import Interpreter, masked
 from interpreters.decoders import MapDecoder
+from interpreters.dictionary import learn_dictionary
 from interpreters.interpolation import sample_at
 from models.classifier import ClassifierInfo, Evidence
 from models.errors import UsageError
@@ -24,8 +22,9 @@ class L2I(Interpreter):
     """Components of a non-negative dictionary W, their activations H over time, and a linear model of the classifier.
 
     W [F, K] is learned by non-negative matrix factorisation of training frames, X about W H with X the log1p
-    magnitude, and then kept. A decoder of the classifier's maps gives H [K, T] >= 0; attention over time pools it to
-    z [K], and a linear layer without bias, theta, mimics the classifier from z. Loss per clip (section 3.2):
+    magnitude, and then kept (`interpreters.dictionary`). A decoder of the classifier's maps gives H [K, T] >= 0;
+    attention over time pools it to z [K], and a linear layer without bias, theta, mimics the classifier from z. Loss of
+    a clip (section 3.2):
 
         reconstruction  w_r mean (X - W H)^2
         fidelity        w_f CE(theta z, f(X))
@@ -35,8 +34,9 @@ class L2I(Interpreter):
     clip. The mask is the share that the components above `threshold` have in W H, so it is soft, and it multiplies X
     as every other mask here does (section 3.3). A clip without such a component has an empty mask.
 
-    What differs from the paper: the decoder takes maps of any number and size and clips of any length; softplus
-    instead of ReLU, under which a component once silent would never learn again; attention comes from H itself.
+    What differs from the authors' code (github.com/jayneelparekh/L2I-code): the decoder takes maps of any number and
+    size and clips of any length; softplus instead of ReLU, under which a component once silent would never learn again;
+    one linear layer makes the attention of H, theirs two and a product; the weights are the same in every epoch.
 
     Arguments
     ---------
@@ -44,6 +44,7 @@ class L2I(Interpreter):
     reconstruction, fidelity, sparsity: the weights, 0 or more.
     threshold: of the relevance, in [0, 1).
     frames: how many of each training clip, evenly spaced, the dictionary is learned from.
+    dictionary_sparsity: penalty of the activations as the dictionary is learned; 0.8 in the authors' dictionaries.
 
     Raises UsageError for an argument out of range.
     """
@@ -64,6 +65,7 @@ class L2I(Interpreter):
         sparsity: float = 0.8,
         threshold: float = 0.2,
         frames: int = 32,
+        dictionary_sparsity: float = 0.0,
     ):
         super().__init__(info)
         self.weights = {"reconstruction": reconstruction, "fidelity": fidelity, "sparsity": sparsity}
@@ -71,7 +73,9 @@ class L2I(Interpreter):
             raise UsageError(f"components={components}, width={width} and frames={frames} must be 1 or more in L2I")
         if min(self.weights.values()) < 0 or not 0 <= threshold < 1:
             raise UsageError(f"{self.weights} must be 0 or more in L2I, and threshold={threshold} in [0, 1)")
-        self.threshold, self.frames = threshold, frames
+        if dictionary_sparsity < 0:
+            raise UsageError(f"dictionary_sparsity={dictionary_sparsity} must be 0 or more in L2I")
+        self.threshold, self.frames, self.dictionary_sparsity = threshold, frames, dictionary_sparsity
         self.decoder = MapDecoder(info.map_channels, width, components)
         self.attention = nn.Linear(components, 1)
         self.theta = nn.Linear(components, info.num_classes, bias=False)
@@ -88,16 +92,7 @@ class L2I(Interpreter):
             chosen = torch.linspace(0, batch.log_magnitude.shape[1] - 1, self.frames).round().long().unique()
             frames = batch.log_magnitude[:, chosen.to(batch.log_magnitude.device)].flatten(0, 1)
             kept.append(frames[frames.amax(dim=1) > 0].float().cpu())
-        examples = torch.cat(kept)
-        count = self.dictionary.shape[1]
-        if count > min(examples.shape):
-            data = f"{len(examples)} training frames and {examples.shape[1]} frequency bins"
-            raise UsageError(f"components={count} are too many for {data}: use fewer")
-        factors = MiniBatchNMF(count, init="nndsvda", batch_size=2048, max_iter=100, random_state=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # 100 rounds are a budget, not a failure
-            spectra = torch.from_numpy(factors.fit(examples.numpy()).components_.T)
-        self.dictionary.copy_(spectra / spectra.norm(dim=0).clamp(min=1e-8))
+        self.dictionary.copy_(learn_dictionary(torch.cat(kept), self.dictionary.shape[1], self.dictionary_sparsity))
 
     def activations(self, evidence: Evidence, frames: int) -> Tensor:
         """H as [B, K, frames], above 0, float32."""

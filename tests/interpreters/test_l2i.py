@@ -150,6 +150,7 @@ def test_it_learns_from_any_classifier_at_any_length(name, seconds, request):
     [
         ({"components": 0}, "components=0, width=64 and frames=32 must be 1 or more in L2I"),
         ({"sparsity": -1.0}, "'sparsity': -1.0} must be 0 or more in L2I"),
+        ({"dictionary_sparsity": -0.1}, r"dictionary_sparsity=-0\.1 must be 0 or more in L2I"),
         ({"threshold": 1.0}, r"threshold=1.0 in \[0, 1\)"),
     ],
 )
