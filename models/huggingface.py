@@ -25,9 +25,11 @@ from transformers import (
 from models.classifier import AudioClassifier, ClassifierInfo, Features
 from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
+from models.heads import HEADS, Head
 from models.pretrained import check_allowed
 from models.vit import token_attention
 
+OWN_HEAD = "own"
 FBANK, WAVE = "ASTFeatureExtractor", "Wav2Vec2FeatureExtractor"
 # feature extractor: the settings that decide what the network hears
 SETTINGS = {
@@ -130,9 +132,8 @@ class WaveBackbone(nn.Module):
         self.model, self.provenance = model, provenance
         self.embedding_size = next(model.classifier.parameters()).shape[-1]
 
-    def take_head(self, size: int) -> nn.Module:
+    def take_head(self) -> nn.Module:
         """The network's own head, [B, D] -> [B, K]. What is left ends in the head's input, the embedding."""
-        del size
         head, self.model.classifier = self.model.classifier, nn.Identity()
         return head
 
@@ -201,8 +202,11 @@ class HuggingFaceClassifier(AudioClassifier):
     architecture: in place of weights, the `architecture` of a network to build: what a bundle's YAML holds.
     labels: as `AudioClassifier` has them. AudioSet's published heads are of "several".
     windows: as `AudioClassifier` has it.
+    head: "own", the network's (a layer norm and a linear layer in AST), or another of `models.heads.HEADS`, with
+        `head_blocks` and `logit_scale` as `Head` has them.
 
-    Raises UsageError for weights that are missing, incomplete or hear otherwise, and for neither or both of the two.
+    Raises UsageError for weights that are missing, incomplete or hear otherwise, for neither or both of the two, and
+    for another head whose classes are not counted.
     """
 
     def __init__(
@@ -213,7 +217,12 @@ class HuggingFaceClassifier(AudioClassifier):
         architecture: dict | None = None,
         labels: str = "one",
         windows: Mapping | None = None,
+        head: str = "own",
+        head_blocks: int = 0,
+        logit_scale: float = 30.0,
     ):
+        if head not in (OWN_HEAD, *HEADS):
+            raise UsageError(f"head={head!r} is not one of {OWN_HEAD}, {', '.join(HEADS)}")
         if (weights is None) == (architecture is None):
             raise UsageError("give a Hugging Face classifier weights, a hub name or a folder, or else architecture")
         if weights is not None:
@@ -232,7 +241,16 @@ class HuggingFaceClassifier(AudioClassifier):
             backbone = PatchBackbone(model, provenance, filter_bank)
         else:
             adapter, backbone = WaveAdapter(frontend, **settings), WaveBackbone(model, provenance)
-        super().__init__(frontend, adapter, backbone, backbone.take_head, labels, windows)
+        own_head = backbone.take_head()
+
+        def make_head(size: int) -> nn.Module:
+            if head == OWN_HEAD:
+                return own_head
+            if num_classes is None:
+                raise UsageError(f"head={head} is a new one for num_classes classes: pass num_classes, or head=own")
+            return Head(size, head, num_classes, head_blocks, logit_scale)
+
+        super().__init__(frontend, adapter, backbone, make_head, labels, windows)
         self.class_names = tuple(model.config.id2label[k] for k in range(model.config.num_labels))
         self.architecture = {"model": _plain(model.config), "features": {"feature_extractor_type": kind} | settings}
 

@@ -26,6 +26,7 @@ from models.frontend import FrontEnd
 from models.huggingface import HuggingFaceClassifier, WaveAdapter
 from recipes.config.recipe import load_recipe
 
+HPARAMS = Path(__file__).parents[2] / "hparams"
 LABELS = ("Speech", "Dog", "Rain")
 NAMES = {"id2label": dict(enumerate(LABELS)), "label2id": {name: k for k, name in enumerate(LABELS)}}
 SMALL = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32} | NAMES
@@ -193,6 +194,34 @@ def test_a_bundle_holds_the_whole_network_and_no_path(folder, tmp_path):
     spectrogram = loaded.frontend.analyze(noise(1.0))
     assert torch.equal(loaded(spectrogram).logits, classifier.eval()(spectrogram).logits)
     assert loaded.describe().settings == classifier.describe().settings
+
+
+@pytest.mark.parametrize("head, blocks", [("linear", 0), ("cosine", 1)])
+def test_another_head_takes_the_place_of_its_own(folder, head, blocks, tmp_path):
+    changes = [f"--weights={folder}", "--num_classes=5", f"--head={head}", f"--head_blocks={blocks}"]
+    recipe = load_recipe([str(HPARAMS / "ast.yaml"), "--data_folder=none", *changes])
+    classifier = recipe.build()["model"]["classifier"].eval()
+    sounds = classifier.frontend.analyze(noise(1.0))
+    evidence = classifier(sounds)
+    own = HuggingFaceClassifier(FrontEnd(), str(folder)).eval()(sounds)
+    torch.testing.assert_close(evidence.features.embedding, own.features.embedding)
+    if head == "linear":
+        expected = evidence.features.embedding @ classifier.head.weight.T + classifier.head.bias
+        torch.testing.assert_close(evidence.logits, expected)
+    else:
+        assert evidence.logits.abs().max() <= 30 and classifier.describe().logit_scale == 30
+    assert check_classifier(classifier) == []
+    block = recipe.block("model", classifier.describe().settings)
+    save_bundle(tmp_path / "classifier", classifier, block, BundleInfo("classifier", tuple("abcde"), 16000, 1.0))
+    loaded = load_bundle(tmp_path / "classifier", "classifier").network.eval()
+    torch.testing.assert_close(loaded(sounds).logits, evidence.logits)
+
+
+def test_another_head_needs_classes_and_a_known_name(folder):
+    with pytest.raises(UsageError, match="head=linear is a new one for num_classes classes: pass num_classes, or"):
+        HuggingFaceClassifier(FrontEnd(), str(folder), head="linear")
+    with pytest.raises(UsageError, match="head='mine' is not one of own, cosine, linear"):
+        HuggingFaceClassifier(FrontEnd(), str(folder), head="mine")
 
 
 def test_mistakes_are_told(folder, tmp_path):
