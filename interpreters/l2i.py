@@ -36,7 +36,7 @@ class L2I(Interpreter):
 
     What differs from the authors' code (github.com/jayneelparekh/L2I-code): the decoder takes maps of any number and
     size and clips of any length; softplus instead of ReLU, under which a component once silent would never learn again;
-    one linear layer makes the attention of H, theirs two and a product; the weights are the same in every epoch.
+    one linear layer makes the attention of H, theirs a gated network; the weight of fidelity stays.
 
     Arguments
     ---------
