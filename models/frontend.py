@@ -1,17 +1,21 @@
 """The front end: the only owner of STFT, log1p compression, phase and inverse STFT.
 
 A waveform enters the toolkit through `FrontEnd.analyze` and sound leaves it through `FrontEnd.synthesize`; between
-the two, everything is a `Spectrogram`. The STFT pair is SpeechBrain's (`speechbrain.processing.features`).
+the two, everything is a `Spectrogram`. The STFT is SpeechBrain's (`speechbrain.processing.features`), and its inverse
+gives the samples of `torch.istft`.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from speechbrain.processing.features import ISTFT, STFT
+import torch.nn.functional as F
+from speechbrain.processing.features import STFT
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from models.errors import UsageError
+from models.framing import overlap_add
 
 
 def compress(magnitude: Tensor) -> Tensor:
@@ -85,6 +89,55 @@ class Spectrogram:
         return replace(self, log_magnitude=log_magnitude, stft=torch.cat([self.stft, following.stft]))
 
 
+class _InverseSTFT(torch.autograd.Function):
+    """What `torch.istft` computes, with a gradient that takes a fraction of its time.
+
+    The waveform [B, N] of magnitudes and phases [B, T, F]; frame t is centred on sample t x hop.
+
+    Frames are the inverse real FFT of magnitude times phase, times the window [W] that they were analysed with, which
+    lies in the middle of the FFT's samples. Their sum is divided by that of the squared windows.
+
+    With G the real FFT of a waveform's slopes, framed and windowed alike, all bins times 2 / n_fft but the first and
+    the last one times 1 / n_fft, the gradient of a magnitude m is Re(conj(phase) G), and that of its phase m G.
+
+    Raises ValueError for more samples than the frames reach.
+    """
+
+    @staticmethod
+    def forward(ctx, magnitude: Tensor, phase: Tensor, window: Tensor, hop: int, num_samples: int) -> Tensor:
+        count, n_fft = magnitude.shape[1], 2 * (magnitude.shape[2] - 1)
+        start = (n_fft - len(window)) // 2
+        first = n_fft // 2 - start  # of a frame's samples, the one it is centred on
+        reach = (count - 1) * hop + len(window) - first
+        if num_samples > reach:
+            raise ValueError(f"{count} frames of {len(window)} samples, {hop} apart, reach {reach} of {num_samples}")
+        stft = torch.view_as_complex(magnitude.unsqueeze(-1) * torch.view_as_real(phase))
+        frames = torch.fft.irfft(stft, n_fft)[..., start : start + len(window)] * window
+        envelope = overlap_add(window.square().expand(1, count, -1), hop)
+        sound = slice(first, first + num_samples)
+        scale = 1 / envelope[:, sound]
+        ctx.save_for_backward(magnitude, phase, window, scale)
+        ctx.hop, ctx.start, ctx.padding = hop, start, (first, reach - num_samples)
+        return overlap_add(frames, hop)[:, sound] * scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        magnitude, phase, window, scale = ctx.saved_tensors
+        n_fft = 2 * (magnitude.shape[2] - 1)
+        frames = F.pad(slope * scale, ctx.padding).unfold(1, len(window), ctx.hop) * window
+        spectrum = torch.fft.rfft(F.pad(frames, (ctx.start, 0)), n_fft)
+        weight = torch.full_like(magnitude[0, 0], 2 / n_fft)
+        weight[0] = weight[-1] = 1 / n_fft
+        of_magnitude = of_phase = None
+        if ctx.needs_input_grad[0]:
+            # four times as fast as a product of complex numbers, or a sum over pairs
+            of_magnitude = torch.addcmul(spectrum.real * phase.real, spectrum.imag, phase.imag) * weight
+        if ctx.needs_input_grad[1]:
+            of_phase = spectrum * (magnitude * weight)
+        return of_magnitude, of_phase, None, None, None
+
+
 class FrontEnd(nn.Module):
     """Short-time Fourier analysis and synthesis at one sample rate.
 
@@ -116,7 +169,7 @@ class FrontEnd(nn.Module):
             )
         self.sample_rate, self.n_fft, self.hop = sample_rate, n_fft, hop
         options = {"sample_rate": sample_rate, "win_length": window_ms, "hop_length": hop_ms, "n_fft": n_fft}
-        self._stft, self._istft = STFT(**options), ISTFT(**options)
+        self._stft = STFT(**options)
 
     @property
     def num_bins(self) -> int:
@@ -139,17 +192,6 @@ class FrontEnd(nn.Module):
     def synthesize(self, spectrogram: Spectrogram) -> Tensor:
         """The waveform [B, N] of a Spectrogram: its magnitude with the phase of the sound it came from."""
         with torch.autocast(spectrogram.log_magnitude.device.type, enabled=False):
-            stft = spectrogram.magnitude.float() * spectrogram.phase  # [B, T, F]
-            # what SpeechBrain's ISTFT computes, without the copies by which it splits and joins complex numbers
-            istft = self._istft
-            window = istft.window.to(stft.device)
-            return torch.istft(
-                stft.transpose(1, 2),
-                self.n_fft,
-                istft.hop_length,
-                istft.win_length,
-                window,
-                center=istft.center,
-                onesided=istft.onesided,
-                length=spectrogram.num_samples,
-            )
+            window = self._stft.window.to(spectrogram.stft.device)
+            magnitude, phase = spectrogram.magnitude.float(), spectrogram.phase
+            return _InverseSTFT.apply(magnitude, phase, window, self.hop, spectrogram.num_samples)

@@ -6,6 +6,7 @@ Schmid et al., Efficient Large-Scale Audio Tagging, ICASSP 2023 (arXiv 2211.0477
 """
 
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from torchaudio.compliance.kaldi import get_mel_banks
 
 from models.classifier import Features
 from models.errors import UsageError
+from models.folding import normed_convolution
+from models.framing import cut_frames
 from models.frontend import FrontEnd, Spectrogram
 from models.pretrained import fill, read_checkpoint
 from models.resampling import Resampler
@@ -82,7 +85,7 @@ class PreemphasisMelAdapter(nn.Module):
             waveform = waveform[:, 1:] - 0.97 * waveform[:, :-1]
             half = self.window_length // 2
             waveform = F.pad(waveform, (half, half), mode="reflect")
-            frames = waveform.unfold(1, self.window_length, self.hop) * self.window  # [B, frames, window]
+            frames = cut_frames(waveform, self.window, self.hop)  # [B, frames, window]
             power = _PowerSpectrum.apply(frames, self.n_fft)  # [B, frames, bins]
             mel = torch.log(power @ self.matrix.T + 1e-5)
             return ((mel + 4.5) / 5).transpose(1, 2).unsqueeze(1)
@@ -227,6 +230,17 @@ def _channels(wanted: float) -> int:
     return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
+class _ConvNorm(nn.Sequential):
+    """Convolution without bias, batch norm and activation; what is frozen takes one step for the first two."""
+
+    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, activation: nn.Module):
+        super().__init__(convolution, norm, activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolution, norm, activation = self
+        return activation(normed_convolution(x, cast(nn.Conv2d, convolution), cast(nn.BatchNorm2d, norm)))
+
+
 def _conv(
     channels: int,
     out: int,
@@ -235,8 +249,5 @@ def _conv(
     groups: int = 1,
     activation: type[nn.Module] = nn.Identity,
 ) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out, eps=0.001, momentum=0.01),
-        activation(),
-    )
+    convolution = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return _ConvNorm(convolution, nn.BatchNorm2d(out, eps=0.001, momentum=0.01), activation())

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
+from models.framing import cut_frames
+
 MIN_BLOCK = 64  # samples; a block smaller than the filter would be read several times over
 
 
@@ -53,6 +55,7 @@ class Resampler(nn.Module):
         num_samples = waveform.shape[1]
         blocks = -(-num_samples // self.block)
         padding = self.before, blocks * self.block - num_samples + self.after
-        pieces = F.pad(waveform, padding).unfold(1, len(self.matrix), self.block)  # [B, blocks, samples]
+        whole = torch.ones(len(self.matrix), dtype=waveform.dtype, device=waveform.device)
+        pieces = cut_frames(F.pad(waveform, padding), whole, self.block)  # [B, blocks, samples]
         resampled = (pieces @ self.matrix).flatten(1)
         return resampled[:, : -(-num_samples * self.new_step // self.step)]

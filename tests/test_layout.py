@@ -20,7 +20,7 @@ SOFTMAX = {"softmax", "log_softmax", "Softmax", "LogSoftmax"}
 
 # Who may use a name besides its owner, and why.
 MAY_TRANSFORM = {
-    "models/frontend.py": TRANSFORMS - {"rfft", "irfft"},
+    "models/frontend.py": TRANSFORMS,
     # AudioSet weights hear 32 kHz power spectra of their own, made of the sound that a spectrogram stands for.
     "models/mobilenet.py": {"rfft", "irfft"},
     # shapes noise; no spectrogram is involved

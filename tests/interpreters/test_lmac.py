@@ -273,6 +273,7 @@ def test_the_recipes_blocks_build_from_a_bundle(name, sparsity):
         (lambda: lmac([[0.0]], min_correlation=60), r"min_correlation=60 must be in \[0, 1\]"),
         (lambda: LightDecoder((8,), width=16, cell=(0, 8)), "cell=.* must be two whole numbers of 1 or more"),
         (lambda: LightDecoder((8,), width=20), "width=20 must be a positive multiple of 16"),
+        (lambda: LightDecoder((8,), width=32, narrowest=12), "narrowest=12 must be one of 32, 16, 8, 4, 2"),
         (lambda: PaperDecoder((8, 16)), r"needs four maps .* have \(8, 16\): use LightDecoder"),
         (
             lambda: LMAC(ClassifierInfo(2, 16000, 1024, (), frozenset({"gradient"})), LightDecoder),
@@ -342,3 +343,15 @@ def test_a_light_decoder_works_at_the_resolution_of_its_cells_and_enlarges_once(
     assert coarse[0].shape == (2, 1, *size)
     assert logit.shape == log_magnitude.shape
     torch.testing.assert_close(logit, F.interpolate(coarse[0], (87, 513), mode="bilinear").squeeze(1))
+
+
+def test_finer_maps_have_half_the_channels_down_to_the_narrowest():
+    decoder = LightDecoder((4, 8, 16, 32), width=128, narrowest=32)
+    assert [layer.out_channels for layer in decoder.projections] == [32, 32, 64, 128]
+    assert [layer[0].out_channels for layer in decoder.merges] == [32, 32, 32, 64]
+    assert [layer[0].out_channels for layer in decoder.ups] == [16, 8, 8, 8]
+    maps = [torch.randn(2, channels, 64 // 2**level, 16) for level, channels in enumerate((4, 8, 16, 32))]
+    assert decoder(maps, torch.rand(2, 50, 65)).shape == (2, 50, 65)
+    everywhere = LightDecoder((4, 8, 16, 32), width=128)
+    assert [layer.out_channels for layer in everywhere.projections] == [128] * 4
+    assert [layer[0].out_channels for layer in everywhere.ups] == [64, 32, 16, 8]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from models.errors import UsageError
-from models.frontend import FrontEnd, Spectrogram, compress, expand
+from models.frontend import FrontEnd, Spectrogram, _InverseSTFT, compress, expand
 
 LENGTHS = [1, 100, 16000, 21920, 79999, 80000, 80001]
 
@@ -141,3 +141,26 @@ def test_a_waveform_of_another_shape_is_refused(shape):
 def test_settings_that_cannot_be_inverted_are_told(settings, sentence):
     with pytest.raises(UsageError, match=sentence):
         FrontEnd(**settings)
+
+
+@pytest.mark.parametrize("width, hop, n_fft", [(6, 3, 8), (7, 3, 8), (8, 2, 8), (5, 4, 6)])
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_inverse_is_torchs_and_its_gradients_are_right(width, hop, n_fft, count):
+    magnitude = torch.rand(2, count, n_fft // 2 + 1, dtype=torch.float64, requires_grad=True)
+    phase = torch.sgn(torch.randn(2, count, n_fft // 2 + 1, dtype=torch.complex128)).requires_grad_()
+    window = torch.hamming_window(width, dtype=torch.float64)
+    num_samples = (count - 1) * hop + width // 2
+
+    def inverse(magnitude, phase):
+        return _InverseSTFT.apply(magnitude, phase, window, hop, num_samples)
+
+    stft = (magnitude * phase).transpose(1, 2)
+    expected = torch.istft(stft, n_fft, hop, width, window, length=num_samples)
+    torch.testing.assert_close(inverse(magnitude, phase), expected)
+    assert torch.autograd.gradcheck(inverse, (magnitude, phase))
+
+
+def test_samples_that_no_frame_reaches_are_refused():
+    magnitude, phase = torch.ones(1, 2, 5), torch.ones(1, 2, 5, dtype=torch.complex64)
+    with pytest.raises(ValueError, match="2 frames of 6 samples, 3 apart, reach 6 of 7"):
+        _InverseSTFT.apply(magnitude, phase, torch.ones(6), 3, 7)
