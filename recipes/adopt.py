@@ -3,10 +3,11 @@
     python -m recipes.adopt hparams/focalnet.yaml FOLDER --data_folder=path/to/ESC-50 --weights=null
 
 FOLDER holds `embedding_model.ckpt`, `classifier.ckpt` and `label_encoder.txt`, as in the hub's
-`speechbrain/focalnet-base-esc50`, `vit-base-esc50` and `cnn14-esc50` (with `hparams/cnn14.yaml --head_blocks=1`). The
-CNN14 that the L-MAC recipes explain, `fpaissan/r`, wants `hparams/cnn14.yaml --head=linear`. The bundle lands where
-`train.py` with the same recipe would put it. SpeechBrain numbers classes by first appearance in its training folds;
-the head's rows are put into the official order of the data set.
+`speechbrain/focalnet-base-esc50`, `vit-base-esc50`, `PIQ-ESC50` (with `hparams/conv2d.yaml --weights=null`) and
+`cnn14-esc50` (with `hparams/cnn14.yaml --head_blocks=1`). The CNN14 that the L-MAC recipes explain, `fpaissan/r`, wants
+`hparams/paper/cnn14.yaml --weights=null`. The bundle lands where `train.py` with the same recipe would put it.
+SpeechBrain numbers classes by first appearance in its training folds; the head's rows are put into the official order
+of the data set.
 
     python -m recipes.adopt MIT/ast-finetuned-audioset-10-10-0.4593 results/ast_audioset/1234 --clip_seconds=10
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.adapters import ImageAdapter, MelAdapter
+from models.adapters import ImageAdapter, MelAdapter, PlaneAdapter
 from models.classifier import AudioClassifier, CosineHead
 from models.cnn14 import CNN14
+from models.conv2d import Conv2d
 from models.focalnet import FocalNet
 from models.frontend import FrontEnd
 from models.vit import ViT
@@ -51,6 +52,7 @@ def _built(name: str) -> AudioClassifier:
             functools.partial(CosineHead, num_classes=NUM_CLASSES),
         )
     adapter, backbone = {
+        "conv2d": lambda: (PlaneAdapter(), Conv2d(4)),
         "focalnet": lambda: (ImageAdapter(64), FocalNet("nano")),
         "vit": lambda: (ImageAdapter(), ViT("nano")),
     }[name]()
@@ -80,7 +82,7 @@ def cnn14() -> AudioClassifier:
     return _fresh("cnn14")
 
 
-@pytest.fixture(params=["focalnet", "vit", "cnn14"])
+@pytest.fixture(params=["focalnet", "vit", "cnn14", "conv2d"])
 def classifier(request) -> AudioClassifier:
-    """Each of the three in turn."""
+    """Each of these in turn."""
     return _fresh(request.param)
