@@ -76,6 +76,28 @@ def test_the_level_is_the_papers_unless_it_is_set(train, heard, tmp_path):
     assert distances[1] == pytest.approx([0.01] * len(distances[1]), rel=0.05)
 
 
+def test_an_interrupted_training_with_noise_ends_as_the_undisturbed_one_to_the_bit(train, tmp_path, monkeypatch):
+    changes = ("--epochs=2", "--train_noise=white", "--debug", "--debug_batches=2", "--debug_epochs=2")
+    changes += ("--debug_persistently",)
+    whole = train(TINY, tmp_path / "whole", *changes)
+    start = ClassifierBrain.on_stage_start
+
+    def cut(self, stage, epoch=None):
+        if (stage, epoch) == (sb.Stage.TRAIN, 2):
+            raise KeyboardInterrupt
+        start(self, stage, epoch)
+
+    monkeypatch.setattr(ClassifierBrain, "on_stage_start", cut)
+    with pytest.raises(KeyboardInterrupt):
+        train(TINY, tmp_path / "cut", *changes)
+    monkeypatch.undo()
+    resumed = train(TINY, tmp_path / "cut", *changes)
+    weights = [(run / "classifier/weights.safetensors").read_bytes() for run in (whole, resumed)]
+    assert weights[0] == weights[1]
+    clean = train(TINY, tmp_path / "clean", *changes, "--train_noise=clean")
+    assert (clean / "classifier/weights.safetensors").read_bytes() != weights[0]
+
+
 def test_noise_that_changed_under_the_same_path_is_refused(train, wham, tmp_path):
     changes = (*ONE_EPOCH, "--train_noise=noise", f"--noise_folder={wham}")
     train(TINY, tmp_path, *changes)
