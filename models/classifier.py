@@ -47,16 +47,18 @@ class Features:
 class Evidence:
     """A classifier's answer for B clips and K classes: logits [B, K] and the features behind them.
 
-    labels: what the logits mean.
+    labels: what the logits mean. prompts: [K, D] the directions of length 1 of the classes' prompts in the space of
+    the embeddings, where classes are prompts, or None.
     """
 
     logits: Tensor
     features: Features
     labels: Labels = ONE_LABEL
+    prompts: Tensor | None = None
 
     def __getitem__(self, clips: slice | Tensor) -> "Evidence":
         """The evidence of some of the clips."""
-        return Evidence(self.logits[clips], self.features[clips], self.labels)
+        return Evidence(self.logits[clips], self.features[clips], self.labels, self.prompts)
 
     @property
     def probabilities(self) -> Tensor:
@@ -85,12 +87,12 @@ class Evidence:
 class ClassifierInfo:
     """What an interpreter may know about a classifier before it sees a clip.
 
-    map_channels: C of each of `Features.maps`. provides: which of "maps", "native_map", "gradient" it offers.
-    logit_scale: factor between the logits and raw cosines, 1 for an ordinary head. provenance: where its weights came
-    from. mel_top: Hz at the upper end of the maps where their columns lie on a mel axis from 0 Hz, None where they lie
-    evenly up to half the rate. map_name: what its native map shows, such as "modulation", None where it does not say.
-    labels: what its logits mean. settings: arguments that its YAML left null and its weights decided; a bundle's YAML
-    is completed with them.
+    map_channels: C of each of `Features.maps`. provides: which of "maps", "native_map", "gradient" and "prompts" it
+    offers. logit_scale: factor between the logits and raw cosines, 1 for an ordinary head. provenance: where its
+    weights came from. mel_top: Hz at the upper end of the maps where their columns lie on a mel axis from 0 Hz, None
+    where they lie evenly up to half the rate. map_name: what its native map shows, such as "modulation", None where it
+    does not say. labels: what its logits mean. settings: arguments that its YAML left null and its weights decided; a
+    bundle's YAML is completed with them. prompt_size: D of `Evidence.prompts`, None without.
     """
 
     num_classes: int
@@ -104,6 +106,7 @@ class ClassifierInfo:
     map_name: str | None = None
     labels: Labels = ONE_LABEL
     settings: dict = field(default_factory=dict)
+    prompt_size: int | None = None
 
 
 class CosineHead(nn.Module):
@@ -183,7 +186,12 @@ class AudioClassifier(nn.Module):
             for module, mode in modes.items():
                 module.training = mode
         features = evidence.features
-        offered = {"gradient": True, "maps": bool(features.maps), "native_map": features.native_map is not None}
+        offered = {
+            "gradient": True,
+            "maps": bool(features.maps),
+            "native_map": features.native_map is not None,
+            "prompts": evidence.prompts is not None,
+        }
         return ClassifierInfo(
             num_classes=evidence.logits.shape[1],
             sample_rate=self.frontend.sample_rate,
@@ -195,9 +203,10 @@ class AudioClassifier(nn.Module):
             mel_top=getattr(self.adapter, "mel_top", ClassifierInfo.mel_top),
             map_name=getattr(self.backbone, "map_name", ClassifierInfo.map_name),
             labels=evidence.labels,
+            prompt_size=None if evidence.prompts is None else evidence.prompts.shape[1],
         )
 
     def _logit_scale(self) -> float:
         """Between the logits and raw cosines; pooled probabilities have lost it."""
         keeps_logits = self.windows is None or self.windows.keeps_logits
-        return self.head.scale if isinstance(self.head, CosineHead) and keeps_logits else 1.0
+        return cast(float, getattr(self.head, "scale", 1.0)) if keeps_logits else 1.0

@@ -87,12 +87,15 @@ def _offers(classifier: AudioClassifier, evidence: Evidence) -> dict[str, object
         provides.add("maps")
     if features.native_map is not None:
         provides.add("native_map")
+    if evidence.prompts is not None:
+        provides.add("prompts")
     return {
         "num_classes": evidence.logits.shape[-1],
         "sample_rate": classifier.frontend.sample_rate,
         "n_fft": classifier.frontend.n_fft,
         "map_channels": tuple(feature_map.shape[1] for feature_map in features.maps if feature_map.ndim == 4),
         "provides": provides,
+        "prompt_size": None if evidence.prompts is None else evidence.prompts.shape[-1],
     }
 
 

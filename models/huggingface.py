@@ -252,7 +252,10 @@ class HuggingFaceClassifier(AudioClassifier):
 
         super().__init__(frontend, adapter, backbone, make_head, labels, windows)
         self.class_names = tuple(model.config.id2label[k] for k in range(model.config.num_labels))
-        self.architecture = {"model": _plain(model.config), "features": {"feature_extractor_type": kind} | settings}
+        self.architecture = {
+            "model": plain_config(model.config),
+            "features": {"feature_extractor_type": kind} | settings,
+        }
 
     def describe(self) -> ClassifierInfo:
         """As `AudioClassifier.describe`, with the `settings` that rebuild this network without its weights' folder."""
@@ -288,14 +291,14 @@ def _rebuilt(architecture: dict, num_classes: int | None) -> tuple[PreTrainedMod
     """The network of an `architecture`, with random weights. What its configuration does not know is ignored."""
     try:
         said, heard = architecture["model"], architecture["features"]
-        known = _plain(AutoConfig.for_model(said["model_type"]))
+        known = plain_config(AutoConfig.for_model(said["model_type"]))
         config = AutoConfig.for_model(**{key: said[key] for key in known if key in said}, num_labels=num_classes)
         return AutoModelForAudioClassification.from_config(config), heard
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"architecture is not one that a Hugging Face classifier has: {str(error)[:200]}") from error
 
 
-def _plain(config: PretrainedConfig) -> dict:
+def plain_config(config: PretrainedConfig) -> dict:
     """The settings of a configuration that shape its network, as plain data."""
     said = {key: value for key, value in config.to_dict().items() if key[0] != "_" and key not in NO_ARCHITECTURE}
     return json.loads(json.dumps(said))

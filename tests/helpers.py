@@ -1,10 +1,16 @@
 """Small functions that tests of several rooms share."""
 
+import string
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from torch import nn
+from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, PreTrainedTokenizerFast
 
 from models.classifier import ClassifierInfo, Evidence, Features
 from models.errors import UsageError
@@ -38,3 +44,34 @@ class Conforming(nn.Module):
 
     def describe(self):
         return ClassifierInfo(3, 8000, 256, (4, 4), frozenset({"gradient", "maps", "native_map"}))
+
+
+CLAP_SECONDS = 5
+"""What `save_tiny_clap` hears at most."""
+
+
+def save_tiny_clap(folder: Path, truncation: str = "rand_trunc", padding: str = "repeatpad") -> Path:
+    """A checkpoint folder of a small CLAP with random weights, its extractor and a tokenizer of characters."""
+    audio = {
+        "spec_size": 128, "num_mel_bins": 32, "window_size": 4, "depths": [2, 1, 1], "num_attention_heads": [2, 2, 4],
+        "patch_embeds_hidden_size": 16, "hidden_size": 64, "enable_fusion": truncation == "fusion",
+    }  # fmt: skip
+    text = {
+        "vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 32, "max_position_embeddings": 80,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=24, logit_scale_init_value=20.0))
+    for name, parameter in model.named_parameters():
+        if name.endswith("weight") and parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)  # answers that differ from clip to clip
+    model.save_pretrained(folder)
+    ClapFeatureExtractor(
+        feature_size=32, max_length_s=CLAP_SECONDS, frequency_min=50, truncation=truncation, padding=padding
+    ).save_pretrained(folder)
+    characters = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
+    for character in string.ascii_letters + " .,_":
+        characters[character] = len(characters)
+    tokenizer = Tokenizer(BPE(vocab=characters, merges=[], unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>").save_pretrained(folder)
+    return folder
