@@ -225,18 +225,19 @@ class PromptHead(nn.Module):
 
 
 class PromptEncoder:
-    """CLAP's text network with its tokenizer."""
+    """CLAP's text network with its tokenizer. Only its own parts of the model are kept and frozen."""
 
     def __init__(self, model: ClapModel, weights: str):
-        self.model = model.eval().requires_grad_(False)
+        self.network = model.text_model.eval().requires_grad_(False)
+        self.projection = model.text_projection.eval().requires_grad_(False)
         self.tokenizer = AutoTokenizer.from_pretrained(weights)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """[K, D] directions of length 1."""
         tokens = self.tokenizer(list(prompts), padding=True, truncation=True, return_tensors="pt")
-        text = self.model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
-        return F.normalize(self.model.text_projection(text.pooler_output), dim=1)
+        text = self.network(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+        return F.normalize(self.projection(text.pooler_output), dim=1)
 
 
 class ClapClassifier(AudioClassifier):

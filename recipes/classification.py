@@ -1,5 +1,6 @@
 """Training and testing a classifier: what `train.py` does."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def _run(recipe: Recipe, objects: Settings, store: ClipStore, split: FoldSplit, 
 
 
 def _open_data(recipe: Recipe, objects: Settings) -> ClipStore:
-    """The recipe's data, decoded. Raises UsageError where it does not fit the classifier."""
+    """The recipe's data, decoded at the classifier's rate. Raises UsageError where its classes do not fit it."""
     values, frontend = recipe.values, objects["model"]["classifier"].frontend
 
     def check_classes(corpus: Corpus) -> None:
@@ -88,17 +89,12 @@ def _open_data(recipe: Recipe, objects: Settings) -> ClipStore:
             for split in splits_of(values, corpus):
                 check_trainable(corpus, split)
 
-    store = open_store(values, values["clip_seconds"], check=check_classes)
-    if frontend.sample_rate != store.sample_rate:
-        raise UsageError(
-            f"the front end works at {frontend.sample_rate} Hz and the clips are cached at {store.sample_rate} Hz: "
-            f"set sample_rate={store.sample_rate} in the classifier's YAML"
-        )
-    return store
+    return open_store(values, values["clip_seconds"], frontend.sample_rate, check=check_classes)
 
 
 def _train(run: Run) -> Path:
     classifier = run.objects["model"]["classifier"]
+    _name_classes(classifier, run.store.corpus.class_names)
     described = classifier.describe()
     model_yaml = run.recipe.block("model", described.settings)
     check_trusted(model_yaml, run.recipe.path, run.recipe.trust)
@@ -108,10 +104,18 @@ def _train(run: Run) -> Path:
     brain = ClassifierBrain(run, classifier)
     if run.values["probe_penalty"] is not None:
         fit_head(classifier, run.dataset("train"), run.values["batch_size"], run.values["probe_penalty"])
-    brain.train()
-    brain.score(run.values["batch_size"], chosen=True)
+    trains = run.values["epochs"] > 0
+    if trains:
+        brain.train()
+    brain.score(run.values["batch_size"], chosen=trains)
     on_main(_leave_results, run, brain, described, model_yaml)
     return run.results_folder
+
+
+def _name_classes(classifier: torch.nn.Module, names: Sequence[str]) -> None:
+    """Tell a classifier whose classes are prompts what they are called, in the order of its outputs."""
+    if hasattr(classifier, "name_classes"):
+        classifier.name_classes(names)
 
 
 def _check_unseen(run: Run) -> None:
@@ -143,6 +147,9 @@ def _keep(run: Run, facts: RunFacts, metrics: dict, model_yaml: str) -> None:
     names, rate, seconds = run.store.corpus.class_names, run.store.sample_rate, run.values["clip_seconds"]
     quality = next(iter(metrics))  # the score that its epoch was chosen by
     source = facts.source() | {f"test_{quality}": metrics[quality], "clips": seen_clips(run)}
+    if not run.values["epochs"]:
+        source["data"] |= {"train_folds": [], "valid_folds": []}
+        source["clips"] = {}
     info = BundleInfo("classifier", names, rate, seconds, source)
     save_bundle(run.folder / "classifier", run.objects["model"]["classifier"], model_yaml, info)
 

@@ -72,6 +72,10 @@ def _mapping(value: object) -> bool:
     return isinstance(value, dict)  # `models.windows` judges what is in it
 
 
+def _template(value: object) -> bool:
+    return isinstance(value, str) and value.count("{}") == 1
+
+
 def _modules(value: object) -> bool:
     return value == [] or _list_of(_text)(value)
 
@@ -102,6 +106,8 @@ RULES: dict[str, tuple[str, Check]] = {
     "folds": ("null (the three lists) or 'all' (cross-validation)", _one_of(None, "all")),
     "subset": ("null or 'esc10'", _one_of(None, "esc10")),
     "columns": ("null or names of a table's columns, such as {filename: path, category: label}", _or_null(_names)),
+    "template": ("a sentence with {} where the name of a class goes", _template),
+    "prompts": ("null or a list of sentences, one for each class", _or_null(_list_of(_text))),
     "windows": ("null or a mapping such as {seconds: 5, hop_seconds: 2.5, pooling: mean_logit}", _or_null(_mapping)),
     "label_separator": ("null or the text between two labels of a clip, such as ';'", _or_null(_text)),
     "clip_seconds": ("a number of seconds in (0, 3600]", partial(_number, 1e-3, 3600)),
@@ -128,7 +134,7 @@ RULES: dict[str, tuple[str, Check]] = {
 # what the commands read themselves; a key of another name must be referenced by one of these or by an object
 METHOD_KEYS = {"quantile", "alpha", "guidance", "sparsity", "width", "channels", "image_size", "filters", "kernel"}
 METHOD_KEYS |= {"layers", "chunk", "intra_layers", "inter_layers", "peak_lr", "base_lr", "max_lr", "lr", "step_size"}
-METHOD_KEYS |= {"projection", "windows"}
+METHOD_KEYS |= {"projection", "windows", "template", "prompts"}
 READ_KEYS = {*RULES} - METHOD_KEYS
 
 
@@ -136,12 +142,19 @@ def value_problems(values: Mapping) -> list[str]:
     """Every plain value outside what is allowed, and folds used twice."""
     wrong, problems = [], []
     for key, (allowed, check) in RULES.items():
+        if key == "epochs" and _needs_no_epoch(values):
+            continue
         if key in values and not isinstance(values[key], Tagged) and not check(values[key]):
             wrong.append(key)
             problems.append(f"{key}={values[key]!r} must be {allowed}{_hint(values[key])}")
     if values.get("folds") is None and not set(wrong).intersection(FOLD_LISTS):
         problems += _shared_folds(values)
     return problems
+
+
+def _needs_no_epoch(values: Mapping) -> bool:
+    """Whether a recipe asks for no training, of a classifier whose classes are prompts: it classifies without."""
+    return _whole(0, 0, values.get("epochs")) and "prompts" in block_settings(values)
 
 
 def _hint(value: object) -> str:

@@ -144,6 +144,7 @@ class RecipeBrain(sb.Brain):
         self.batches: dict[sb.Stage, int] = {}
         self.bar = Bar("", 0)
         self.logs, self.schedule, optimizer, checkpointer = (), None, None, None
+        self.chosen: dict = {}
         if training:
             self.logs = training_logs(run)
             self.schedule = run.objects["schedule"](steps_per_epoch=run.steps_per_epoch)
@@ -382,7 +383,11 @@ class RecipeBrain(sb.Brain):
         }
 
     def training_facts(self) -> dict:
-        """Which epoch was chosen of how many, by what, in which precision, and the rates that this process used."""
+        """Which epoch was chosen of how many, by what, in which precision, and the rates that this process used.
+
+        Of a classifier that is not trained: no epoch, of 0.
+        """
         rates = {"lr_lowest": min(self.rates), "lr_highest": max(self.rates)} if self.rates else {}
-        trained = max(checkpoint.meta.get("epoch", 0) for checkpoint in self.checkpointer.list_checkpoints())
+        checkpoints = self.checkpointer.list_checkpoints()
+        trained = max((checkpoint.meta.get("epoch", 0) for checkpoint in checkpoints), default=0)
         return self.chosen | {"epochs": trained, "precision": self.precision} | rates

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers import save_tiny_clap
 from recipe_files import HPARAMS, KINDS
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
@@ -54,14 +55,20 @@ def tiny_ast(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundle(train, tiny_ast, tmp_path_factory) -> Callable[[str], Path]:
+def tiny_clap(tmp_path_factory) -> Path:
+    """A checkpoint folder of a small CLAP, as the hub holds one."""
+    return save_tiny_clap(tmp_path_factory.mktemp("published") / "tiny_clap")
+
+
+@pytest.fixture(scope="session")
+def bundle(train, tiny_ast, tiny_clap, tmp_path_factory) -> Callable[[str], Path]:
     """kind (of `KINDS`) -> the bundle of a small classifier trained for a moment; made once."""
     common = ("--clip_seconds=1.0", "--num_classes=10", "--batch_size=10", "--precision=fp32", "--eval_precision=fp32")
 
     @functools.cache
     def make(kind: str) -> Path:
         recipe, changes = KINDS[kind]
-        changes = [change.format(tiny_ast=tiny_ast) for change in changes]
+        changes = [change.format(tiny_ast=tiny_ast, tiny_clap=tiny_clap) for change in changes]
         return train(HPARAMS / recipe, tmp_path_factory.mktemp(kind), *common, *changes) / "classifier"
 
     return make

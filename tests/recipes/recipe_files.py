@@ -12,4 +12,5 @@ KINDS = {
     "conv2d": ("conv2d.yaml", ("--epochs=1", "--weights=null", "--channels=16")),
     "mobilenet": ("mobilenet.yaml", ("--epochs=1", "--weights=null")),
     "ast": ("ast.yaml", ("--epochs=1", "--weights={tiny_ast}")),
+    "clap": ("clap.yaml", ("--weights={tiny_clap}",)),
 }

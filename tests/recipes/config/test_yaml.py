@@ -60,6 +60,7 @@ MAPS = {
     "conv2d": (256, 256, 256, 256),
     "mobilenet": (16, 16, 48, 384),
     "ast": (768,) * 4,
+    "clap": (96, 192, 384, 768),
 }
 READ_BY_RECIPES = {
     "classifiers": {"classifier"},
@@ -114,8 +115,13 @@ def test_every_recipe_trains_or_interprets():
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=name)
-def test_a_training_recipe_takes_a_step_and_reads_every_key(path, arguments, watch, tiny_ast, tmp_path):
-    loaded = (f"--weights={tiny_ast}",) if path.stem in ("ast", "ast_long") else weights(path)
+def test_a_training_recipe_takes_a_step_and_reads_every_key(path, arguments, watch, tiny_ast, tiny_clap, tmp_path):
+    from_a_hub = {
+        "ast": (f"--weights={tiny_ast}",),
+        "ast_long": (f"--weights={tiny_ast}",),
+        "clap": (f"--weights={tiny_clap}", "--epochs=1"),
+    }
+    loaded = from_a_hub.get(path.stem, weights(path))
     changes = ("--num_classes=10", "--clip_seconds=1.0", *loaded, *SMALLER.get(path.stem, ()))
     recipe, read = watch(load_recipe(arguments(path, tmp_path, *STEP, *changes)))
     folder = train_classifier(recipe)
