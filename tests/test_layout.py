@@ -23,6 +23,8 @@ MAY_TRANSFORM = {
     "models/frontend.py": TRANSFORMS,
     # AudioSet weights hear 32 kHz power spectra of their own, made of the sound that a spectrogram stands for.
     "models/mobilenet.py": {"rfft", "irfft"},
+    # CLAP's weights hear a power spectrogram of their own at 48 kHz, made of the sound that a spectrogram stands for.
+    "models/clap.py": {"stft"},
     # shapes noise; no spectrogram is involved
     "recipes/synthetic_sounds.py": {"rfft", "irfft"},
     # puts other complex values into a spectrogram's bins; it transforms nothing
