@@ -1,7 +1,7 @@
 """What pretrained weights are worth: a classifier with and without them, at equal budget and over several seeds.
 
     python -m recipes.pretraining hparams/mobilenet.yaml --scratch=hparams/mobilenet_scratch.yaml --seeds 1 2 3
-    python -m recipes.pretraining hparams/focalnet.yaml --data_folder=path/to/ESC-50 --device=cuda
+    python -m recipes.pretraining hparams/focalnet.yaml --data_folder=path/to/ESC-50
 
 trains the recipe as it is, and with `--weights=null` or as the recipe behind `--scratch` does it: what suits pretrained
 weights, such as a fitted head or frozen statistics, may harm a network from scratch. Both see the same clips for as
@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import UsageError
-from recipes.classification import train_classifier
 from recipes.config.recipe import Recipe, load_recipe
 from recipes.report.markdown import markdown_table
 from recipes.runs.required import REQUIRED_TO_TRAIN
@@ -102,6 +101,9 @@ def check_budget(pretrained: Mapping, scratch: Mapping) -> None:
 
 def train_arm(recipes: Sequence[Recipe]) -> Arm:
     """Train a recipe once for each seed, or take what is there."""
+    # imported only now: torch and SpeechBrain take seconds, and a mistake on the command line is told at once
+    from recipes.classification import train_classifier
+
     results, correct = [], []
     for recipe in recipes:
         run = train_classifier(recipe)
