@@ -1,6 +1,6 @@
 """Does the map of a long sound point at the seconds in which the class is heard?
 
-    python -m tools.long_clips results/mobilenet/1234/classifier path/to/ESC-50 --out=docs/results/long_clips/mobilenet.json
+    python -m tools.long_clips results/mobilenet/1234/classifier data/ESC-50 --out=docs/results/windows/mobilenet.json
 
 Sounds are made of a fold's clips, one of each class, end to end. The classifier hears windows of its clip length,
 pooled in each of the ways, and is asked about every class in turn. Of each map, cut to the tenth of the plane that it
