@@ -13,6 +13,7 @@ from models.errors import UsageError
 from recipes.system.console import speaks
 from recipes.system.files import unwritable
 from recipes.system.interruption import Interrupted, raise_on_signals
+from recipes.system.memory import keep_freed_memory
 
 _is_command = False
 REFUSED_WRITES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -26,6 +27,7 @@ def entry(main: Callable[[list[str]], object]) -> None:
     global _is_command
     _is_command = True
     _silence_libraries()
+    keep_freed_memory()
     if not speaks():
         logging.getLogger("recipes").setLevel(logging.ERROR)
     never_fail_to_print()
