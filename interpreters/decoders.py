@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from interpreters.interpolation import resize
 from models.errors import UsageError
 
+FITS = ("stretch", "crop")
+
 
 class _Refine(nn.Sequential):
     """3 x 3 convolution, normalisation over the clip (the same at every batch size) and GELU."""
@@ -113,36 +115,67 @@ class PaperDecoder(nn.Module):
     Arguments
     ---------
     map_channels: C of the four maps, fine to coarse; D is the last.
+    fit: how the network's rows, 425 for 431 frames, become frames. "stretch": they are resized. "crop": each is
+        the frame of its number, as the published code trained it, and frames beyond the last row repeat it (the
+        published code drops them).
 
-    Raises UsageError for a number of maps other than four, or fewer than 8 channels in the coarsest.
+    Raises UsageError for a number of maps other than four, fewer than 8 channels in the coarsest, and another fit.
     """
 
-    def __init__(self, map_channels: Sequence[int]):
+    def __init__(self, map_channels: Sequence[int], fit: str = "stretch"):
         super().__init__()
-        if len(map_channels) != 4 or map_channels[-1] < 8:
-            raise UsageError(
-                "PaperDecoder needs four maps with at least 8 channels in the coarsest, and this "
-                f"classifier's have {tuple(map_channels)}: use LightDecoder"
-            )
-        dim = map_channels[-1] // 8 * 8
-        needed = [dim, dim // 2, dim // 4, dim // 8]
-        self.projections = nn.ModuleList(
-            nn.Identity() if have == need else nn.Conv2d(have, need, 1)
-            for have, need in zip(reversed(map_channels), needed, strict=True)
-        )
-        self.psi = CNN14PSI_stft(dim=dim, outdim=1)
+        if fit not in FITS:
+            raise UsageError(f"fit={fit!r} must be one of {', '.join(FITS)}: crop as published")
+        self.fit = fit
+        self.projections = _projections(map_channels, "PaperDecoder", "LightDecoder")
+        self.psi = CNN14PSI_stft(dim=_published_width(map_channels), outdim=1)
 
     def forward(self, maps: Sequence[Tensor], log_magnitude: Tensor) -> Tensor:
         """maps [B, C, h, w], fine to coarse, and log1p magnitude [B, T, F] to float32 logits [B, T, F]."""
         frames, bins = log_magnitude.shape[1:]
         rows = max(1, frames // 32)
-        sizes = ((rows, 2), (rows, 2), (2 * rows, 5), (4 * rows + 1, 10))
-        dtype = self.psi.convt1.weight.dtype
-        inputs = [
-            project(F.adaptive_avg_pool2d(feature_map.to(dtype), size))
-            for feature_map, project, size in zip(reversed(maps), self.projections, sizes, strict=True)
-        ]
-        return resize(self.psi(inputs).float(), (frames, bins)).squeeze(1)
+        inputs = _published_inputs(maps, self.projections, rows, self.psi.convt1.weight.dtype)
+        logits = self.psi(inputs).float()  # [B, 1, rows, bins]
+        if self.fit == "crop":
+            beyond = max(0, frames - logits.shape[2])
+            logits = F.pad(logits[:, :, :frames], (0, 0, 0, beyond), mode="replicate")
+        return resize(logits, (frames, bins)).squeeze(1)
+
+
+def _published_width(map_channels: Sequence[int]) -> int:
+    """D of the published decoders: the coarsest map's channels, or the next smaller multiple of 8."""
+    return map_channels[-1] // 8 * 8
+
+
+def _projections(map_channels: Sequence[int], decoder: str, instead: str) -> nn.ModuleList:
+    """1 x 1 convolutions of the maps, coarse to fine, to D, D/2, D/4 and D/8 channels where they have others.
+
+    decoder, instead: names for the UsageError that other maps than four, or too few channels, raise.
+    """
+    if len(map_channels) != 4 or map_channels[-1] < 8:
+        raise UsageError(
+            f"{decoder} needs four maps with at least 8 channels in the coarsest, and this classifier's have "
+            f"{tuple(map_channels)}: use {instead}"
+        )
+    width = _published_width(map_channels)
+    projections: list[nn.Module] = []
+    for channels, wanted in zip(reversed(map_channels), (width, width // 2, width // 4, width // 8), strict=True):
+        projections.append(nn.Identity() if channels == wanted else nn.Conv2d(channels, wanted, 1))
+    return nn.ModuleList(projections)
+
+
+def _published_inputs(
+    maps: Sequence[Tensor], projections: nn.ModuleList, rows: int, dtype: torch.dtype
+) -> list[Tensor]:
+    """The maps, fine to coarse, as the published decoders take them: coarse to fine, projected, of sizes that fit.
+
+    rows: of the coarsest map.
+    """
+    sizes = ((rows, 2), (rows, 2), (2 * rows, 5), (4 * rows + 1, 10))
+    inputs = []
+    for feature_map, project, size in zip(reversed(maps), projections, sizes, strict=True):
+        inputs.append(project(F.adaptive_avg_pool2d(feature_map.to(dtype), size)))
+    return inputs
 
 
 class MapDecoder(nn.Module):
@@ -178,3 +211,56 @@ class MapDecoder(nn.Module):
             x = merge(torch.cat([x, skip], dim=1))
         x = F.adaptive_avg_pool2d(x, (x.shape[2], self.bands))
         return self.output(x.transpose(2, 3).flatten(1, 2))
+
+
+class PaperMapDecoder(nn.Module):
+    """The U-Net decoder of the published LMAC-TD, for any classifier and clip length.
+
+    Nine transposed convolutions, with a skip to each of the four maps. They fit together for one size of maps
+    only: (13, 2), (13, 2), (26, 5) and (53, 10), coarse to fine, which CNN14 has at 5 s of 16 kHz; other maps are
+    average-pooled to these. The result has 11082 steps of 256 features. The published code gives its first 9999
+    to the frames of a filterbank with a stride of 8 samples, one to each, without stretching them, and so does
+    this. `Codec` has one frame more at each end, which repeats its neighbour.
+
+    It has 139.1M parameters for CNN14. Source: `CNN14PSI_encoderdecoder` in lmac-td-code c431179, whose names the
+    convolutions keep. Like there, nothing lies between the last two.
+
+    Arguments
+    ---------
+    map_channels: C of the four maps, fine to coarse. out_channels: must be 256.
+
+    Raises UsageError for another number of maps, fewer than 8 channels in the coarsest, and other out_channels.
+    """
+
+    STEPS = 9999
+    ROWS = 13
+
+    def __init__(self, map_channels: Sequence[int], out_channels: int):
+        super().__init__()
+        if out_channels != 256:
+            raise UsageError(
+                f"PaperMapDecoder makes 256 features, and the codec has filters={out_channels}: set filters to 256, "
+                "or use MapDecoder"
+            )
+        self.projections = _projections(map_channels, "PaperMapDecoder", "MapDecoder")
+        width = _published_width(map_channels)
+        quarter, eighth, sixteenth = width // 4, width // 8, max(1, width // 16)
+        self.convt1 = nn.ConvTranspose2d(width, quarter, 7, (3, 2), 1)
+        self.convt2 = nn.ConvTranspose2d(width // 2, quarter, 7, (3, 2), 1)
+        self.convt3 = nn.ConvTranspose2d(quarter, quarter, (12, 11), (3, 2), 1)
+        self.convt4 = nn.ConvTranspose2d(quarter, quarter, 7, (5, 4), 1)
+        self.convt5 = nn.ConvTranspose2d(quarter, eighth, 7, 2, 1)
+        self.convt6 = nn.ConvTranspose2d(eighth, eighth, (7, 11), (5, 4), (2, 1))
+        self.convt7 = nn.ConvTranspose2d(eighth, eighth, (4, 3), 2, (0, 5))
+        self.convt8 = nn.ConvTranspose2d(eighth, sixteenth, (10, 7), (3, 1), (4, 2))
+        self.convt9 = nn.ConvTranspose2d(sixteenth, 1, (8, 10), (7, 3), 0)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """maps [B, C, h, w], fine to coarse, to [B, 256, 10001]."""
+        coarsest, coarse, fine, finest = _published_inputs(maps, self.projections, self.ROWS, self.convt1.weight.dtype)
+        hidden = F.relu(self.convt1(coarsest)) + F.relu(self.convt2(coarse))
+        hidden = F.relu(self.convt3(hidden)) + F.relu(self.convt4(fine))
+        hidden = F.relu(self.convt5(hidden)) + F.relu(self.convt6(finest))
+        hidden = self.convt9(self.convt8(F.relu(self.convt7(hidden))))  # [B, 1, 11082, 256]
+        sequence = hidden.squeeze(1).transpose(1, 2)[:, :, : self.STEPS]
+        return F.pad(sequence, (1, 1), mode="replicate")

@@ -4,8 +4,9 @@ Mancini et al., arXiv 2409.08655. A filterbank encodes the sound, a SepFormer th
 the classifier's maps masks it, and the filterbank's decoder turns both sides of the mask into sound.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import torch
@@ -52,7 +53,9 @@ class LMACTD(Interpreter):
     codec: called without arguments, returns the Codec. freeze_codec: keep it as it starts.
     mask_network: called with the codec's filters, returns the network [B, filters, L] -> mask of that shape.
     alpha: in [0, 1], share of the classifier's maps at the mask network's input; 0 has no map decoder.
-    balance: unit RMS before mixing. width: channels of the map decoder. max_seconds: longest window.
+    map_decoder: called with the maps' channels and the codec's filters, returns the module that takes the maps and
+        gives [B, filters, h]; None: a `MapDecoder`. width: channels of that one.
+    balance: unit RMS before mixing. max_seconds: longest window.
     inside, outside, sparsity, reconstruction: weights of the loss terms; a term of weight 0 is not computed.
 
     Raises UsageError for an alpha outside [0, 1], a negative weight, and a window too short for the codec.
@@ -75,6 +78,7 @@ class LMACTD(Interpreter):
         outside: float = 0.2,
         sparsity: float = 0.4,
         reconstruction: float = 0.0,
+        map_decoder: Callable[[Sequence[int], int], torch.nn.Module] | None = None,
     ):
         super().__init__(info)
         if not 0 <= alpha <= 1:
@@ -87,7 +91,10 @@ class LMACTD(Interpreter):
         if self.window < 4 * self.codec.stride:
             raise UsageError(f"max_seconds={max_seconds} must be at least two of the codec's filters long")
         filters = self.codec.filters
-        self.map_decoder = MapDecoder(info.map_channels, width, filters) if alpha > 0 else None
+        self.map_decoder = None
+        if alpha > 0:
+            make_decoder = map_decoder or partial(MapDecoder, width=width)
+            self.map_decoder = make_decoder(info.map_channels, out_channels=filters)
         self.mask_network = mask_network(filters)
 
     def interpret(
@@ -161,8 +168,11 @@ class LMACTD(Interpreter):
 
     def _mask(self, encoded: Tensor, guide: Tensor | None, start: int, num_samples: int) -> Tensor:
         """[B, filters, L] of a code whose first frame is centred on the sample `start` of `num_samples`."""
-        if guide is not None:
-            centre = start + self.codec.stride * torch.arange(encoded.shape[2], device=encoded.device)
+        frames = encoded.shape[2]
+        # of a guide with a step for every frame of the whole sound, each frame has its own
+        is_own_frames = guide is not None and start == 0 and guide.shape[2] == frames
+        if guide is not None and not is_own_frames:
+            centre = start + self.codec.stride * torch.arange(frames, device=encoded.device)
             guide = sample_at(guide, centre / num_samples)
         return self.mask_network(self._mix(encoded, guide))
 

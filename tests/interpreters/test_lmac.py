@@ -236,6 +236,18 @@ def test_the_paper_decoder_is_the_published_one_at_its_own_length():
     torch.testing.assert_close(logits, F.interpolate(expected, (431, 513), mode="bilinear", align_corners=False)[:, 0])
 
 
+def test_a_cropped_mask_has_each_row_at_the_frame_of_its_number():
+    """As the published code trained it, which drops the last 6 of 431 frames."""
+    torch.manual_seed(0)
+    decoder = PaperDecoder((4, 8, 16, 32), fit="crop")
+    maps = [torch.randn(1, c, *size) for c, size in ((4, (53, 10)), (8, (26, 5)), (16, (13, 2)), (32, (13, 2)))]
+    rows = decoder.psi(maps[::-1])[:, 0]
+    logits = decoder(maps, torch.zeros(1, 431, 513))
+    torch.testing.assert_close(logits[:, :425], rows)
+    torch.testing.assert_close(logits[:, 425:], rows[:, -1:].expand(1, 6, 513))
+    torch.testing.assert_close(decoder(maps, torch.zeros(1, 420, 513)), rows[:, :420])
+
+
 @pytest.mark.parametrize("frames", [1, 87, 259, 345, 388, 432, 433, 440, 517, 862])
 def test_the_paper_decoder_at_lengths_where_the_published_one_raises(frames):
     rows = [max(frames, 64) // shrink for shrink in (8, 16, 32, 32)]
@@ -275,6 +287,7 @@ def test_the_recipes_blocks_build_from_a_bundle(name, sparsity):
         (lambda: LightDecoder((8,), width=20), "width=20 must be a positive multiple of 16"),
         (lambda: LightDecoder((8,), width=32, narrowest=12), "narrowest=12 must be one of 32, 16, 8, 4, 2"),
         (lambda: PaperDecoder((8, 16)), r"needs four maps .* have \(8, 16\): use LightDecoder"),
+        (lambda: PaperDecoder((8, 8, 8, 8), fit="pad"), "fit='pad' must be one of stretch, crop"),
         (
             lambda: LMAC(ClassifierInfo(2, 16000, 1024, (), frozenset({"gradient"})), LightDecoder),
             "LMAC needs maps of a classifier, and this one has no maps",

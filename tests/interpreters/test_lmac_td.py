@@ -10,7 +10,7 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.lobes.models.dual_path import Dual_Path_Model, SBTransformerBlock
 from torch import nn
 
-from interpreters.decoders import MapDecoder
+from interpreters.decoders import MapDecoder, PaperMapDecoder
 from interpreters.interpolation import sample_at
 from interpreters.lmac_td import LMACTD
 from interpreters.masking import masking_terms
@@ -118,6 +118,8 @@ def test_a_pretrained_pair_replaces_the_initialisation(tmp_path):
         (lambda info: MaskNetwork(output_gain=0.0), r"output_gain=0\.0 must be above 0"),
         (lambda info: interpreter(info, alpha=1.5), r"alpha=1\.5 must be in \[0, 1\]"),
         (lambda info: interpreter(info, sparsity=-1), "sparsity=-1 must be 0"),
+        (lambda info: interpreter(info, map_decoder=PaperMapDecoder), "the codec has filters=64: set filters to 256"),
+        (lambda info: PaperMapDecoder((8, 16), 256), r"needs four maps .* have \(8, 16\): use MapDecoder"),
         (lambda info: interpreter(info, max_seconds=0.001), r"max_seconds=0\.001 must be at least two"),
     ],
 )
@@ -226,6 +228,59 @@ def test_the_map_decoder_takes_maps_of_any_size(sizes):
     assert output.shape == (2, 24, sizes[0][0])
     output.square().sum().backward()
     assert all(one.grad.abs().sum() > 0 for one in maps)
+
+
+def waves(size: tuple[int, ...], function=torch.cos) -> torch.Tensor:
+    """The function of 0, 1, 2, ... in the shape of a tensor."""
+    count = torch.Size(size).numel()
+    return function(torch.arange(count, dtype=torch.float64)).float().view(size)
+
+
+def published_maps() -> list[torch.Tensor]:
+    """Maps of the sizes that a CNN14 has of 5 s, with few channels, fine to coarse."""
+    return [waves((1, c, *size)) for c, size in ((4, (53, 10)), (8, (26, 5)), (16, (13, 2)), (32, (13, 2)))]
+
+
+def test_the_published_map_decoder_gives_what_the_published_code_gives():
+    """The values are those of `CNN14PSI_encoderdecoder(dim=32)` of lmac-td-code c431179 with the same weights."""
+    decoder = PaperMapDecoder((4, 8, 16, 32), 256)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.copy_(0.2 * waves(tuple(parameter.shape), torch.sin))
+        sequence = decoder(published_maps())
+    assert sequence.shape == (1, 256, 10001)
+    cropped = sequence[0, :, 1:-1]
+    expected = {(0, 0): -0.033544935, (100, 5000): 0.022674628, (255, 9998): -0.0043951916, (17, 123): 0.012466338}
+    for (feature, step), value in expected.items():
+        assert cropped[feature, step].item() == pytest.approx(value, abs=1e-6)
+    assert cropped.abs().mean().item() == pytest.approx(0.028020035, abs=1e-6)
+    assert torch.equal(sequence[..., :1], sequence[..., 1:2]) and torch.equal(sequence[..., -1:], sequence[..., -2:-1])
+
+
+def test_the_published_map_decoder_has_the_papers_size():
+    with torch.device("meta"):
+        decoder = PaperMapDecoder((256, 512, 1024, 2048), 256)
+    assert sum(parameter.numel() for parameter in decoder.parameters()) == 139_080_577
+
+
+def test_of_5_seconds_each_published_step_goes_to_the_frame_of_its_number(info):
+    model = interpreter(info, alpha=1, balance=False, codec=partial(Codec, filters=64, kernel=16))
+    guide = torch.randn(1, model.codec.filters, 10001)
+    seen = []
+    model.mask_network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        model._mask(model.codec.encode(sound(1, 5.0)), guide, 0, 80000)
+    assert torch.equal(seen[0], guide)
+
+
+def test_the_published_map_decoder_stands_in_the_interpreter(classifier, info):
+    model = interpreter(info, alpha=0.5, map_decoder=PaperMapDecoder, codec=partial(Codec, filters=256))
+    waveform = sound(2)
+    maps = looked_at(classifier, waveform)[1].features.maps
+    separated = model.separate(waveform, maps)
+    assert separated.relevant.shape == waveform.shape
+    separated.relevant.square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.map_decoder.parameters())
 
 
 @pytest.mark.parametrize("seconds", [1.0, 1.37, 5.0])
