@@ -6,7 +6,7 @@ import pytest
 import torch
 from speechbrain.utils.checkpoints import Checkpointer
 
-from recipes.training.schedules import Cyclic, WarmupCosine
+from recipes.training.schedules import Cyclic, Plateau, WarmupCosine
 
 PUBLISHED = {"base_lr": 1e-8, "max_lr": 2e-4, "step_size": 65000}
 
@@ -80,3 +80,39 @@ def test_a_schedule_goes_on_from_its_checkpoint(make, tmp_path):
     Checkpointer(tmp_path, {"schedule": before}).save_checkpoint()
     Checkpointer(tmp_path, {"schedule": after}).recover_if_possible()
     assert rates(after, 4) == whole[3:]
+
+
+def rates_after(schedule: Plateau, losses: list[float], first: int = 1) -> list[float]:
+    """The rate after each epoch, the first of them numbered `first`."""
+    adam = optimizer(2e-4)
+    rates = []
+    for epoch, loss in enumerate(losses, start=first):
+        schedule.on_epoch_end(adam, epoch, loss)
+        assert adam.param_groups[0]["lr"] == adam.param_groups[1]["lr"]
+        rates.append(adam.param_groups[0]["lr"])
+    return rates
+
+
+def test_a_plateau_halves_the_rate_with_the_fourth_worse_epoch_in_a_row():
+    losses = [1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 0.9, 2.0, 2.0, 2.0, 2.0]
+    rates = rates_after(Plateau(75, first_epoch=0), losses)
+    assert rates == pytest.approx([2e-4] * 4 + [1e-4] * 6 + [5e-5])
+
+
+def test_a_plateau_before_its_first_epoch_changes_nothing():
+    """As the papers' recipes have it: not before epoch 100 is over, and from the loss of epoch 100 on."""
+    rates = rates_after(Plateau(75), [0.1] + [5.0] * 99)
+    assert rates == pytest.approx([2e-4] * 100)
+    rates = rates_after(Plateau(75), [5.0, 6.0, 6.0, 6.0, 6.0], first=100)
+    assert rates == pytest.approx([2e-4] * 4 + [1e-4])
+
+
+def test_a_resumed_plateau_goes_on_where_it_stopped(tmp_path):
+    losses = [1.0, 2.0, 2.0, 2.0, 2.0]
+    whole = rates_after(Plateau(1, first_epoch=0), losses)
+    first = Plateau(1, first_epoch=0)
+    rates_after(first, losses[:3])
+    Checkpointer(tmp_path, {"schedule": first}).save_checkpoint()
+    second = Plateau(1, first_epoch=0)
+    Checkpointer(tmp_path, {"schedule": second}).recover_if_possible()
+    assert rates_after(second, losses[3:], first=4) == pytest.approx(whole[3:])
