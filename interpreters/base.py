@@ -156,6 +156,10 @@ class Interpreter(nn.Module, ABC):
         """
         raise TypeError(f"{type(self).__name__} is not trainable and has no loss")
 
+    def published_parts(self) -> dict[str, nn.Module]:
+        """The networks that released checkpoints fill, by the names of their files; none where none fits."""
+        return {}
+
     def forward(self, *arguments, **options) -> dict[str, Tensor]:
         """`loss`, for wrappers of modules that hand on calls only, such as DistributedDataParallel."""
         return self.loss(*arguments, **options)

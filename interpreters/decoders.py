@@ -130,6 +130,11 @@ class PaperDecoder(nn.Module):
         self.projections = _projections(map_channels, "PaperDecoder", "LightDecoder")
         self.psi = CNN14PSI_stft(dim=_published_width(map_channels), outdim=1)
 
+    @property
+    def takes_maps_as_they_are(self) -> bool:
+        """Whether the classifier's maps have the published channels, so that released weights fit."""
+        return _projects_nothing(self.projections)
+
     def forward(self, maps: Sequence[Tensor], log_magnitude: Tensor) -> Tensor:
         """maps [B, C, h, w], fine to coarse, and log1p magnitude [B, T, F] to float32 logits [B, T, F]."""
         frames, bins = log_magnitude.shape[1:]
@@ -140,6 +145,10 @@ class PaperDecoder(nn.Module):
             beyond = max(0, frames - logits.shape[2])
             logits = F.pad(logits[:, :, :frames], (0, 0, 0, beyond), mode="replicate")
         return resize(logits, (frames, bins)).squeeze(1)
+
+
+def _projects_nothing(projections: nn.ModuleList) -> bool:
+    return all(isinstance(projection, nn.Identity) for projection in projections)
 
 
 def _published_width(map_channels: Sequence[int]) -> int:
@@ -254,6 +263,11 @@ class PaperMapDecoder(nn.Module):
         self.convt7 = nn.ConvTranspose2d(eighth, eighth, (4, 3), 2, (0, 5))
         self.convt8 = nn.ConvTranspose2d(eighth, sixteenth, (10, 7), (3, 1), (4, 2))
         self.convt9 = nn.ConvTranspose2d(sixteenth, 1, (8, 10), (7, 3), 0)
+
+    @property
+    def takes_maps_as_they_are(self) -> bool:
+        """Whether the classifier's maps have the published channels, so that released weights fit."""
+        return _projects_nothing(self.projections)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """maps [B, C, h, w], fine to coarse, to [B, 256, 10001]."""

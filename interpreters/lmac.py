@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interpreters.base import Interpretation, Interpreter, masked
+from interpreters.decoders import PaperDecoder
 from interpreters.masking import checked_weights, masking_terms
 from models.classifier import AudioClassifier, ClassifierInfo, Evidence
 from models.errors import UsageError
@@ -68,6 +69,11 @@ class LMAC(Interpreter):
                 raise UsageError(f"{name}={share} must be in [0, 1] in L-MAC")
         self.min_correlation, self.energy_threshold = min_correlation, energy_threshold
         self.decoder = decoder(info.map_channels)
+
+    def published_parts(self):
+        """SpeechBrain's `psi_model.ckpt`, where the decoder is the paper's and the maps have its channels."""
+        is_published = isinstance(self.decoder, PaperDecoder) and self.decoder.takes_maps_as_they_are
+        return {"psi_model.ckpt": self.decoder.psi} if is_published else {}
 
     def mask_logit(self, spectrogram: Spectrogram, evidence: Evidence) -> Tensor:
         """[B, T, F] logits of the mask, float32."""

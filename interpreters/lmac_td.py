@@ -14,7 +14,7 @@ from speechbrain.nnet.losses import cal_si_snr
 from torch import Tensor
 
 from interpreters.base import Interpretation, Interpreter
-from interpreters.decoders import MapDecoder
+from interpreters.decoders import MapDecoder, PaperMapDecoder
 from interpreters.interpolation import sample_at
 from interpreters.masking import checked_weights, masking_terms
 from interpreters.separator import Codec, MaskNetwork
@@ -96,6 +96,19 @@ class LMACTD(Interpreter):
             make_decoder = map_decoder or partial(MapDecoder, width=width)
             self.map_decoder = make_decoder(info.map_channels, out_channels=filters)
         self.mask_network = mask_network(filters)
+
+    def published_parts(self):
+        """The four files of a checkpoint of lmac-td-code; at alpha 0 it has no decoder of the maps."""
+        parts: dict[str, torch.nn.Module] = {
+            "encoder.ckpt": self.codec.encoder,
+            "decoder.ckpt": self.codec.decoder,
+            "masknet.ckpt": self.mask_network,
+        }
+        if self.map_decoder is None:
+            return parts
+        if isinstance(self.map_decoder, PaperMapDecoder) and self.map_decoder.takes_maps_as_they_are:
+            return parts | {"convt_decoder.ckpt": self.map_decoder}
+        return {}
 
     def interpret(
         self, classifier: AudioClassifier, spectrogram: Spectrogram, evidence: Evidence, target: Tensor | None = None

@@ -5,6 +5,7 @@ layers are those of SpeechBrain's `VectorQuantizedPSI_Audio` and its FocalNet an
 names, so that their weights load. What differs: any class count, any clip length, less memory in training.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -131,7 +132,7 @@ class PIQ(Interpreter):
     ---------
     channels: C of adapter, codes and decoder; None: the map's, as in the papers. Another number puts a 1x1
         convolution in front. There are about 67 C^2 parameters, or 99 C^2 with the spectrogram decoder.
-    num_codes: K, shared out among the classifier's classes. owners: how, as `ClassCodebook` has it.
+    num_codes: K, shared out among the classifier's classes. owners, class_order: how, as `ClassCodebook` has it.
     upsample: factor of the bilinear enlargement of the map before the adapter, 2 for FocalNet's 7x7.
     decoder: "image" for maps of a square image, "spectrogram" for maps with the spectrogram's proportions.
     map_index: which of `Features.maps`, -1 being the last (coarsest).
@@ -160,6 +161,7 @@ class PIQ(Interpreter):
         commitment_weight: float = 1.0,
         threshold: float | None = None,
         owners: str = "even",
+        class_order: Sequence[int] | None = None,
     ):
         super().__init__(info)
         maps = len(info.map_channels)
@@ -181,11 +183,15 @@ class PIQ(Interpreter):
         self.project = nn.Identity() if channels == map_channels else nn.Conv2d(map_channels, channels, 1)
         self.adapter = ResBlockAudio(channels)
         self.down = nn.Conv2d(channels, channels, 4, 2, padding=1)
-        self.codebook = ClassCodebook(num_codes, channels, info.num_classes, owners)
+        self.codebook = ClassCodebook(num_codes, channels, info.num_classes, owners, class_order)
         self.up = nn.ConvTranspose2d(channels, channels, 4, 2, padding=1)
         self.decoder = mask_decoder(channels, decoder)
         self.apply(_initialize)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # bf16 on CPU is three times faster so
+
+    def published_parts(self):
+        """SpeechBrain's `psi_model.ckpt`, where nothing stands before the adapter."""
+        return {"psi_model.ckpt": self} if isinstance(self.project, nn.Identity) else {}
 
     def encode(self, evidence: Evidence) -> Tensor:
         """The map adapted and halved, [B, C, h', w'], before quantisation."""

@@ -4,6 +4,7 @@ van den Oord et al., Neural Discrete Representation Learning, NeurIPS 2017: the 
 Paissan et al., Posthoc Interpretation via Quantization, arXiv 2303.12659: one part of the codebook a class.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,13 +48,23 @@ class ClassCodebook(nn.Module):
     ---------
     num_codes: K. dim: D, length of a code. num_classes: of the classifier that is explained.
     owners: which class a code belongs to: "even" (`even_owners`) or "published" (`published_owners`).
+    class_order: the class of each part of the codebook, for a release that numbers classes otherwise; None: the parts
+        are in the classifier's order.
 
-    Raises UsageError for other owners, and when K is smaller than num_classes, since a class would have no code.
+    Raises UsageError for other owners, for an order that does not name each class once, and when K is smaller than
+    num_classes, since a class would have no code.
     """
 
     owner: Tensor
 
-    def __init__(self, num_codes: int, dim: int, num_classes: int, owners: str = "even"):
+    def __init__(
+        self,
+        num_codes: int,
+        dim: int,
+        num_classes: int,
+        owners: str = "even",
+        class_order: Sequence[int] | None = None,
+    ):
         super().__init__()
         if owners not in OWNERS:
             raise UsageError(f"owners={owners!r} is not one of {', '.join(OWNERS)}")
@@ -62,7 +73,11 @@ class ClassCodebook(nn.Module):
                 f"num_codes={num_codes} leaves some of the {num_classes} classes without a code: use "
                 f"{num_classes} or more"
             )
+        if class_order is not None and sorted(class_order) != list(range(num_classes)):
+            raise UsageError(f"class_order={class_order} must name each of the classes 0 to {num_classes - 1} once")
         owner = (even_owners if owners == "even" else published_owners)(num_codes, num_classes)
+        if class_order is not None:
+            owner = torch.tensor(class_order)[owner]
         self.embedding = nn.Embedding(num_codes, dim)
         nn.init.uniform_(self.embedding.weight, -1 / num_codes, 1 / num_codes)
         self.register_buffer("owner", owner, persistent=False)  # [K] class of each code

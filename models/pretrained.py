@@ -175,6 +175,15 @@ def load_codec(encoder: nn.Module, decoder: nn.Module, folder: str | Path) -> No
     _fill(decoder, Path(folder) / "decoder.ckpt", "codec")
 
 
+def load_parts(parts: Mapping[str, nn.Module], folder: str | Path) -> None:
+    """Fill the parts of an interpreter from released checkpoints, given by the names of their files.
+
+    Raises UsageError when a file is missing or its tensors are not exactly its part's.
+    """
+    for name, part in parts.items():
+        _fill(part, Path(folder) / name, "interpreter")
+
+
 def _fill(module: nn.Module, path: Path, whole: str) -> None:
     """Fill a module from a checkpoint, strictly. whole: what the module is a part of."""
     state = {_renamed(key): value for key, value in read_checkpoint(path).items()}

@@ -12,22 +12,30 @@ of the data set.
     python -m recipes.adopt MIT/ast-finetuned-audioset-10-10-0.4593 results/ast_audioset/1234 --clip_seconds=10
 
 adopts an audio classifier of the Hugging Face hub, or a local folder in its layout, with its own head and classes.
+
+    python -m recipes.adopt hparams/paper/lmac.yaml FOLDER --data_folder=path/to/ESC-50
+
+adopts a released interpreter for the recipe's classifier, which comes first. FOLDER holds `psi_model.ckpt` for L-MAC
+(with `PaperDecoder`) and PIQ, and `encoder.ckpt`, `decoder.ckpt`, `masknet.ckpt` and `convt_decoder.ckpt` for LMAC-TD
+(with `PaperMapDecoder`). For PIQ, whose codes belong to classes, `label_encoder.txt` says which class is which.
 """
 
 import os
 import re
 import textwrap
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import yaml
 
-from models.bundle import BundleInfo, read_facts, save_bundle
+from models.bundle import BundleInfo, build_trusted, read_facts, save_bundle
 from models.classifier import AudioClassifier
 from models.errors import UsageError
 from models.frontend import FrontEnd
 from models.huggingface import HuggingFaceClassifier
-from models.pretrained import head_module, load_speechbrain
+from models.pretrained import head_module, load_parts, load_speechbrain
 from recipes.config.recipe import Recipe, load_recipe
 from recipes.data.cache import HashMemo
 from recipes.data.clips import short_hash
@@ -36,6 +44,7 @@ from recipes.data.metadata import read_corpus
 from recipes.runs.facts import commit
 from recipes.runs.leaks import clip_hashes
 from recipes.runs.places import is_bundle, run_folder
+from recipes.runs.subject import keep_classifier, load_subject
 from recipes.system.entry import entry
 from recipes.system.files import exclusive_lock
 
@@ -59,15 +68,20 @@ def read_label_encoder(path: Path) -> tuple[str, ...]:
     return tuple(names[k] for k in range(len(names)))
 
 
+def order_of(names: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
+    """For each wanted class its place among the names. Raises UsageError when the two are not the same classes."""
+    if sorted(names) != sorted(wanted):
+        differing = sorted(set(names) ^ set(wanted))
+        raise UsageError(f"the checkpoint's classes are not the data's; they differ in {', '.join(differing[:5])}")
+    return [names.index(name) for name in wanted]
+
+
 def reorder_head(classifier: AudioClassifier, published: tuple[str, ...], wanted: tuple[str, ...]) -> None:
     """Put the rows of a head, now in the order `published`, into the order `wanted`.
 
     Raises UsageError when the two are not the same classes.
     """
-    if sorted(published) != sorted(wanted):
-        differing = sorted(set(published) ^ set(wanted))
-        raise UsageError(f"the checkpoint's classes are not the data's; they differ in {', '.join(differing[:5])}")
-    order = torch.tensor([published.index(name) for name in wanted])
+    order = torch.tensor(order_of(published, wanted))
     head = head_module(classifier)
     with torch.no_grad():
         for parameter in head.parameters(recurse=False):  # the weight, and a linear head's bias
@@ -86,8 +100,7 @@ def adopt(recipe: Recipe, folder: Path) -> Path:
     classifier = recipe.build()["model"]["classifier"]
     load_speechbrain(classifier, folder)
     reorder_head(classifier, published, corpus.class_names)
-    data = {"name": corpus.name, "content": "unknown"}
-    data |= {"train_folds": values["train_folds"], "valid_folds": values["valid_folds"]}
+    data = _published_data(corpus, values)
     weights = f"SpeechBrain checkpoint {folder.name}"
     source = _source(values["experiment"], values["seed"], data, recipe.path.stem, weights)
     source["clips"] = _seen(recipe, corpus)
@@ -106,6 +119,54 @@ def _seen(recipe: Recipe, corpus: Corpus) -> dict:
         clips = indices(corpus, values[f"{part}_folds"])
         seen[part] = clip_hashes(corpus, clips, lambda i: short_hash(digests[i]))
     return seen
+
+
+def adopt_interpreter(recipe: Recipe, folder: Path) -> Path:
+    """Write the bundle of a released interpreter into the recipe's run folder, and return its path.
+
+    It counts as trained on the recipe's train_folds and chosen on its valid_folds, as the classifier's own release.
+    Raises UsageError where the recipe builds no network that was released, where a file does not fit it, and where the
+    run's folder holds an interpreter already.
+    """
+    values, run = recipe.values, run_folder(recipe.values)
+    if is_bundle(run / "interpreter"):
+        raise UsageError(f"{run} holds an interpreter already: choose another run folder, by --experiment or --seed")
+    subject = load_subject(values["classifier"], "cpu", recipe.trust)
+    settings = {}
+    if "class_order" in values:
+        published = read_label_encoder(folder / "label_encoder.txt")
+        settings["class_order"] = order_of(subject.info.class_names, published)
+    text = recipe.block("interpreter", settings)
+    interpreter = build_trusted(text, recipe.path, recipe.trust)["interpreter"](info=subject.offers)
+    parts = interpreter.published_parts()
+    if not parts:
+        raise UsageError(
+            f"{recipe.path} builds no network that was released for this classifier: {type(interpreter).__name__} "
+            "needs the decoder of its paper, and maps of the published channels"
+        )
+    load_parts(parts, folder)
+    corpus = read_corpus(values["data_folder"], values["subset"], values.get("columns") or {})
+    source = {
+        "experiment": values["experiment"],
+        "seed": values["seed"],
+        "commit": commit(),
+        "data": _published_data(corpus, values),
+        "classifier": subject.info.source["classifier"],
+        "training": {"weights": f"released checkpoint {folder.name}"},
+        "classifier_weights_sha256": subject.fingerprint,
+        "clips": _seen(recipe, corpus),
+    }
+    info = replace(subject.info, kind="interpreter", source=source, sha256={})
+    bundle = save_bundle(run / "interpreter", interpreter, text, info)
+    keep_classifier(run, subject)
+    print(f"bundle: {bundle}\nnext: python interpret.py {recipe.path} --test_only")
+    return bundle
+
+
+def _published_data(corpus: Corpus, values: Mapping) -> dict:
+    """What is known of the data that a release was trained on."""
+    folds = {"train_folds": values["train_folds"], "valid_folds": values["valid_folds"]}
+    return {"name": corpus.name, "content": "unknown"} | folds
 
 
 def adopt_published(weights: str, run: Path, clip_seconds: float) -> Path:
@@ -160,7 +221,9 @@ def main(arguments: list[str]) -> None:
     if len(places) != 2:
         raise UsageError("usage: python -m recipes.adopt RECIPE.yaml FOLDER, or NAME RUN_FOLDER [--clip_seconds=10]")
     if places[0].endswith(".yaml"):
-        adopt(load_recipe([places[0], *options]), Path(places[1]))
+        recipe = load_recipe([places[0], *options])
+        adopt_one = adopt_interpreter if "classifier" in recipe.values else adopt
+        adopt_one(recipe, Path(places[1]))
         return
     seconds = re.fullmatch(r"--clip_seconds=(\d+\.?\d*)", options[0] if options else "--clip_seconds=10")
     if seconds is None or len(options) > 1 or not float(seconds[1]):

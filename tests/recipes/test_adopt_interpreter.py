@@ -1,0 +1,149 @@
+"""Adopting released interpreters: files as the stock modules write them, and outputs equal to the stock modules'."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from recipe_files import HPARAMS
+from speechbrain.lobes.models.Cnn14 import CNN14PSI_stft
+from speechbrain.lobes.models.dual_path import Decoder, Dual_Path_Model, Encoder, SBTransformerBlock
+from speechbrain.lobes.models.PIQ import VectorQuantizedPSI_Audio
+from torch import nn
+
+from interpreters.decoders import PaperMapDecoder
+from models.classifier import Evidence
+from models.errors import UsageError
+from models.frontend import Spectrogram
+from recipes.adopt import main
+from recipes.runs.subject import Subject, load_interpreter, load_subject
+
+SMALL = {"width": 16, "chunk": 50, "heads": 2, "feed_forward": 16, "layers": 1, "intra_layers": 1, "inter_layers": 1}
+
+
+@pytest.fixture(scope="module")
+def subject(bundle) -> Subject:
+    """A small CNN14, whose maps have the published proportions of channels."""
+    return load_subject(bundle("cnn14"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def heard(subject) -> tuple[Spectrogram, Evidence]:
+    torch.manual_seed(0)
+    spectrogram = subject.classifier.frontend.analyze(torch.randn(2, 80000) * 0.1)
+    with torch.no_grad():
+        return spectrogram, subject.classifier(spectrogram)
+
+
+@pytest.fixture
+def adopt(arguments, subject, tmp_path):
+    """(recipe, folder of the release, *changes) -> the adopted interpreter."""
+
+    def run(recipe: Path, folder: Path, *changes: str) -> nn.Module:
+        _, *options = arguments(recipe, tmp_path / "runs", f"--classifier={subject.bundle.path}", *changes)
+        main([str(recipe), str(folder), *options])
+        (run_folder,) = (tmp_path / "runs").glob("*/*")
+        return load_interpreter(run_folder, subject, "train").network
+
+    return run
+
+
+def release(tmp_path: Path, **parts: nn.Module) -> Path:
+    """A folder with a checkpoint of each part."""
+    folder = tmp_path / "released"
+    folder.mkdir()
+    for name, part in parts.items():
+        torch.save(part.state_dict(), folder / f"{name}.ckpt")
+    return folder
+
+
+def test_l_mac(adopt, heard, tmp_path):
+    torch.manual_seed(1)
+    stock = CNN14PSI_stft(dim=128, outdim=1).eval()
+    ours = adopt(HPARAMS / "lmac_paper.yaml", release(tmp_path, psi_model=stock))
+    spectrogram, evidence = heard
+    with torch.no_grad():
+        expected = stock(evidence.features.maps[::-1])[:, 0].sigmoid()
+        result = ours.interpret(None, spectrogram, evidence)
+    assert expected.shape == (2, 425, 513)
+    torch.testing.assert_close(result.mask[:, :425], expected, atol=1e-5, rtol=1e-5)
+
+
+def stock_mask_network() -> Dual_Path_Model:
+    intra, inter = (
+        SBTransformerBlock(1, 16, 2, 16, dropout=0.0, use_positional_encoding=True, norm_before=True) for _ in range(2)
+    )
+    return Dual_Path_Model(256, 16, intra, inter, num_layers=1, K=50, num_spks=1, linear_layer_after_inter_intra=False)
+
+
+@pytest.mark.parametrize("alpha", [0, 1])
+def test_lmac_td(adopt, heard, tmp_path, alpha):
+    """The mask is SpeechBrain's before its activation, and the codec is SpeechBrain's but for frames at both ends."""
+    torch.manual_seed(1)
+    encoder, decoder = Encoder(16, 256), Decoder(256, 1, kernel_size=16, stride=8, bias=False)
+    network = stock_mask_network()
+    parts = {"encoder": encoder, "decoder": decoder, "masknet": network}
+    small = [f"--interpreter.mask_network.{key}={value}" for key, value in SMALL.items()]
+    if alpha:
+        parts["convt_decoder"] = PaperMapDecoder((16, 32, 64, 128), 256)
+    ours = adopt(HPARAMS / "lmac_td_paper.yaml", release(tmp_path, **parts), f"--alpha={alpha}", *small)
+    waveform, maps = torch.randn(1, 80000) * 0.1, heard[1].features.maps
+    with torch.no_grad():
+        frames = encoder(waveform)
+        torch.testing.assert_close(ours.codec.encode(waveform)[:, :, 1:-1], frames, atol=1e-5, rtol=1e-5)
+        network.activation = nn.Sigmoid()
+        torch.testing.assert_close(ours.mask_network(frames), network(frames)[0], atol=1e-5, rtol=1e-5)
+        if alpha:
+            torch.testing.assert_close(ours.map_decoder(maps), parts["convt_decoder"](maps))
+        else:
+            assert ours.map_decoder is None
+
+
+def test_piq_codes_keep_their_classes(adopt, subject, heard, tmp_path):
+    """A release numbers its classes in another order: each class finds the codes that the release trained for it."""
+    torch.manual_seed(1)
+    channels = subject.offers.map_channels[-1]
+    stock = VectorQuantizedPSI_Audio(dim=channels, K=64, numclasses=10).eval()
+    folder = release(tmp_path, psi_model=stock)
+    names = subject.info.class_names
+    published = names[3:] + names[:3]
+    (folder / "label_encoder.txt").write_text("".join(f"'{name}' => {k}\n" for k, name in enumerate(published)))
+    options = ("--interpreter.channels=null", "--interpreter.num_codes=64", "--interpreter.owners=published")
+    ours = adopt(HPARAMS / "piq_cnn14.yaml", folder, *options, "--interpreter.decoder=spectrogram")
+    encoded = torch.randn(2, channels, 3, 2)
+    ours_target = torch.tensor([0, 7])
+    stock_target = torch.tensor([published.index(names[target]) for target in ours_target])
+    with torch.no_grad():
+        _, expected = stock.codebook.straight_through(encoded, stock_target)
+    torch.testing.assert_close(ours.codebook(encoded, ours_target).codes, expected)
+    assert "class_order:" in (tmp_path / "runs/piq_cnn14/1234/interpreter/model.yaml").read_text()
+    ours.interpret(None, *heard)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sentence"),
+    [
+        ("lmac.yaml", "builds no network that was released for this classifier: LMAC needs the decoder of its paper"),
+        ("lmac_paper.yaml", "no checkpoint .*psi_model.ckpt"),
+        ("grad_cam.yaml", "builds no network that was released"),
+    ],
+)
+def test_what_was_not_released_is_refused(arguments, subject, tmp_path, recipe, sentence):
+    _, *options = arguments(HPARAMS / recipe, tmp_path / "runs", f"--classifier={subject.bundle.path}")
+    with pytest.raises(UsageError, match=sentence):
+        main([str(HPARAMS / recipe), str(tmp_path), *options])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_release_of_another_size_is_refused(adopt, tmp_path):
+    with pytest.raises(UsageError, match=r"psi_model\.ckpt does not fit this interpreter"):
+        adopt(HPARAMS / "lmac_paper.yaml", release(tmp_path, psi_model=CNN14PSI_stft(dim=64)))
+
+
+def test_an_adopted_interpreter_is_scored_and_never_replaced(adopt, interpret, subject, tmp_path):
+    folder = release(tmp_path, psi_model=CNN14PSI_stft(dim=128, outdim=1))
+    adopt(HPARAMS / "lmac_paper.yaml", folder)
+    with pytest.raises(UsageError, match="holds an interpreter already"):
+        adopt(HPARAMS / "lmac_paper.yaml", folder)
+    options = (f"--classifier={subject.bundle.path}", "--test_only", "--report_clips=0")
+    scored = interpret(HPARAMS / "lmac_paper.yaml", tmp_path / "runs", *options)
+    assert '"weights": "released checkpoint released"' in (scored / "metrics.json").read_text()
