@@ -4,7 +4,7 @@ Mancini et al., arXiv 2409.08655. A filterbank encodes the sound, a SepFormer th
 the classifier's maps masks it, and the filterbank's decoder turns both sides of the mask into sound.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -78,7 +78,7 @@ class LMACTD(Interpreter):
         outside: float = 0.2,
         sparsity: float = 0.4,
         reconstruction: float = 0.0,
-        map_decoder: Callable[[Sequence[int], int], torch.nn.Module] | None = None,
+        map_decoder: Callable[..., torch.nn.Module] | None = None,
     ):
         super().__init__(info)
         if not 0 <= alpha <= 1:

@@ -68,7 +68,8 @@ def score_batch(
 
     logit_scale: `ClassifierInfo.logit_scale`; other than 1 it adds `fa_raw_cosine`, the faithfulness under a softmax
     of raw cosines, which is what the FocalNet paper's Table 1 holds. Clips with a `mixture` also get the scores of
-    `interpreters.ground_truth`. cost: adds up the time that explaining takes.
+    `interpreters.ground_truth`, and trained methods those of `relevant_scores`. cost: adds up the time that explaining
+    takes.
     Each yielded column is a CPU tensor [B]; label and predictions are class indices. Raises UsageError where the
     classifier or the interpreter gives NaN or infinite numbers.
     """
@@ -86,6 +87,8 @@ def score_batch(
         scores = part_scores(evidence, relevant, residual) | mask_scores(interpretation.mask)
         scores["relevant_prediction"], scores["residual_prediction"] = relevant.prediction, residual.prediction
         scores["split_db"] = split_error(classifier, spectrogram, interpretation)
+        if interpreter.trainable:
+            scores |= relevant_scores(interpretation.relevant.log_magnitude)
         if logit_scale != 1:
             cosines, residual_cosines = _raw_cosines(evidence, logit_scale), _raw_cosines(residual, logit_scale)
             scores["fa_raw_cosine"] = faithfulness(cosines.probabilities, residual_cosines.probabilities)
@@ -180,6 +183,11 @@ def _level_db(difference: Tensor, whole: Tensor) -> Tensor:
 def mask_scores(mask: Tensor) -> dict[str, Tensor]:
     """Sparseness, complexity and kept fraction of a mask [B, T, F], each [B]; NaN where undefined."""
     return {"sps": sparseness(mask), "comp": complexity(mask), "kept": kept_fraction(mask)}
+
+
+def relevant_scores(log_magnitude: Tensor) -> dict[str, Tensor]:
+    """Sparseness and complexity [B] of the relevant part's log1p magnitude [B, T, F], as lmac-td-code has them."""
+    return {"sps_relevant": sparseness(log_magnitude), "comp_relevant": complexity(log_magnitude)}
 
 
 def explanation_scores(explanation: Explanation) -> dict[str, float]:

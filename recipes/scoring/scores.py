@@ -63,6 +63,22 @@ EXPLANATION = (
     Score("ag", "AG", "%", LARGER, "relative gain of the probability on the relevant part", PERCENT),
     Score("sps", "SPS", "", LARGER, "Gini index of the mask: 0 is an even mask, 1 a single point", SHARE),
     Score("comp", "COMP", "", SMALLER, "entropy of the mask in nats", (0.0, math.inf)),
+    Score(
+        "sps_relevant",
+        "SPS, relevant part",
+        "",
+        LARGER,
+        "Gini index of the relevant part's log magnitude, as the code of arXiv 2409.08655 has it",
+        SHARE,
+    ),
+    Score(
+        "comp_relevant",
+        "COMP, relevant part",
+        "",
+        SMALLER,
+        "entropy of the relevant part's log magnitude in nats, likewise",
+        (0.0, math.inf),
+    ),
     Score("kept", "kept", "", NEITHER, "fraction of the time-frequency plane that is kept", SHARE),
     Score(
         "split_db",

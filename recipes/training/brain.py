@@ -332,7 +332,8 @@ class RecipeBrain(sb.Brain):
         rate = self.optimizer.param_groups[0]["lr"]
         for log in self.logs:
             log.log_stats({"epoch": epoch, "lr": rate}, {"loss": self.train_loss}, scores)
-        self.schedule.on_epoch_end(self.optimizer, epoch, valid_loss)
+        if self.schedule is not None:
+            self.schedule.on_epoch_end(self.optimizer, epoch, valid_loss)
         if on_main(self._is_worth_saving, epoch, scores[self.selection.name]):
             chosen_by = {name + "s": [key] for name, key in self.selection.keys.items()}
             self.checkpointer.save_and_keep_only(

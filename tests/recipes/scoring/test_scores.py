@@ -11,8 +11,8 @@ from recipes.scoring.scores import AVERAGED, LARGER, NEITHER, SCORES, SMALLER, h
 def test_the_scores_of_a_run_stand_in_one_order():
     assert AVERAGED == (
         "acc", "map", "macro_auc", "macro_f1", "precision",
-        "fid_i", "fa", "fa_raw_cosine", "ai", "ad", "ag", "sps", "comp", "kept", "split_db",
-        "iou", "ap", "pointing", "inside", "si_sdri",
+        "fid_i", "fa", "fa_raw_cosine", "ai", "ad", "ag", "sps", "comp", "sps_relevant", "comp_relevant", "kept",
+        "split_db", "iou", "ap", "pointing", "inside", "si_sdri",
     )  # fmt: skip
     assert SI_SDR_LIMIT_DB > 0
 

@@ -122,6 +122,20 @@ def test_an_empty_mask_has_no_sparseness():
     assert found["fa"].item() == pytest.approx(0, abs=1e-6)
 
 
+def test_of_trained_methods_the_relevant_part_is_described_too():
+    """The mask is even, and the relevant part is not."""
+    clips = LabelledClips(spectrogram([[3.0, 1.0, 0.0, 0.0]]), torch.tensor([0]))
+    method = Masks([1.0] * BINS)
+    (untrained,) = score_batch(TwoBins(), method, clips)
+    assert "sps_relevant" not in untrained
+    method.trainable = True
+    (scores,) = score_batch(TwoBins(), method, clips)
+    assert scores["sps"].item() == pytest.approx(0)
+    # of 0, 0, 1, 3: (-3 * 0 - 1 * 0 + 1 * 1 + 3 * 3) / (4 * 4)
+    assert scores["sps_relevant"].item() == pytest.approx(10 / 16)
+    assert scores["comp_relevant"].item() == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+
+
 def test_relevant_and_residual_are_not_interchangeable():
     whole, kept, removed = (TwoBins()(spectrogram([row])) for row in ([3.0, 1.0], [3.0, 0.0], [0.0, 1.0]))
     right, swapped = part_scores(whole, kept, removed), part_scores(whole, removed, kept)
