@@ -100,6 +100,10 @@ class Windows:
         answers = classify(spectrogram.stretches(starts, length, samples))
         features = answers.features
         join = partial(_join, clips=clips, starts=starts, length=length, frames=frames)
+
+        def join_leading(plane: Tensor) -> Tensor:
+            return join(features.joined(plane))  # a network may have joined its own maps before
+
         joined = replace(
             features,
             embedding=features.embedding.unflatten(0, (clips, -1)).mean(dim=1),

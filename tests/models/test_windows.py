@@ -181,6 +181,19 @@ def test_grad_cam_of_a_long_clip_is_that_of_its_windows(focalnet):
     torch.testing.assert_close(importance, resize_map(expected.relu(), 87, 513))
 
 
+def test_windows_of_windows_lead_to_the_logits_too(cnn14):
+    """As of a network that joins its own maps: CLAP hears a clip in stretches."""
+    cnn14.windows = Windows(0.25, pooling="mean_logit")
+    nested = WindowedClassifier(cnn14, {"seconds": 0.5, "pooling": "mean_logit"}).freeze()
+    spectrogram = nested.frontend.analyze(noise(2, 1.0))
+    maps = nested(spectrogram).features
+    assert [len(plane) for plane in maps.leading_maps] == [2 * 2 * 2] * 4
+    joined = [maps.joined(plane) for plane in maps.leading_maps]
+    assert all(map(torch.equal, joined, maps.maps))
+    _, activations = class_activations(nested, spectrogram, lambda logits: logits.argmax(dim=1))
+    assert activations[0].gradient.shape == maps.maps[0].shape and activations[0].gradient.abs().max() > 0
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_networks_in_windows_conform(pooling, classifier):
     classifier.windows = Windows(0.5, 0.3, pooling)
