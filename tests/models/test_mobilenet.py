@@ -118,6 +118,12 @@ def test_widths_have_the_published_numbers_of_parameters(size, millions, channel
     assert features.embedding.shape == (1, network.embedding_size)
 
 
+def test_how_fast_statistics_follow_is_as_published_or_as_asked():
+    for network, momentum in ((MobileNet(), 0.01), (MobileNet(norm_momentum=0.1), 0.1)):
+        norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        assert len(norms) == 46 and {norm.momentum for norm in norms} == {momentum}
+
+
 def test_from_scratch_is_the_same_architecture(weights):
     scratch, pretrained = MobileNet(), MobileNet(weights)
     assert scratch.provenance == "from scratch"
