@@ -12,11 +12,12 @@ from models.classifier import AudioClassifier, ClassifierInfo, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
 
-ABILITIES = frozenset({"maps", "native_map", "gradient"})
+ABILITIES = frozenset({"maps", "native_map", "gradient", "prompts"})
 WHO_HAS = {
     "native_map": "FocalNet, ViT and AST have one, and gradients, perturbations and the trained methods do without",
     "maps": "FocalNet, ViT, AST, CNN14 and MobileNet have them, and perturbations do without",
     "gradient": "perturbations do without",
+    "prompts": "CLAP has them, and every other method does without",
 }
 """By ability: which classifiers have it, and which methods fit a classifier that lacks it."""
 
@@ -42,7 +43,7 @@ class Interpretation:
 class Interpreter(nn.Module, ABC):
     """Base of all interpreters.
 
-    A subclass states what it needs of a classifier in `requires` (out of "maps", "native_map", "gradient") and
+    A subclass states what it needs of a classifier in `requires` (out of `ABILITIES`) and
     implements `interpret`. One that can explain any class, and not the predicted one alone, sets `answers_any_class`.
     One that is trained also implements `loss` and sets `trainable`. It never sees a batch, labels, configuration, a
     path or a Brain, and the classifier it is handed is frozen and in evaluation mode.

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import save_tiny_clap
 
 from models.adapters import ImageAdapter, MelAdapter, PlaneAdapter
+from models.clap import ClapClassifier
 from models.classifier import AudioClassifier, CosineHead
 from models.cnn14 import CNN14
 from models.conv2d import Conv2d
@@ -80,6 +82,12 @@ def vit() -> AudioClassifier:
 def cnn14() -> AudioClassifier:
     """CNN14 of 4 to 128 channels, 16 kHz, random weights, training mode."""
     return _fresh("cnn14")
+
+
+@pytest.fixture
+def clap(tmp_path) -> ClapClassifier:
+    """CLAP of three stages whose classes are five prompts, 16 kHz, random weights, training mode."""
+    return ClapClassifier(FrontEnd(), str(save_tiny_clap(tmp_path / "clap")), ["dog", "rain", "sea", "cat", "wind"])
 
 
 @pytest.fixture(params=["focalnet", "vit", "cnn14", "conv2d"])

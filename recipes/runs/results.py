@@ -73,6 +73,7 @@ NAMES = {
     "lime": "LIME",
     "lmac": "L-MAC",
     "lmac_td": "LMAC-TD",
+    "lmac_zs": "LMAC-ZS",
     "modulation": "modulation map",
     "occlusion": "occlusion",
     "piq": "PIQ",

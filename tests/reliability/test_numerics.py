@@ -12,6 +12,7 @@ from interpreters.gradients import Gradient
 from interpreters.l2i import L2I
 from interpreters.lmac import LMAC
 from interpreters.lmac_td import LMACTD
+from interpreters.lmac_zs import LMACZS
 from interpreters.maps import QuantileMap, quantile_thresholds, soft_mask
 from interpreters.perturbation import Perturbation
 from interpreters.piq import PIQ
@@ -52,6 +53,7 @@ INTERPRETERS = {
     "everything": ("cnn14", partial(Constant, level=1.0)),
     "matched": ("cnn14", partial(Reordered, reference=partial(LMAC, decoder=LIGHT))),
     "L-MAC": ("cnn14", partial(LMAC, decoder=LIGHT, guidance=4.0)),
+    "LMAC-ZS": ("clap", partial(LMACZS, decoder=LIGHT)),
     "L2I": ("cnn14", partial(L2I, components=4, width=8)),
     "PIQ": ("focalnet", partial(PIQ, num_codes=16, decoder="spectrogram")),
     "LMAC-TD": ("cnn14", partial(LMACTD, codec=partial(Codec, filters=64, kernel=32), mask_network=NETWORK, width=16)),

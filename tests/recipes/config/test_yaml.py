@@ -66,7 +66,7 @@ READ_BY_RECIPES = {
     "classifiers": {"classifier"},
     "interpreters": {"interpreter"},
 }
-OFFERS = frozenset({"maps", "native_map", "gradient"})
+OFFERS = frozenset({"maps", "native_map", "gradient", "prompts"})
 
 
 def name(path: Path) -> str:
@@ -198,7 +198,7 @@ def test_an_interpreter_is_built_at_its_own_size(path, arguments, tmp_path):
     # shapes without memory: the largest has 237M parameters
     with torch.device("meta"):
         interpreter = recipe.build()["interpreter"]["interpreter"](
-            info=ClassifierInfo(50, 16000, 1024, channels, OFFERS, 30.0)
+            info=ClassifierInfo(50, 16000, 1024, channels, OFFERS, 30.0, prompt_size=512)
         )
     count = sum(parameter.numel() for parameter in interpreter.parameters())
     assert (count > 0) == interpreter.trainable
