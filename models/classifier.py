@@ -1,6 +1,6 @@
 """The classifier contract: Spectrogram in, Evidence out, whatever the network inside."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -42,6 +42,12 @@ class Features:
         native_map = None if self.native_map is None else self.native_map[clips]
         return Features(self.embedding[clips], tuple(feature_map[clips] for feature_map in self.maps), native_map)
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Embedding, maps and, where there is one, the native map."""
+        native_map = () if self.native_map is None else (self.native_map,)
+        return (self.embedding, *self.maps, *native_map)
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -59,6 +65,26 @@ class Evidence:
     def __getitem__(self, clips: slice | Tensor) -> "Evidence":
         """The evidence of some of the clips."""
         return Evidence(self.logits[clips], self.features[clips], self.labels, self.prompts)
+
+    @staticmethod
+    def joined(parts: Sequence["Evidence"]) -> "Evidence":
+        """The evidence of several batches of equal clips, one batch after the other, in tensors of its own."""
+        features = [part.features for part in parts]
+        first = features[0]
+        maps = []
+        for number in range(len(first.maps)):
+            maps.append(torch.cat([part.maps[number] for part in features]))
+        native_map = None
+        if first.native_map is not None:
+            native_map = torch.cat([cast(Tensor, part.native_map) for part in features])
+        embedding = torch.cat([part.embedding for part in features])
+        logits = torch.cat([part.logits for part in parts])
+        return Evidence(logits, Features(embedding, tuple(maps), native_map), parts[0].labels)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its tensors."""
+        return self.logits.nbytes + sum(tensor.nbytes for tensor in self.features.tensors)
 
     @property
     def probabilities(self) -> Tensor:

@@ -20,6 +20,7 @@ from recipes.system.console import quiet, say
 from recipes.system.parallel import Share, gather, on_main, rank
 from recipes.training import mask_gain
 from recipes.training.brain import RecipeBrain, Selection
+from recipes.training.kept_evidence import KeptEvidence
 
 
 class InterpreterBrain(RecipeBrain):
@@ -40,6 +41,7 @@ class InterpreterBrain(RecipeBrain):
         self.classifier, self.interpreter, self.noise = run.subject.classifier, run.interpreter, noise
         self.logit_scale = run.subject.offers.logit_scale
         self.scored_before: dict[int, ScoredBatch] = {}
+        self.kept: dict[sb.Stage, KeptEvidence] = {}
         if sb.Stage.TEST in noise:
             self.scoring_name = f"score {noise[sb.Stage.TEST].kind}"
         super().__init__(run, {"interpreter": run.interpreter}, [run.subject.classifier], training)
@@ -60,6 +62,8 @@ class InterpreterBrain(RecipeBrain):
             self.evaluate(DataLoader(dataset, batch_sampler=share, **batch_options()), progressbar=False)
 
     def on_stage_start(self, stage, epoch=None):
+        if stage not in self.kept and self._hears_the_same(stage):
+            self._keep_evidence(stage)
         super().on_stage_start(stage, epoch)
         self.tables: list[ClipTable] = []
         self.cost = Cost()
@@ -68,6 +72,21 @@ class InterpreterBrain(RecipeBrain):
             for scored in self.scored_before.values():
                 self._add_scores(scored)
 
+    def _hears_the_same(self, stage: sb.Stage) -> bool:
+        """Whether every epoch has the same clips, unchanged. On a GPU hearing them again takes less than a copy."""
+        if stage == sb.Stage.TEST or self.debug or self.distributed_launch or torch.device(self.device).type != "cpu":
+            return False
+        return self.noise[stage].kind == "clean" and self.recipe_run.values["epochs"] > 1
+
+    def _keep_evidence(self, stage: sb.Stage) -> None:
+        """Let the classifier hear the clips of a stage once, in the stage's precision."""
+        training = stage == sb.Stage.TRAIN
+        self.kept[stage] = KeptEvidence(self.classifier)
+        with self.training_ctx if training else self.evaluation_ctx:
+            dataset = self.recipe_run.dataset("train" if training else "valid")
+            name = f"what is heard in {'training' if training else 'validation'} clips"
+            self.kept[stage].fill(dataset, self.recipe_run.values["batch_size"], name)
+
     def compute_forward(self, batch, stage):
         """Per-clip loss terms by name in training and validation; per-clip scores of every setting in testing."""
         if stage == sb.Stage.TEST:
@@ -75,8 +94,11 @@ class InterpreterBrain(RecipeBrain):
         noise, frontend = self.noise[stage], self.classifier.frontend
         mixed = noise.apply(batch, self.epoch).to(self.device)
         spectrogram = frontend.analyze(mixed.waveform)
-        with torch.no_grad():
-            evidence = self.classifier(spectrogram)
+        if stage in self.kept:
+            evidence = self.kept[stage].of(spectrogram, batch.index)
+        else:
+            with torch.no_grad():
+                evidence = self.classifier(spectrogram)
         clean = None
         if noise.kind != "clean":
             clean = frontend.analyze(batch.waveform.to(self.device))
