@@ -125,8 +125,8 @@ def adopt_interpreter(recipe: Recipe, folder: Path) -> Path:
     """Write the bundle of a released interpreter into the recipe's run folder, and return its path.
 
     It counts as trained on the recipe's train_folds and chosen on its valid_folds, as the classifier's own release.
-    Raises UsageError where the recipe builds no network that was released, where a file does not fit it, and where the
-    run's folder holds an interpreter already.
+    Raises UsageError where the recipe builds no network that was released, where a file does not fit it, where the
+    recipe shares PIQ's codes out otherwise than releases do, and where the run's folder holds an interpreter already.
     """
     values, run = recipe.values, run_folder(recipe.values)
     if is_bundle(run / "interpreter"):
@@ -134,6 +134,11 @@ def adopt_interpreter(recipe: Recipe, folder: Path) -> Path:
     subject = load_subject(values["classifier"], "cpu", recipe.trust)
     settings = {}
     if "class_order" in values:
+        if values["owners"] != "published":
+            raise UsageError(
+                f"codes of a release are owned otherwise than owners={values['owners']} says: pass "
+                "--interpreter.owners=published"
+            )
         published = read_label_encoder(folder / "label_encoder.txt")
         settings["class_order"] = order_of(subject.info.class_names, published)
     text = recipe.block("interpreter", settings)

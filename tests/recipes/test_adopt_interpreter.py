@@ -125,6 +125,7 @@ def test_piq_codes_keep_their_classes(adopt, subject, heard, tmp_path):
         ("lmac.yaml", "builds no network that was released for this classifier: LMAC needs the decoder of its paper"),
         ("lmac_paper.yaml", "no checkpoint .*psi_model.ckpt"),
         ("grad_cam.yaml", "builds no network that was released"),
+        ("piq_cnn14.yaml", "owned otherwise than owners=even says: pass --interpreter.owners=published"),
     ],
 )
 def test_what_was_not_released_is_refused(arguments, subject, tmp_path, recipe, sentence):
