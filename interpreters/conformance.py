@@ -128,13 +128,13 @@ def _answers_targets(interpreter: Interpreter, classifier: AudioClassifier) -> I
         yield "Its mask for the predicted class differs from its mask without a target."
     if not _refuses(interpreter, classifier, sound, torch.full_like(predicted, classes)):
         yield f"It does not refuse target={classes}, which is no class, with a UsageError."
-    other = (predicted + 1) % classes
+    next_class = (predicted + 1) % classes
     if interpreter.answers_any_class:
-        settings = [interpreter.interpret(classifier, sound, evidence, other)]
-        settings += interpreter.sweep(classifier, sound, evidence, other)
-        if not all(torch.equal(setting.target, other) for setting in settings):
+        settings = [interpreter.interpret(classifier, sound, evidence, next_class)]
+        settings += interpreter.sweep(classifier, sound, evidence, next_class)
+        if not all(torch.equal(setting.target, next_class) for setting in settings):
             yield "It says it answers for any class, and its target is not the class that it was asked about."
-    elif not _refuses(interpreter, classifier, sound, other):
+    elif not _refuses(interpreter, classifier, sound, next_class):
         yield "It does not say that it answers for any class, and does not refuse one that is not predicted."
 
 

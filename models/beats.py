@@ -117,9 +117,12 @@ class BEATs(nn.Module):
         state = {key: value for key, value in read_checkpoint(path).items() if not key.startswith("predictor.")}
         settings = facts_of_checkpoint(path).get("cfg", {})
         expected = PUBLISHED | SIZES[self.size]
-        other = [f"{key}={settings[key]!r}" for key in expected if settings.get(key, expected[key]) != expected[key]]
-        if other:
+        differing = []
+        for key, value in expected.items():
+            if settings.get(key, value) != value:
+                differing.append(f"{key}={settings[key]!r}")
+        if differing:
             raise UsageError(
-                f"weights={str(path)!r} are of a BEATs with {', '.join(other)}, and none such is built here"
+                f"weights={str(path)!r} are of a BEATs with {', '.join(differing)}, and none such is built here"
             )
         fill(self, state, f"weights={str(path)!r} are not those of a BEATs of size {self.size}")

@@ -109,8 +109,7 @@ class Windows:
             embedding=features.embedding.unflatten(0, (clips, -1)).mean(dim=1),
             maps=tuple(map(join, features.maps)),
             native_map=None if features.native_map is None else join(features.native_map),
-            # a network may join maps of its own, too
-            windows=WindowMaps(features.leading_maps, lambda plane: join(features.joined(plane))),
+            windows=WindowMaps(features.leading_maps, join_leading),
         )
         logits = self.pool(answers.logits.unflatten(0, (clips, -1)), answers.labels)
         return replace(answers, logits=logits, features=joined)

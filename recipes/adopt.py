@@ -227,8 +227,8 @@ def main(arguments: list[str]) -> None:
         raise UsageError("usage: python -m recipes.adopt RECIPE.yaml FOLDER, or NAME RUN_FOLDER [--clip_seconds=10]")
     if places[0].endswith(".yaml"):
         recipe = load_recipe([places[0], *options])
-        adopt_one = adopt_interpreter if "classifier" in recipe.values else adopt
-        adopt_one(recipe, Path(places[1]))
+        make_bundle = adopt_interpreter if "classifier" in recipe.values else adopt
+        make_bundle(recipe, Path(places[1]))
         return
     seconds = re.fullmatch(r"--clip_seconds=(\d+\.?\d*)", options[0] if options else "--clip_seconds=10")
     if seconds is None or len(options) > 1 or not float(seconds[1]):

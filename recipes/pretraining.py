@@ -145,10 +145,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with_weights = recipes_of(line, options.seeds)
     values = with_weights[0].values
     if options.scratch:
-        other = [options.scratch, *line[1:], "--weights=null"]
+        scratch_line = [options.scratch, *line[1:], "--weights=null"]
     else:
-        other = [*line, "--weights=null", f"--experiment={values['experiment']}_from_scratch"]
-    from_scratch = recipes_of(other, options.seeds)
+        scratch_line = [*line, "--weights=null", f"--experiment={values['experiment']}_from_scratch"]
+    from_scratch = recipes_of(scratch_line, options.seeds)
     check_budget(values, from_scratch[0].values)
     pretrained, scratch = train_arm(with_weights), train_arm(from_scratch)
     result = compare(pretrained, scratch)
