@@ -1,18 +1,30 @@
 """The benchmark's table: floors, rates, and which cases there are."""
 
 from tests.helpers import refusal
+from tools import bench
 from tools.bench import main, row, table
 from tools.bench_cases import PAPER_CLASSIFIERS, PAPER_INTERPRETERS, Bench, all_cases, networks_of, recipe_of, timed
 
 RATE = {"fp32": 1e9, "bf16": 4e9, "bytes": 1e8}
-CASE = {"items": 4, "seconds": 2.0, "flops": 1e9, "bytes": 0.0, "precision": "fp32", "note": "", "peak_gb": 1.25}
+CASE = {
+    "items": 4,
+    "seconds": 2.0,
+    "flops": 1e9,
+    "bytes": 0.0,
+    "precision": "fp32",
+    "note": "",
+    "peak_gb": 1.25,
+    "cpu": "AVX2",
+}
 
 
 def test_a_row_holds_the_rate_the_time_and_the_share_of_the_floor():
-    assert row("score lmac", CASE, RATE, None) == ["score lmac", "fp32", "4", "2", "500", "50%", "1.25", ""]
+    assert row("score lmac", CASE, RATE, None) == ["score lmac", "", "50%", "AVX2", "fp32", "4", "1.25", "2", "500", ""]
     # bf16 multiplies four times as fast, so that now the bytes are the floor: 1.5 of 2 s
     moved = CASE | {"precision": "bf16", "bytes": 1.5e8}
-    assert row("front end", moved, RATE, None)[5] == "75%"
+    assert row("front end", moved, RATE, None)[2] == "75%"
+    older = CASE | {"seconds_an_item_before": 1.25}  # 0.5 s an item now
+    assert row("score lmac", older, RATE, None)[1] == "2.50"
 
 
 def test_training_waits_for_the_loader():
@@ -55,3 +67,21 @@ def test_a_published_set_up_is_measured_on_the_classifier_of_its_paper():
     classifier, interpreter = networks_of(recipe, "cpu")
     assert sum(parameter.numel() for parameter in classifier.parameters()) > 75e6
     assert type(interpreter).__name__ == "LMACTD"
+
+
+def test_two_checkouts_are_measured_in_turn_and_their_medians_compared(monkeypatch, tmp_path):
+    here, there, order = iter([2.0, 8.0, 4.0]), iter([6.0, 9.0, 30.0]), []
+
+    def measured(name, bench, threads, root=bench.ROOT):
+        order.append(root)
+        return CASE | {"seconds": next(there if root == tmp_path else here)}
+
+    monkeypatch.setattr(bench, "measure_alone", measured)
+    case = bench.measure_beside("score lmac", Bench(), 1, tmp_path)
+    assert order == [tmp_path, bench.ROOT] * 3
+    assert (case["seconds"], case["seconds_an_item_before"]) == (4.0, 9.0 / 4)
+
+
+def test_what_is_no_checkout_is_refused(tmp_path):
+    told = refusal(main, [f"--before={tmp_path}", "--only=load"])
+    assert told == f"--before={tmp_path} has no tools/bench.py: give a checkout of this project"
