@@ -295,6 +295,11 @@ class ClapClassifier(AudioClassifier):
             if self.prompts is not None:
                 self.ask(self.prompts)
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The prompts, where nothing else names the classes; None before they are known."""
+        return self.prompts
+
     def name_classes(self, names: Sequence[str]) -> None:
         """Make the prompts of the names of the classes, in the order of the classes, unless they were given."""
         if self.prompts is None:

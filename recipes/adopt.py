@@ -13,6 +13,10 @@ of the data set.
 
 adopts an audio classifier of the Hugging Face hub, or a local folder in its layout, with its own head and classes.
 
+    python -m recipes.adopt laion/clap-htsat-unfused results/my_prompts/1234 --prompts='[a dog barks, rain on a roof]'
+
+makes a classifier of sentences of your own from a CLAP, without any data.
+
     python -m recipes.adopt hparams/paper/lmac.yaml FOLDER --data_folder=path/to/ESC-50
 
 adopts a released interpreter for the recipe's classifier, which comes first. FOLDER holds `psi_model.ckpt` for L-MAC
@@ -23,7 +27,7 @@ adopts a released interpreter for the recipe's classifier, which comes first. FO
 import os
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +35,7 @@ import torch
 import yaml
 
 from models.bundle import BundleInfo, build_trusted, read_facts, save_bundle
+from models.clap import ClapClassifier
 from models.classifier import AudioClassifier
 from models.errors import UsageError
 from models.frontend import FrontEnd
@@ -48,6 +53,8 @@ from recipes.runs.subject import keep_classifier, load_subject
 from recipes.system.entry import entry
 from recipes.system.files import exclusive_lock
 
+DEFAULT_SECONDS = 10.0
+CLAP_FRONT_END = {"sample_rate": 48000, "n_fft": 2048}
 LABEL = re.compile(r"^'(.*)' => (\d+)$")
 
 
@@ -180,14 +187,33 @@ def adopt_published(weights: str, run: Path, clip_seconds: float) -> Path:
     Raises UsageError as `HuggingFaceClassifier`, and where the run's folder holds another classifier.
     """
     classifier = HuggingFaceClassifier(FrontEnd(), weights)
+    return _adopt_whole(classifier, "!new:models.frontend.FrontEnd", weights, run, clip_seconds)
+
+
+def adopt_prompts(weights: str, run: Path, clip_seconds: float, prompts: Sequence[str]) -> Path:
+    """Write the bundle of a CLAP whose classes are these sentences, and return its path.
+
+    Raises UsageError as `ClapClassifier`, and where the run's folder holds another classifier.
+    """
+    classifier = ClapClassifier(FrontEnd(**CLAP_FRONT_END), weights, prompts)
+    frontend = f"!new:models.frontend.FrontEnd {CLAP_FRONT_END}"
+    return _adopt_whole(classifier, frontend, weights, run, clip_seconds)
+
+
+def _adopt_whole(
+    classifier: HuggingFaceClassifier | ClapClassifier, frontend: str, weights: str, run: Path, clip_seconds: float
+) -> Path:
+    """Write the bundle of a classifier that knows its classes. frontend: its front end as YAML."""
     settings = textwrap.indent(yaml.safe_dump(classifier.describe().settings), "  ")
+    kind = type(classifier)
     model_yaml = (
-        "frontend: &frontend !new:models.frontend.FrontEnd\n"
-        f"classifier: !new:models.huggingface.HuggingFaceClassifier\n  frontend: *frontend\n{settings}"
+        f"frontend: &frontend {frontend}\n"
+        f"classifier: !new:{kind.__module__}.{kind.__name__}\n  frontend: *frontend\n{settings}"
     )
     data = {"name": "unknown", "content": "unknown", "train_folds": [], "valid_folds": []}
     source = _source(run.name, None, data, "published", weights)
-    info = BundleInfo("classifier", classifier.class_names, classifier.frontend.sample_rate, clip_seconds, source)
+    names = classifier.class_names or ()
+    info = BundleInfo("classifier", names, classifier.frontend.sample_rate, clip_seconds, source)
     return _save(run, classifier, model_yaml, info)
 
 
@@ -224,16 +250,42 @@ def main(arguments: list[str]) -> None:
     places = [argument for argument in arguments if not argument.startswith("-")]
     options = [argument for argument in arguments if argument.startswith("-")]
     if len(places) != 2:
-        raise UsageError("usage: python -m recipes.adopt RECIPE.yaml FOLDER, or NAME RUN_FOLDER [--clip_seconds=10]")
+        raise UsageError(
+            "usage: python -m recipes.adopt RECIPE.yaml FOLDER, or NAME RUN_FOLDER [--clip_seconds=10] [--prompts=[…]]"
+        )
     if places[0].endswith(".yaml"):
         recipe = load_recipe([places[0], *options])
         make_bundle = adopt_interpreter if "classifier" in recipe.values else adopt
         make_bundle(recipe, Path(places[1]))
         return
-    seconds = re.fullmatch(r"--clip_seconds=(\d+\.?\d*)", options[0] if options else "--clip_seconds=10")
-    if seconds is None or len(options) > 1 or not float(seconds[1]):
-        raise UsageError(f"{' '.join(options)!r} is not of the form --clip_seconds=10")
-    adopt_published(places[0], Path(places[1]), float(seconds[1]))
+    seconds, prompts = DEFAULT_SECONDS, None
+    for option in options:
+        if option.startswith("--prompts="):
+            prompts = _prompts(option)
+        else:
+            seconds = _seconds(option)
+    if prompts is None:
+        adopt_published(places[0], Path(places[1]), seconds)
+    else:
+        adopt_prompts(places[0], Path(places[1]), seconds, prompts)
+
+
+def _seconds(option: str) -> float:
+    match = re.fullmatch(r"--clip_seconds=(\d+\.?\d*)", option)
+    if match is None or not float(match[1]):
+        raise UsageError(f"{option!r} is not of the form --clip_seconds=10")
+    return float(match[1])
+
+
+def _prompts(option: str) -> list[str]:
+    """The sentences of an option; what they must be is judged by the classifier."""
+    try:
+        prompts = yaml.safe_load(option.partition("=")[2])
+    except yaml.YAMLError:
+        prompts = None
+    if not isinstance(prompts, list) or len(prompts) < 2:
+        raise UsageError(f"{option!r} is not of the form --prompts='[a dog barks, rain on a roof]', two or more")
+    return prompts
 
 
 if __name__ == "__main__":

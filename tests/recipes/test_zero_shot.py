@@ -11,8 +11,10 @@ from recipe_files import HPARAMS
 from models.bundle import load_bundle, read_facts
 from models.clap import ClapClassifier
 from models.frontend import FrontEnd
+from recipes import adopt
 from recipes.config.recipe import load_recipe
 from recipes.data.metadata import read_corpus
+from recipes.inference import explain
 from recipes.runs.subject import load_subject
 
 CLAP = HPARAMS / "clap.yaml"
@@ -103,3 +105,33 @@ def test_mistakes_are_told_before_anything_is_loaded(arguments, tmp_path, change
 def test_prompts_must_be_as_many_as_classes(train, tiny_clap, tmp_path):
     told = refusal(train, CLAP, tmp_path, *SHORT, f"--weights={tiny_clap}", "--prompts=[dog, rain]")
     assert "there are 2 prompts and num_classes=10" in told
+
+
+def test_sentences_of_ones_own_need_no_data(tiny_clap, interpret, sound_file, tmp_path, capsys):
+    run = tmp_path / "mine/1234"
+    adopt.main([str(tiny_clap), str(run), "--clip_seconds=2", "--prompts=[a dog barks, rain on a roof]"])
+    subject = load_subject(run / "classifier", "cpu")
+    assert subject.info.class_names == ("a dog barks", "rain on a roof")
+    published = ClapClassifier(FrontEnd(48000, 2048), str(tiny_clap), ["a dog barks", "rain on a roof"]).freeze()
+    spectrogram = published.frontend.analyze(0.1 * torch.randn(1, 48000))
+    assert torch.equal(subject.classifier(spectrogram).logits, published(spectrogram).logits)
+    sound = sound_file("noise.wav", 0.1 * torch.randn(48000).numpy(), 48000)
+    asked = (f"--audio={sound}", "--target=rain on a roof", f"--classifier={run / 'classifier'}")
+    assert (interpret(HPARAMS / "grad_cam.yaml", tmp_path, *asked) / "report.html").is_file()
+    assert "rain on a roof (explained)" in capsys.readouterr().out
+
+
+def test_sentences_are_asked_for_from_python(tiny_clap):
+    classifier = ClapClassifier(FrontEnd(48000, 2048), str(tiny_clap), ["a dog barks", "rain on a roof"])
+    heard = explain(classifier, 0.1 * torch.randn(48000).numpy(), "grad_cam", "a dog barks", 48000)
+    assert heard.target == "a dog barks"
+
+
+@pytest.mark.parametrize("option", ["--prompts=rain", "--prompts=[rain]", "--prompts=[", "--prompts="])
+def test_prompts_to_adopt_are_a_list(tiny_clap, tmp_path, option):
+    assert "is not of the form --prompts=" in refusal(adopt.main, [str(tiny_clap), str(tmp_path), option])
+
+
+def test_prompts_to_adopt_are_different_sentences(tiny_clap, tmp_path):
+    told = refusal(adopt.main, [str(tiny_clap), str(tmp_path / "run"), "--prompts=[rain, rain]"])
+    assert "must be a list of different sentences" in told
