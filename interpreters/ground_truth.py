@@ -1,6 +1,6 @@
 """Scores of explanations where the truth is known: mixtures of two labelled sounds.
 
-A right explanation of a mixture keeps the sound of the predicted class. In every bin, the ideal ratio mask is
+A right explanation of a mixture keeps the sound of the explained class. In every bin, the ideal ratio mask is
 |S| / (|S| + |R|), with S that sound's STFT and R the other's; *ideal* is where it is at least 0.5. Bins that carry no
 energy say nothing, so only *audible* ones count: those where the louder of |S| and |R| is less than `FLOOR_DB` below
 the clip's loudest bin. Every score is [B], and NaN where it is undefined; larger is better.
@@ -25,8 +25,8 @@ SI_SDR_LIMIT_DB = 100.0
 class Truth:
     """What a right explanation of B mixtures keeps.
 
-    mixture, source: [B, N], the whole and the sound of the predicted class at its level in the mixture.
-    ideal, audible: [B, T, F] bool. known: [B] bool, False where neither sound is of the predicted class.
+    mixture, source: [B, N], the whole and the sound of the explained class at its level in the mixture.
+    ideal, audible: [B, T, F] bool. known: [B] bool, False where no sound is of the explained class.
     """
 
     mixture: Tensor
@@ -39,12 +39,17 @@ class Truth:
     def of(
         cls, frontend: FrontEnd, mixture: Tensor, first: Tensor, second: Tensor, labels: Tensor, prediction: Tensor
     ) -> "Truth":
-        """From mixtures [B, N], the labelled sounds [B, N] in them, their labels [B, 2] and the predicted class [B].
+        """From mixtures [B, N], two labelled sounds [B, N] in them, their labels [B, 2] and the predicted class [B]."""
+        return cls.of_sources(frontend, mixture, torch.stack((first, second), dim=1), labels, prediction)
+
+    @classmethod
+    def of_sources(cls, frontend: FrontEnd, mixture: Tensor, sounds: Tensor, labels: Tensor, target: Tensor) -> "Truth":
+        """From mixtures [B, N], the labelled sounds [B, S, N] in them, their labels [B, S] and the explained class [B].
 
         What is in the mixture beside the source is the rest, noise that bears no label too.
         """
-        named = labels == prediction[:, None]  # [B, 2]
-        source = torch.where(named[:, :1], first, second)
+        named = labels == target[:, None]  # [B, S]
+        source = (sounds * named[:, :, None]).sum(dim=1)
         of_source, of_rest = (frontend.analyze(sound).magnitude for sound in (source, mixture - source))
         louder = torch.maximum(of_source, of_rest)
         floor = louder.amax(dim=(1, 2), keepdim=True) * 10 ** (-FLOOR_DB / 20)

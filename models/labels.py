@@ -64,6 +64,10 @@ class Labels(ABC):
         """[B, K] bool: the classes that a classifier says it hears."""
 
     @abstractmethod
+    def heard(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows [R] of logits [B, K] and classes [R]: every class that is heard in a clip, clip by clip."""
+
+    @abstractmethod
     def about(self, probabilities: Tensor, target: Tensor) -> Tensor:
         """Probabilities [B, K] as a posterior over the alternatives to the target [B], rows that sum to 1.
 
@@ -117,6 +121,9 @@ class OneLabel(Labels):
         top = probabilities.argmax(dim=1, keepdim=True)
         return torch.zeros_like(probabilities, dtype=torch.bool).scatter(1, top, True)
 
+    def heard(self, logits):
+        return torch.arange(len(logits), device=logits.device), logits.argmax(dim=1)
+
     def about(self, probabilities, target):
         return probabilities
 
@@ -153,6 +160,10 @@ class SeveralLabels(Labels):
 
     def active(self, probabilities):
         return probabilities >= THRESHOLD
+
+    def heard(self, logits):
+        rows, classes = self.active(self.probabilities(logits)).nonzero(as_tuple=True)
+        return rows, classes
 
     def about(self, probabilities, target):
         asked = probabilities.gather(1, target[:, None])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import speechbrain as sb
 
+from interpreters.base import ANY_CLASS
 from models.bundle import check_trusted, read_facts, save_bundle
 from models.errors import UsageError
 from recipes.config.recipe import Recipe
@@ -91,6 +92,11 @@ def _prepare(recipe: Recipe, subject: Subject, fold: int | None) -> Callable[...
     interpreter = interpreter_factory(recipe, objects, subject, folder)(info=subject.offers)
     model_yaml = interpreter_block(recipe, folder)
     check_trusted(model_yaml, recipe.path, recipe.trust)
+    if not (subject.offers.labels.exclusive or interpreter.answers_any_class):
+        raise UsageError(
+            f"{type(interpreter).__name__} explains the most probable class only, and {subject.bundle.path} hears "
+            f"several in a clip: choose among {ANY_CLASS}"
+        )
     parts = {"subject": subject, "interpreter": interpreter, "model_yaml": model_yaml}
     return partial(InterpreterRun, recipe=recipe, folder=folder, objects=objects, **parts)
 
@@ -254,6 +260,11 @@ def _leave_results(run: InterpreterRun, brain: InterpreterBrain, facts: RunFacts
 def _result(run: InterpreterRun, brain: InterpreterBrain, facts: RunFacts) -> Result:
     """The scores that a Brain gathered on the test clips, with the facts that belong to them."""
     interpreter, noise = run.interpreter, brain.noise[sb.Stage.TEST]
+    if not brain.tables:
+        raise UsageError(
+            f"{run.subject.bundle.path} hears no class in any of the {len(run.clips('test'))} test clips, so there is "
+            "nothing to explain: train it longer"
+        )
     table, sweep, about = brain.tables[0], None, dict(facts.interpreter)
     if interpreter.quantiles:
         table = brain.tables[interpreter.quantiles.index(interpreter.headline)]
@@ -262,6 +273,9 @@ def _result(run: InterpreterRun, brain: InterpreterBrain, facts: RunFacts) -> Re
         for quantile, scores in zip(interpreter.quantiles, brain.tables, strict=True):
             sweep.append({"quantile": quantile} | scores.averages())
     about["seconds_per_clip"] = round(brain.cost.seconds_per_clip, 5)
+    if not run.subject.offers.labels.exclusive:
+        about["explained_classes"] = len(table.index)
+        about["clips_without_a_class"] = len(run.clips("test")) - len(set(table.index))
     about["kept_quartiles"] = table.quartiles("kept")
     data = facts.data | {"contamination": "clean" if noise.kind == "clean" else noise.facts()}
     facts = replace(facts, data=data, interpreter=about)

@@ -26,6 +26,24 @@ def short_hash(digest: str) -> str:
     return digest[:16]
 
 
+@dataclass(frozen=True)
+class KnownSources:
+    """What B sounds are made of.
+
+    heard: [B, N]. sounds: [B, S, N] at their level in it. labels: long [B, S], `NO_CLASS` where a sound is of none.
+    """
+
+    heard: Tensor
+    sounds: Tensor
+    labels: Tensor
+
+    def __getitem__(self, rows: Tensor) -> "KnownSources":
+        return KnownSources(self.heard[rows], self.sounds[rows], self.labels[rows])
+
+    def to(self, device: torch.device | str) -> "KnownSources":
+        return KnownSources(self.heard.to(device), self.sounds.to(device), self.labels.to(device))
+
+
 @dataclass
 class ClipStore:
     """The clips of a corpus as waveforms from the cache: nothing is decoded or resampled after `prepare`.
@@ -153,6 +171,19 @@ class ClipBatch:
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> "ClipBatch":
         return ClipBatch(function(self.waveform), function(self.label), function(self.index))
+
+
+def known_sources(store: ClipStore, batch: ClipBatch) -> KnownSources:
+    """The sources of clips as they are; silence of no class where a clip has fewer than another."""
+    of_clips = [store.sources(i) for i in batch.index.tolist()]
+    most = max(map(len, of_clips))
+    sounds = torch.zeros(len(batch), most, batch.waveform.shape[1])
+    labels = torch.full((len(batch), most), NO_CLASS)
+    for row, sources in enumerate(of_clips):
+        for number, (target, sound) in enumerate(sources):
+            sounds[row, number] = torch.from_numpy(sound)
+            labels[row, number] = target
+    return KnownSources(batch.waveform, sounds, labels)
 
 
 class ClipDataset(Dataset):

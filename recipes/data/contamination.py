@@ -23,7 +23,7 @@ from torch import Tensor
 
 from models.errors import UsageError
 from recipes.data.audio import SILENCE_PEAK
-from recipes.data.clips import ClipBatch, ClipStore
+from recipes.data.clips import ClipBatch, ClipStore, KnownSources
 from recipes.data.kinds import FOLDER_KINDS, PARTS, SNR_DB, check_contamination
 from recipes.data.noise import NoiseFolder
 from recipes.system.files import write_atomically
@@ -73,6 +73,12 @@ class Mixture:
     clip: Tensor
     added: Tensor
     added_label: Tensor
+
+    @property
+    def sources(self) -> KnownSources:
+        """The two clips as the sources of what is heard."""
+        sounds = torch.stack((self.clip, self.added), dim=1)
+        return KnownSources(self.batch.waveform, sounds, torch.stack((self.batch.label, self.added_label), dim=1))
 
     def to(self, device: torch.device | str) -> "Mixture":
         return Mixture(self.batch.to(device), self.clip.to(device), self.added.to(device), self.added_label.to(device))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recipes.data.sound_names import LABEL_JOINT
 from recipes.report.markdown import percent
 from recipes.report.media import Sound, importance_picture, level_picture, mask_picture
 from recipes.scoring.verdict import NOTABLE, Verdict, verdict
@@ -97,7 +98,7 @@ def build_card(
     sounds = clip.sounds or (Sound("input", explanation.sound, sample_rate, "input"),)
     return Card(
         title=clip.title,
-        prediction=class_names[explanation.prediction],
+        prediction=class_names[explanation.prediction if explanation.labels.exclusive else explanation.target],
         label=clip.label,
         reason=clip.reason,
         seconds=len(explanation.sound) / sample_rate,
@@ -118,13 +119,14 @@ def build_view(
     scores: Mapping[str, float] | None = None,
     label: str | None = None,
 ) -> View:
-    """The view of one explanation. label: the true class, listed among the probabilities where it is known."""
+    """The view of one explanation. label: the true classes, listed among the probabilities where they are known."""
     means = mean_probabilities(explanation)
     explained = explanation.target
     winners = [int(mean.argmax()) for mean in means]
     listed = [explained, *winners]
     if label is not None:
-        listed.append(class_names.index(label))
+        true_names = {label, *label.split(LABEL_JOINT)}
+        listed += [index for index, class_name in enumerate(class_names) if class_name in true_names]
     listed += np.flatnonzero(means[0] >= NOTABLE).tolist()
     probabilities = {}
     for index in dict.fromkeys(listed):
@@ -135,7 +137,11 @@ def build_view(
     return View(
         name=name,
         explained=class_names[explained],
-        verdict=verdict(explained, winners[1], winners[2]),
+        verdict=verdict(
+            explained,
+            explanation.answer(explanation.relevant_probabilities),
+            explanation.answer(explanation.residual_probabilities),
+        ),
         answer=answer(means, explained, class_names),
         probabilities=probabilities,
         scores=scores or {"kept": float(explanation.mask.mean())},

@@ -1,5 +1,6 @@
 """What a run says at its end: its scores in words, where to look, and the command to try next."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def _answers(run: Run, metrics: Mapping[str, float]) -> str:
 def interpreter_closing(run: InterpreterRun, result: Result) -> str:
     """The last lines of `interpret.py` for one contamination of the test clips."""
     about = f"{result.noise.kind} clips of {_folds(run)}"
-    lines = ["", f"{result.facts.experiment}: {len(result.table.index)} {about}"]
+    clips, classes = len(set(result.table.index)), len(result.table.index)
+    counted = f"{clips}" if clips == classes else f"{classes} classes that are heard in {clips}"
+    lines = ["", f"{result.facts.experiment}: {counted} {about}"]
     if result.sweep and len(result.sweep) > 1:
         lines += [score_table(result.sweep), f"at quantile {result.facts.interpreter['quantile']:g}:"]
     lines += score_lines(result.metrics)
@@ -64,7 +67,9 @@ def _folds(run: Run) -> str:
 
 
 def _data(run: Run) -> str:
-    return f"--data_folder={Path(run.values['data_folder'])}"
+    separator = run.values.get("label_separator")
+    folder = f"--data_folder={Path(run.values['data_folder'])}"
+    return folder if separator is None else f"{folder} --label_separator={shlex.quote(separator)}"
 
 
 def _output(run: Run) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from recipes.data.audio import write_wav
@@ -11,7 +12,7 @@ from recipes.report.choice import choose_clips
 from recipes.report.figures import encode, explanation_figure, tradeoff_figure, write_figure
 from recipes.report.mixture import write_mixture
 from recipes.report.page import Plot, finite, render_confusion, render_page
-from recipes.report.run_page import build_page, confusion_of
+from recipes.report.run_page import build_page, confusion_of, row_titles
 from recipes.runs.facts import Result
 from recipes.runs.run import InterpreterRun
 from recipes.scoring.explanation import Explanation, explain
@@ -28,8 +29,9 @@ def write_examples(run: InterpreterRun, result: Result) -> None:
     count, folder, names = run.values["report_clips"], result.folder, run.subject.info.class_names
     choice = choose_clips(result.table, count, run.values["seed"])
     cards, answers = [], {}
+    titles = row_titles(result.table, run.store.corpus)
     for row, reason in choice.reasons.items():
-        card, answer = _explain_row(run, result, row, reason)
+        card, answer = _explain_row(run, result, row, Clip(titles[row], reason=reason))
         cards.append(card)
         answers[card.title] = answer
     write_atomically(folder / "media" / "explanations.json", (json.dumps(answers, indent=1) + "\n").encode())
@@ -38,30 +40,41 @@ def write_examples(run: InterpreterRun, result: Result) -> None:
         figure = tradeoff_figure(result.sweep, result.facts.experiment)
         write_figure(figure, folder / "tradeoff")
         plots.append(Plot("Trade-off over the quantile", "FID-I and FA against the quantile", encode(figure, "svg")))
-    confusion = confusion_of(result.table, names)
-    write_atomically(folder / "confusion.svg", render_confusion(confusion).encode())
-    mixture = write_mixture(run, result) if count and result.noise.kind == "clean" else None
+    mixture = None
+    if run.subject.offers.labels.exclusive:
+        confusion = confusion_of(result.table, names)
+        write_atomically(folder / "confusion.svg", render_confusion(confusion).encode())
+        mixture = write_mixture(run, result) if count and result.noise.kind == "clean" else None
     page = build_page(run, result, cards, choice.rule, plots, mixture)
     write_atomically(folder / "report.html", render_page(page))
 
 
-def _explain_row(run: InterpreterRun, result: Result, row: int, reason: str):
-    """Explain the clip in a row of the table of clips: its card, and its entry in explanations.json."""
+def _explain_row(run: InterpreterRun, result: Result, row: int, shown: Clip):
+    """Explain the clip in a row of the table of clips: its card, and its entry in explanations.json.
+
+    shown: the title of its card, and why it was chosen.
+    """
     info, rate = run.subject.info, run.subject.info.sample_rate
     index = result.table.index[row]
     clip = run.store.corpus.clips[index]
     batch = result.noise.apply(collate([ClipDataset(run.store, [index])[0]]))
-    explanation = explain(run.subject.classifier, run.interpreter, batch.waveform[0].numpy(), info.clip_seconds)
+    target, name = None, clip.id
+    if not run.subject.offers.labels.exclusive:
+        target = int(result.table.columns["prediction"][row])
+        name = f"{clip.id}_{target}"
+    waveform = batch.waveform[0].numpy()
+    explanation = explain(run.subject.classifier, run.interpreter, waveform, info.clip_seconds, target)
     scores = _scores_of(result.table.columns, row) | proxies(run.subject.classifier.frontend, explanation)
-    _write_media(result.folder / "media", f"{clip.id}_", explanation, rate)
-    write_figure(explanation_figure(explanation, rate), result.folder / "media" / f"{clip.id}_explanation", ("pdf",))
+    _write_media(result.folder / "media", f"{name}_", explanation, rate)
+    write_figure(explanation_figure(explanation, rate), result.folder / "media" / f"{name}_explanation", ("pdf",))
     view = build_view("", explanation, info.class_names, rate, scores, clip.label)
-    card = build_card(Clip(clip.id, clip.label, reason), [view], explanation, info.class_names, rate)
+    label = result.table.class_name(run.store.corpus, "label", row)
+    card = build_card(replace(shown, label=label), [view], explanation, info.class_names, rate)
     answer = {
-        "label": clip.label,
+        "label": label,
         "prediction": card.prediction,
         "verdict": view.verdict.key,
-        "reason": reason,
+        "reason": shown.reason,
         "probabilities": view.probabilities,
         "scores": finite(scores),
     }

@@ -30,19 +30,19 @@ def build_page(
     mixture: "Card | None",
 ) -> Page:
     """The page of a run. rule: how the clips of the cards were chosen. mixture: the card of the two-sound figure."""
-    facts, corpus = result.facts, run.store.corpus
+    facts, corpus, exclusive = result.facts, run.store.corpus, run.subject.offers.labels.exclusive
     table = clip_table_view(result.table, corpus, shown=[card.title for card in cards])
     return Page(
         title=f"{method_name(facts.interpreter)} on {facts.classifier['experiment']}",
         facts=_shown_facts(run, result),
         cards=cards,
-        summary=_summary(table),
+        summary=_summary(table, exclusive),
         choice=rule,
         table=table,
         scores=result.metrics,
         plots=plots,
         rivals=_rivals(result.folder, facts),
-        confusion=confusion_of(result.table, run.subject.info.class_names),
+        confusion=confusion_of(result.table, run.subject.info.class_names) if exclusive else None,
         mixture=mixture,
     )
 
@@ -64,12 +64,25 @@ def clip_table_view(table: ClipTable, corpus: Corpus, shown: Sequence[str]) -> C
     for key in keys:
         columns.append(Column(key, heading(key), "number", sentence(key)))
     rows = []
-    for number in range(len(table.index)):
-        rows.append(_clip_row(table, number, keys, corpus))
+    for number, title in enumerate(row_titles(table, corpus)):
+        rows.append(_clip_row(table, number, keys, corpus, title))
     return ClipTableView(columns, rows, shown)
 
 
-def _clip_row(table: ClipTable, number: int, keys: Sequence[str], corpus: Corpus) -> Row:
+def row_titles(table: ClipTable, corpus: Corpus) -> list[str]:
+    """The id of each row's clip, with the class that the row is about where the clip has several rows."""
+    rows_of = Counter(table.index)
+    titles = []
+    for number, index in enumerate(table.index):
+        title = corpus.clips[index].id
+        if rows_of[index] > 1:
+            name = table.class_name(corpus, PREDICTION, number) or table.class_name(corpus, LABEL, number)
+            title = f"{title}: {name}"
+        titles.append(title)
+    return titles
+
+
+def _clip_row(table: ClipTable, number: int, keys: Sequence[str], corpus: Corpus, title: str) -> Row:
     """The row of one clip, with the scores named by `keys` and, where the table has the parts' classes, the verdict."""
     label = table.class_name(corpus, LABEL, number)
     prediction = table.class_name(corpus, PREDICTION, number)
@@ -81,7 +94,7 @@ def _clip_row(table: ClipTable, number: int, keys: Sequence[str], corpus: Corpus
     if "residual_prediction" in table.columns:
         values[VERDICT] = _verdict_key(table, number)
         verdicts.append(values[VERDICT])
-    return Row(corpus.clips[table.index[number]].id, label, prediction, verdicts, values)
+    return Row(title, label, prediction, verdicts, values)
 
 
 def _verdict_key(table: ClipTable, number: int) -> str:
@@ -92,11 +105,16 @@ def _verdict_key(table: ClipTable, number: int) -> str:
     return verdict(prediction, of_relevant, of_residual).key
 
 
-def _summary(table: ClipTableView) -> list[str]:
-    """The answer first: how often the classifier is right, and how often its explanations hold."""
+def _summary(table: ClipTableView, exclusive: bool) -> list[str]:
+    """The answer first: how often the classifier is right, and how often its explanations hold.
+
+    exclusive: whether the rows are clips of one label, and not the classes that are heard.
+    """
     count = len(table.rows)
     wrong = sum(row.label != row.prediction for row in table.rows)
-    sentences = [f"{count} test clips: {percent((count - wrong) / count)} classified correctly, {wrong} wrong."]
+    rows = "test clips" if exclusive else "classes heard in test clips"
+    right = "classified correctly" if exclusive else "among the clip's labels"
+    sentences = [f"{count} {rows}: {percent((count - wrong) / count)} {right}, {wrong} wrong."]
     verdict_counts: Counter[str] = Counter()
     for row in table.rows:
         verdict_counts.update(row.verdicts)
@@ -104,7 +122,7 @@ def _summary(table: ClipTableView) -> list[str]:
         parts = []
         for kind in VERDICTS:
             parts.append(f"{kind.symbol} {kind.label} {verdict_counts[kind.key]}")
-        sentences.append(f"The explanation of the predicted class: {', '.join(parts)}.")
+        sentences.append(f"The explanation of the {'predicted' if exclusive else 'heard'} class: {', '.join(parts)}.")
     return sentences
 
 

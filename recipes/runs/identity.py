@@ -232,6 +232,17 @@ def events_hash(run: Run) -> str:
     return combined.hexdigest()
 
 
+def sources_hash(run: Run) -> str:
+    """Of the known sources of a run's test clips."""
+    combined = hashlib.sha256()
+    for i in run.clips("test"):
+        clip = run.store.corpus.clips[i]
+        for label, path in zip(clip.labels, clip.sources, strict=False):
+            if path is not None:
+                combined.update(f"{clip.id} {label} {file_hash(path)}\n".encode())
+    return combined.hexdigest()
+
+
 def named_paths(value: object, key: str = "") -> Iterator[Path]:
     """The files that a recipe's blocks read, such as weights and checkpoints; `weights` may be a folder, too."""
     if isinstance(value, Tagged):

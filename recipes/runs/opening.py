@@ -17,7 +17,7 @@ from recipes.data.kinds import FOLDER_KINDS
 from recipes.runs.changes import Change, phrases, recipe_changes
 from recipes.runs.facts import write_manifest
 from recipes.runs.folder import claim_run
-from recipes.runs.identity import PARTS, Identity, clip_changes, clips_of, events_hash, folder_hash
+from recipes.runs.identity import PARTS, Identity, clip_changes, clips_of, events_hash, folder_hash, sources_hash
 from recipes.runs.keys import CONTENT_KEYS, UNTRAINED_KEYS
 from recipes.runs.places import IN_OTHER_PRECISION, ON_OTHER_CLIPS, contaminations, is_bundle, part_folder
 from recipes.runs.run import InterpreterRun, Run
@@ -222,6 +222,8 @@ def _basis(run: Run, kind: str) -> dict:
         basis["noise_folder"] = folder_hash(run.values)
     if kind in KINDS_WITH_EVENTS and run.store.knows_events:
         basis["events"] = events_hash(run)
+    if kind == CLEAN and isinstance(run, InterpreterRun) and run.store.corpus.has_sources:
+        basis["sources"] = sources_hash(run)
     return basis
 
 

@@ -21,6 +21,11 @@ def open_trained_run(recipe: Recipe) -> InterpreterRun:
     """
     values, folder, device = recipe.values, run_folder(recipe.values), device_of(recipe)
     subject = load_subject(values["classifier"], device, recipe.trust)
+    if not subject.offers.labels.exclusive:
+        raise UsageError(
+            f"{subject.bundle.path} hears several classes in a clip, and this command asks about the predicted one: "
+            "score it with interpret.py"
+        )
     store = open_data(values, subject)
     (split,) = splits_of(values, store.corpus)
     objects = recipe.build()

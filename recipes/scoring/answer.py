@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from recipes.scoring.explanation import ExplainedWindow, weighted_mean
+from models.labels import ONE_LABEL, Labels
+from recipes.scoring.explanation import ExplainedWindow, class_heard, weighted_mean
 from recipes.scoring.verdict import NOTABLE
 
 TOP = 3
@@ -27,7 +28,7 @@ class Answer:
 
     names: the classes, in the order of the classifier's outputs. rate: Hz. probabilities, relevant_probabilities,
     residual_probabilities: W posteriors [K]. starts, samples: of each window, in samples. targets: the class that each
-    explains.
+    explains. labels: what the probabilities mean.
     """
 
     names: Sequence[str]
@@ -40,6 +41,7 @@ class Answer:
     targets: list[int] = field(default_factory=list)
     kept_sum: float = 0.0
     frames: int = 0
+    labels: Labels = ONE_LABEL
 
     def add(self, window: ExplainedWindow) -> None:
         """Take in the next window."""
@@ -49,6 +51,7 @@ class Answer:
         self.starts.append(window.start)
         self.samples.append(len(window.sound))
         self.targets.append(window.target)
+        self.labels = window.labels
         self.kept_sum += float(window.mask.mean(axis=1, dtype=np.float64).sum())
         self.frames += len(window.mask)
 
@@ -96,7 +99,8 @@ class Answer:
         """fid_i and fa of the explained class on the whole sound, and kept."""
         relevant, target = self.mean(self.relevant_probabilities), self.target
         lost = self.mean(self.probabilities)[target] - self.mean(self.residual_probabilities)[target]
-        return {"fid_i": float(relevant.argmax() == target), "fa": float(lost), "kept": self.kept}
+        kept = class_heard(self.labels, relevant, target) == target
+        return {"fid_i": float(kept), "fa": float(lost), "kept": self.kept}
 
     def document(self) -> dict:
         """The answer for JSON: the whole sound, then what each window would have said."""

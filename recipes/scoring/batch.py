@@ -1,8 +1,9 @@
 """Scoring explanations: from a batch of spectrograms to every per-clip number, and no classifier pass more."""
 
+import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,7 +11,6 @@ from torch import Tensor
 from interpreters.base import Interpretation, Interpreter
 from interpreters.ground_truth import Truth
 from interpreters.metrics import (
-    accuracy,
     average_drop,
     average_gain,
     average_increase,
@@ -23,7 +23,8 @@ from interpreters.metrics import (
 from models.classifier import AudioClassifier, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
-from recipes.data.contamination import Mixture
+from models.labels import NO_CLASS
+from recipes.data.clips import KnownSources
 from recipes.scoring.explanation import Explanation
 
 SPLIT_FLOOR_DB = -100.0
@@ -31,7 +32,10 @@ SPLIT_FLOOR_DB = -100.0
 
 @dataclass
 class Cost:
-    """Seconds that explaining some clips took: from the classifier's evidence to the first interpretation."""
+    """Seconds that explaining some clips took: from the classifier's evidence to the first interpretation.
+
+    A clip counts once for each of its explained classes.
+    """
 
     seconds: float = 0.0
     clips: int = 0
@@ -45,15 +49,19 @@ class Cost:
 class LabelledClips:
     """A batch of clips to explain, as the classifier hears them, with what is known of them.
 
-    label: [B] class indices. mixture: the parts of these clips where both are labelled, else None.
+    truth: [B, K] bool, the classes that they have. sources: what they are made of where that is known, else None.
     """
 
     spectrogram: Spectrogram
-    label: Tensor
-    mixture: Mixture | None = None
+    truth: Tensor
+    sources: KnownSources | None = None
 
     def __len__(self) -> int:
-        return len(self.label)
+        return len(self.truth)
+
+    def __getitem__(self, rows: Tensor) -> "LabelledClips":
+        sources = None if self.sources is None else self.sources[rows]
+        return LabelledClips(self.spectrogram[rows], self.truth[rows], sources)
 
 
 @torch.no_grad()
@@ -64,32 +72,40 @@ def score_batch(
     logit_scale: float = 1.0,
     cost: Cost | None = None,
 ) -> Iterator[dict[str, Tensor]]:
-    """Per-clip columns of every setting of the interpreter's sweep, by 1 + 2Q classifier passes.
+    """Columns of every setting of the interpreter's sweep, by 1 + 2Q classifier passes; a row for each explained class.
+
+    Explained is what the classifier hears: the predicted class of each clip where it knows one label, else every class
+    that it hears, so that a clip may have several rows, or none. The column `row` says which clip of the batch it is.
+    Nothing is yielded where nothing is heard.
 
     logit_scale: `ClassifierInfo.logit_scale`; other than 1 it adds `fa_raw_cosine`, the faithfulness under a softmax
-    of raw cosines, which is what the FocalNet paper's Table 1 holds. Clips with a `mixture` also get the scores of
+    of raw cosines, which is what the FocalNet paper's Table 1 holds. Clips with `sources` also get the scores of
     `interpreters.ground_truth`, and trained methods those of `relevant_scores`. cost: adds up the time that explaining
     takes.
-    Each yielded column is a CPU tensor [B]; label and predictions are class indices. Raises UsageError where the
-    classifier or the interpreter gives NaN or infinite numbers.
+    Each yielded column is a CPU tensor [R]; label and predictions are class indices, or `NO_CLASS`. Raises UsageError
+    where the classifier or the interpreter gives NaN or infinite numbers.
     """
-    spectrogram = clips.spectrogram
-    evidence = classifier(spectrogram)
+    evidence = classifier(clips.spectrogram)
     _check_finite("the classifier's probabilities", evidence.probabilities)
-    truth = None if clips.mixture is None else _truth(classifier, evidence, clips.label, clips.mixture)
-    whole = _describe_prediction(evidence, clips.label)
-    for interpretation in _timed(interpreter.sweep(classifier, spectrogram, evidence), clips.label, cost):
+    rows, target = evidence.labels.heard(evidence.logits)
+    if not len(rows):
+        return
+    clips, evidence = clips[rows], evidence[rows]
+    spectrogram = clips.spectrogram
+    truth = None if clips.sources is None else _truth(classifier, clips.sources, target)
+    whole = {"row": rows} | _describe_classes(evidence, clips.truth, target)
+    for interpretation in _timed(interpreter.sweep(classifier, spectrogram, evidence, target), target, cost):
         _check_finite(f"masks of {type(interpreter).__name__}", interpretation.mask)
         _check_finite(f"importances of {type(interpreter).__name__}", interpretation.importance)
         relevant, residual = classifier(interpretation.relevant), classifier(interpretation.residual)
         _check_finite("the classifier's probabilities on the relevant part", relevant.probabilities)
         _check_finite("the classifier's probabilities on the residual part", residual.probabilities)
-        scores = part_scores(evidence, relevant, residual) | mask_scores(interpretation.mask)
-        scores["relevant_prediction"], scores["residual_prediction"] = relevant.prediction, residual.prediction
+        scores = part_scores(evidence, relevant, residual, target) | mask_scores(interpretation.mask)
+        scores["relevant_prediction"], scores["residual_prediction"] = relevant.answer(target), residual.answer(target)
         scores["split_db"] = split_error(classifier, spectrogram, interpretation)
         if interpreter.trainable:
             scores |= relevant_scores(interpretation.relevant.log_magnitude)
-        if logit_scale != 1:
+        if logit_scale != 1 and evidence.labels.exclusive:
             cosines, residual_cosines = _raw_cosines(evidence, logit_scale), _raw_cosines(residual, logit_scale)
             scores["fa_raw_cosine"] = faithfulness(cosines.probabilities, residual_cosines.probabilities)
         if truth is not None:
@@ -98,32 +114,38 @@ def score_batch(
         yield {name: column.cpu() for name, column in (whole | scores).items()}
 
 
-def _describe_prediction(evidence: Evidence, label: Tensor) -> dict[str, Tensor]:
-    """What the classifier says of the whole input."""
-    probability, prediction = evidence.probabilities.max(dim=1)
-    correct = accuracy(evidence.probabilities, label)
-    return {"label": label, "prediction": prediction, "probability": probability, "acc": correct}
+def _describe_classes(evidence: Evidence, truth: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """What the classifier says of the whole input about the explained classes [R], and whether it is right.
+
+    The label is the explained class where the clip has it, else the clip's only one, else `NO_CLASS`.
+    """
+    right = truth.gather(1, target[:, None])[:, 0]
+    only = torch.where(truth.sum(dim=1) == 1, truth.long().argmax(dim=1), NO_CLASS)
+    return {
+        "label": torch.where(right, target, only),
+        "prediction": target,
+        "probability": evidence.probabilities.gather(1, target[:, None])[:, 0],
+        evidence.labels.correct: right.float(),
+    }
 
 
-def _truth(classifier: AudioClassifier, evidence: Evidence, label: Tensor, mixture: Mixture) -> Truth:
-    """What a right explanation of these mixtures keeps."""
-    labels = torch.stack((label, mixture.added_label), dim=1)
-    waveform = mixture.batch.waveform
-    return Truth.of(classifier.frontend, waveform, mixture.clip, mixture.added, labels, evidence.prediction)
+def _truth(classifier: AudioClassifier, sources: KnownSources, target: Tensor) -> Truth:
+    """What a right explanation of these classes keeps."""
+    return Truth.of_sources(classifier.frontend, sources.heard, sources.sounds, sources.labels, target)
 
 
 def _raw_cosines(evidence: Evidence, logit_scale: float) -> Evidence:
     """The evidence of a classifier whose logits are cosines times a scale, without the scale."""
-    return Evidence(evidence.logits / logit_scale, evidence.features)
+    return replace(evidence, logits=evidence.logits / logit_scale)
 
 
-def _timed(sweep: Iterator[Interpretation], label: Tensor, cost: Cost | None) -> Iterator[Interpretation]:
+def _timed(sweep: Iterator[Interpretation], target: Tensor, cost: Cost | None) -> Iterator[Interpretation]:
     """The interpretations of a sweep. The time that the first one takes is added to the cost."""
-    started = _now(label)
+    started = _now(target)
     first = next(sweep)
     if cost is not None:
-        cost.seconds += _now(label) - started
-        cost.clips += len(label)
+        cost.seconds += _now(target) - started
+        cost.clips += len(target)
     yield first
     yield from sweep
 
@@ -143,9 +165,12 @@ def _now(tensor: Tensor) -> float:
     return time.perf_counter()
 
 
-def part_scores(evidence: Evidence, relevant: Evidence, residual: Evidence) -> dict[str, Tensor]:
-    """FID-I, FA, AI, AD and AG, each [B], from the evidence on the input and on its two parts."""
-    return probability_scores(evidence.probabilities, relevant.probabilities, residual.probabilities)
+def part_scores(evidence: Evidence, relevant: Evidence, residual: Evidence, target: Tensor) -> dict[str, Tensor]:
+    """FID-I, FA, AI, AD and AG, each [B], of the target [B], from the evidence on the input and on its two parts.
+
+    target: a class that is heard in the input.
+    """
+    return probability_scores(evidence.about(target), relevant.about(target), residual.about(target))
 
 
 def probability_scores(p_input: Tensor, p_relevant: Tensor, p_residual: Tensor) -> dict[str, Tensor]:
@@ -193,8 +218,10 @@ def relevant_scores(log_magnitude: Tensor) -> dict[str, Tensor]:
 def explanation_scores(explanation: Explanation) -> dict[str, float]:
     """FID-I, FA, AI, AD and AG of the predicted class, and what describes the mask, of one sound.
 
-    Probabilities are averaged over the sound's windows before they are compared.
+    Probabilities are averaged over the sound's windows before they are compared. Of several labels the explained class
+    counts; where it is not heard, its scores are NaN.
     """
+    labels, target = explanation.labels, torch.tensor([explanation.target])
     means = []
     for probabilities in (
         explanation.probabilities,
@@ -202,5 +229,8 @@ def explanation_scores(explanation: Explanation) -> dict[str, float]:
         explanation.residual_probabilities,
     ):
         means.append(torch.from_numpy(explanation.mean(probabilities))[None])
-    scores = probability_scores(*means) | mask_scores(torch.from_numpy(explanation.mask)[None])
+    scores = probability_scores(*(labels.about(mean, target) for mean in means))
+    if not labels.exclusive and labels.answer(means[0], target) == NO_CLASS:
+        scores = {key: torch.full_like(score, math.nan) for key, score in scores.items()}
+    scores |= mask_scores(torch.from_numpy(explanation.mask)[None])
     return {"probability": means[0].max().item()} | {key: score.item() for key, score in scores.items()}

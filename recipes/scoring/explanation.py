@@ -14,6 +14,7 @@ import torch
 from interpreters.base import Interpreter
 from models.classifier import AudioClassifier, Evidence
 from models.frontend import FrontEnd, Spectrogram
+from models.labels import ONE_LABEL, Labels
 from recipes.data.audio import prepare_window, sound_level
 from recipes.data.sounds import MonoSound, mono_sound
 from recipes.scoring.joining import Parts, fade_border
@@ -60,7 +61,7 @@ class ExplainedWindow:
     start: its first sample in the sound. sound, relevant, residual: float32 [n] at the level at which the whole sound
     has an absolute peak of 1. log_magnitude, mask, importance: [t, F], the frames of one analysis of the whole sound
     whose centres lie in the window. probabilities, relevant_probabilities, residual_probabilities: [K]. target: the
-    class that is explained.
+    class that is explained. labels: what the probabilities mean.
     """
 
     start: int
@@ -74,6 +75,7 @@ class ExplainedWindow:
     relevant_probabilities: np.ndarray
     residual_probabilities: np.ndarray
     target: int
+    labels: Labels = ONE_LABEL
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Explanation:
     mask, importance: [T, F], the frames of one analysis of the whole sound. probabilities, relevant_probabilities,
     residual_probabilities: [W, K] posteriors. window_seconds: length of a window. window_samples: [W] samples of the
     sound that each holds. targets: [W] the class that each explains: one and the same wherever the method can be asked.
+    labels: what the probabilities mean.
     """
 
     sound: np.ndarray
@@ -98,6 +101,7 @@ class Explanation:
     window_seconds: float
     window_samples: np.ndarray
     targets: np.ndarray
+    labels: Labels = ONE_LABEL
 
     @property
     def prediction(self) -> int:
@@ -112,6 +116,15 @@ class Explanation:
     def mean(self, probabilities: np.ndarray) -> np.ndarray:
         """[K] of the whole sound from posteriors [W, K]."""
         return weighted_mean(probabilities, self.window_samples)
+
+    def answer(self, probabilities: np.ndarray) -> int:
+        """The explained class where posteriors [W, K] have it heard, else what is heard in its place, or `NO_CLASS`."""
+        return class_heard(self.labels, self.mean(probabilities), self.target)
+
+
+def class_heard(labels: Labels, mean: np.ndarray, target: int) -> int:
+    """The target where probabilities [K] have it heard, else the class in its place, or `NO_CLASS`."""
+    return int(labels.answer(torch.from_numpy(mean)[None], torch.tensor([target]))[0])
 
 
 def weighted_mean(probabilities: np.ndarray, samples: np.ndarray) -> np.ndarray:
@@ -205,6 +218,7 @@ def _explain_window(
         relevant_probabilities=_posterior(classifier(interpretation.relevant)),
         residual_probabilities=_posterior(classifier(interpretation.residual)),
         target=int(interpretation.target[0]),
+        labels=evidence.labels,
     )
     return explained, parts
 
@@ -262,4 +276,5 @@ def join_windows(windows: Sequence[ExplainedWindow], clip_seconds: float) -> Exp
         window_seconds=clip_seconds,
         window_samples=np.array([len(window.sound) for window in windows]),
         targets=np.array([window.target for window in windows]),
+        labels=windows[0].labels,
     )

@@ -15,8 +15,9 @@ PREFIX = "scoring-"
 class ScoredBatch:
     """What scoring one batch of clips gave.
 
-    number: of the batch, in the order of the test clips. clips: their positions in the corpus. settings: by setting of
-    the interpreter's sweep, every column of scores. seconds: what explaining the batch took.
+    number: of the batch, in the order of the test clips. clips: their positions in the corpus, one for each row of
+    scores. settings: by setting of the interpreter's sweep, every column of scores. seconds: what explaining the batch
+    took.
     """
 
     number: int

@@ -154,7 +154,7 @@ def _changed_scores(bench: Bench, clean: Heard, expected: Tensor, waveform: Tens
     heard = bench.hear(waveform)
     interpretation = bench.explain(heard)
     relevant, residual = bench.classifier(interpretation.relevant), bench.classifier(interpretation.residual)
-    scores = part_scores(heard.evidence, relevant, residual)
+    scores = part_scores(heard.evidence, relevant, residual, heard.evidence.prediction)
     scores["prediction_kept"] = fidelity_to_input(clean.evidence.probabilities, heard.evidence.probabilities)
     scores["rank_correlation"] = rank_correlation(interpretation.importance.float(), expected)
     return scores

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader
 
 from models.frontend import Spectrogram
-from recipes.data.clips import batch_options, collate
+from recipes.data.clips import batch_options, collate, known_sources
 from recipes.data.contamination import Contamination
 from recipes.data.corpus import evenly_spaced
 from recipes.runs.heard_clips import HeardClips
@@ -105,12 +105,16 @@ class InterpreterBrain(RecipeBrain):
         return self.modules.interpreter(self.classifier, spectrogram, evidence, clean=clean)
 
     def _scores(self, batch) -> list[dict[str, torch.Tensor]]:
-        noise, mixture = self.noise[sb.Stage.TEST], None
+        noise, store, sources = self.noise[sb.Stage.TEST], self.recipe_run.store, None
         if noise.kind == "mixture":
-            mixture = noise.mix(batch).to(self.device)
-        mixed = mixture.batch if mixture else noise.apply(batch).to(self.device)
-        spectrogram = self.classifier.frontend.analyze(mixed.waveform)
-        clips = LabelledClips(spectrogram, mixed.label, mixture)
+            sources = noise.mix(batch).sources
+        elif noise.kind == "clean" and store.corpus.has_sources:
+            sources = known_sources(store, batch)
+        if sources is not None:
+            sources = sources.to(self.device)
+        waveform = noise.apply(batch).waveform.to(self.device) if sources is None else sources.heard
+        truth = store.corpus.truth(batch.index.tolist()).to(self.device)
+        clips = LabelledClips(self.classifier.frontend.analyze(waveform), truth, sources)
         self.batch_cost = Cost()
         return list(score_batch(self.classifier, self.interpreter, clips, self.logit_scale, self.batch_cost))
 
@@ -123,15 +127,18 @@ class InterpreterBrain(RecipeBrain):
         return sum(term.float() for term in predictions.values()).mean()
 
     def _keep_scores(self, batch, predictions: list[dict[str, torch.Tensor]]) -> None:
-        """Add a batch's scores to the tables and write them into the journal."""
-        settings = []
+        """Add a batch's scores to the tables and write them into the journal: a row for each explained class."""
+        settings, clips = [], []
         for columns in predictions:
+            clips = batch.index[columns.pop("row")].tolist()
             settings.append({name: column.tolist() for name, column in columns.items()})
-        scored = ScoredBatch(next(self.numbers), batch.index.tolist(), settings, self.batch_cost.seconds)
+        scored = ScoredBatch(next(self.numbers), clips, settings, self.batch_cost.seconds)
         self._add_scores(scored)
         self.journal.add(scored)
 
     def _add_scores(self, scored: ScoredBatch) -> None:
+        if not scored.clips:  # the classifier hears nothing in any of them
+            return
         if not self.tables:
             self.tables = _empty_tables(len(scored.settings))
         for table, columns in zip(self.tables, scored.settings, strict=True):

@@ -135,7 +135,7 @@ def test_every_score_ranks_a_perfect_a_random_and_an_inverted_explainer():
     batch = ClipBatch(clip + added, number % 4, number)
     mixture = Mixture(batch, clip, added, (number + 1) % 4)
     spectrogram = classifier.frontend.analyze(batch.waveform)
-    clips = LabelledClips(spectrogram, batch.label, mixture)
+    clips = LabelledClips(spectrogram, torch.nn.functional.one_hot(batch.label, 4).bool(), mixture.sources)
     means = {}
     for kind in ("perfect", "random", "inverted"):
         (columns,) = score_batch(classifier, Known(classifier.describe(), kind), clips)

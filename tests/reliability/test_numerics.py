@@ -97,7 +97,7 @@ def test_every_sound_is_explained_and_scored(explainer):
             evidence = classifier(classifier.frontend.analyze(clip))
         mixture = Mixture(ClipBatch(clip + added, labels, labels), clip, added, evidence.prediction)
         spectrogram = classifier.frontend.analyze(mixture.batch.waveform)
-        labelled = LabelledClips(spectrogram, labels, mixture)
+        labelled = LabelledClips(spectrogram, torch.nn.functional.one_hot(labels, 5).bool(), mixture.sources)
         swept = list(score_batch(classifier, interpreter, labelled, 30.0))
         assert len(swept) == max(1, len(interpreter.quantiles))
         for columns in swept:

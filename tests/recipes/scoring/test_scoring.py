@@ -21,6 +21,11 @@ def spectrogram(rows: list[list[float]]) -> Spectrogram:
     return Spectrogram(values, torch.ones_like(values, dtype=torch.complex64), 100)
 
 
+def truth(*labels: int) -> torch.Tensor:
+    """Of clips of one label out of two."""
+    return torch.nn.functional.one_hot(torch.tensor(labels), 2).bool()
+
+
 class TwoBins(nn.Module):
     """Logits are the first two bins, times a scale. Counts clips."""
 
@@ -57,11 +62,12 @@ def probability(first: float, second: float) -> float:
 def test_every_column_by_hand():
     # clip 0 is class 0 and clip 1 class 1; the mask keeps bin 0 and loses bin 1
     given = spectrogram([[3.0, 1.0, 0.0, 2.0], [1.0, 2.0, 5.0, 0.0]])
-    (found,) = score_batch(TwoBins(), Masks([1.0, 0.0, 0.0, 1.0]), LabelledClips(given, torch.tensor([0, 0])))
+    (found,) = score_batch(TwoBins(), Masks([1.0, 0.0, 0.0, 1.0]), LabelledClips(given, truth(0, 0)))
     whole = [probability(3, 1), probability(2, 1)]
     kept = [probability(3, 0), probability(0, 1)]
     removed = [probability(0, 1), probability(2, 0)]
     expected = {
+        "row": [0, 1],
         "label": [0, 0],
         "prediction": [0, 1],
         "probability": whole,
@@ -86,7 +92,7 @@ def test_every_column_by_hand():
 
 
 def test_raw_cosines_leave_the_scale_out():
-    clips = LabelledClips(spectrogram([[0.3, 0.1, 0.0, 0.0]]), torch.tensor([0]))
+    clips = LabelledClips(spectrogram([[0.3, 0.1, 0.0, 0.0]]), truth(0))
     (found,) = score_batch(TwoBins(30.0), Masks([1.0, 0.0, 1.0, 1.0]), clips, logit_scale=30.0)
     assert found["fa"].item() == pytest.approx(probability(9, 3) - probability(0, 3), abs=1e-6)
     assert found["fa_raw_cosine"].item() == pytest.approx(probability(0.3, 0.1) - probability(0, 0.1), abs=1e-6)
@@ -95,7 +101,7 @@ def test_raw_cosines_leave_the_scale_out():
 @pytest.mark.parametrize("settings", [1, 3])
 def test_q_settings_cost_1_plus_2_q_passes_a_clip(settings):
     classifier, masks = TwoBins(), [[1.0, 0.0, 0.0, float(k)] for k in range(settings)]
-    clips = LabelledClips(spectrogram([[1.0] * BINS] * 5), torch.zeros(5).long())
+    clips = LabelledClips(spectrogram([[1.0] * BINS] * 5), truth(0, 0, 0, 0, 0))
     found = list(score_batch(classifier, Masks(*masks), clips))
     assert len(found) == settings
     assert classifier.clips == 5 * (1 + 2 * settings)
@@ -104,16 +110,16 @@ def test_q_settings_cost_1_plus_2_q_passes_a_clip(settings):
 
 def test_a_batch_scores_as_its_clips_do():
     given, masks = spectrogram([[3.0, 1.0, 0.0, 2.0], [1.0, 2.0, 5.0, 0.0]]), Masks([1.0, 0.5, 0.0, 1.0])
-    (together,) = score_batch(TwoBins(), masks, LabelledClips(given, torch.tensor([0, 1])))
+    (together,) = score_batch(TwoBins(), masks, LabelledClips(given, truth(0, 1)))
     for k in range(2):
-        (alone,) = score_batch(TwoBins(), masks, LabelledClips(given[k : k + 1], torch.tensor([k])))
+        (alone,) = score_batch(TwoBins(), masks, LabelledClips(given[k : k + 1], truth(k)))
         assert {name: column.item() for name, column in alone.items()} == pytest.approx(
-            {name: column[k].item() for name, column in together.items()}
+            {name: column[k].item() for name, column in together.items()} | {"row": 0}
         )
 
 
 def test_an_empty_mask_has_no_sparseness():
-    clips = LabelledClips(spectrogram([[3.0, 1.0, 0.0, 2.0]]), torch.tensor([0]))
+    clips = LabelledClips(spectrogram([[3.0, 1.0, 0.0, 2.0]]), truth(0))
     (found,) = score_batch(TwoBins(), Masks([0.0] * BINS), clips)
     assert math.isnan(found["sps"].item())
     assert math.isnan(found["comp"].item())
@@ -138,7 +144,8 @@ def test_of_trained_methods_the_relevant_part_is_described_too():
 
 def test_relevant_and_residual_are_not_interchangeable():
     whole, kept, removed = (TwoBins()(spectrogram([row])) for row in ([3.0, 1.0], [3.0, 0.0], [0.0, 1.0]))
-    right, swapped = part_scores(whole, kept, removed), part_scores(whole, removed, kept)
+    target = torch.tensor([0])
+    right, swapped = part_scores(whole, kept, removed, target), part_scores(whole, removed, kept, target)
     assert all(right[name].item() != swapped[name].item() for name in ("fid_i", "fa", "ai", "ad", "ag"))
 
 
