@@ -130,7 +130,7 @@ def test_an_empty_mask_has_no_sparseness():
 
 def test_of_trained_methods_the_relevant_part_is_described_too():
     """The mask is even, and the relevant part is not."""
-    clips = LabelledClips(spectrogram([[3.0, 1.0, 0.0, 0.0]]), torch.tensor([0]))
+    clips = LabelledClips(spectrogram([[3.0, 1.0, 0.0, 0.0]]), truth(0))
     method = Masks([1.0] * BINS)
     (untrained,) = score_batch(TwoBins(), method, clips)
     assert "sps_relevant" not in untrained
