@@ -46,6 +46,13 @@ def test_a_whole_long_sound_has_one_map(longer, interpret, sound_file, tmp_path)
     assert [window["start_seconds"] for window in told["windows"]] == [0]
 
 
+def test_a_method_that_was_trained_on_short_clips_explains_long_ones(bundle, longer, interpret, tmp_path):
+    step = ("--debug", "--debug_batches=1", "--debug_epochs=1", "--batch_size=2", "--report_clips=0")
+    run = interpret(HPARAMS / "lmac.yaml", tmp_path, f"--classifier={bundle('cnn14')}", *step)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(48000).astype(np.float32)
+    assert explain(longer, noise, rate=16000, method=run).mask.shape == (259, 513)
+
+
 def test_a_recipe_s_classifier_hears_windows_in_training_and_in_its_bundle(train, tmp_path):
     step = ("--debug", "--debug_batches=1", "--debug_epochs=1", "--batch_size=2", "--num_classes=10")
     windows = "--windows={seconds: 0.5, pooling: max_logit}"
