@@ -3,9 +3,9 @@
     python -m tools.long_clips results/mobilenet/1234/classifier data/ESC-50 --out=docs/results/windows/mobilenet.json
 
 Sounds are made of a fold's clips, one of each class, end to end. The classifier hears windows of its clip length,
-pooled in each of the ways, and is asked about every class in turn. Of each map, cut to the tenth of the plane that it
-ranks highest, `share` is what lies in the seconds of the class (one clip's part of the sound by chance), and `pointed`
-how often more lies there than in any other clip. The loudest bins, which know nothing of the class, are the control.
+pooled in each of the ways, and is asked about every class in turn. Of what each map has above 0, `share` lies in the
+seconds of the class, and `pointed` is how often more lies there than in any other clip. A map that knows nothing of the
+class has one clip's part of the sound in both, whatever it is.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from recipes.runs.subject import Subject, load_subject
 from recipes.system.entry import entry
 from tools.runner import check_out, positive, report_result, tool_parser
 
-METHODS = ("grad_cam", "input_x_gradient", "control_loudest")
+METHODS = ("grad_cam", "input_x_gradient")
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ def build_sounds(clips: Sequence[Clip], subject: Subject, sounds: int, length: i
     return made
 
 
-def shares(mask: Tensor, count: int) -> np.ndarray:
-    """[count] of a mask [T, F]: what of it lies in each of so many equal stretches of time."""
-    edges = np.linspace(0, len(mask), count + 1).round().astype(int)
-    kept = mask.sum(dim=1).double().cumsum(dim=0)
+def shares(importance: Tensor, count: int) -> np.ndarray:
+    """[count] of a map [T, F]: what of its positive part lies in each of so many equal stretches of time."""
+    edges = np.linspace(0, len(importance), count + 1).round().astype(int)
+    kept = importance.clamp(min=0).sum(dim=1).double().cumsum(dim=0)
     total = torch.cat([kept.new_zeros(1), kept])[edges].diff()
     return (total / total.sum()).cpu().numpy()
 
@@ -100,9 +100,9 @@ def measure(classifier: AudioClassifier, interpreter: Interpreter, sounds: Seque
         most_probable = evidence.probabilities[0].topk(len(sound.targets)).indices.tolist()
         for place, target in enumerate(sound.targets):
             started = time.process_time()
-            answer = interpreter.interpret(classifier, spectrogram, evidence, torch.tensor([target]))
+            importance = interpreter.importance(classifier, spectrogram, evidence, torch.tensor([target]))
             spent += time.process_time() - started
-            parts = shares(answer.mask[0], len(sound.targets))
+            parts = shares(importance[0], len(sound.targets))
             inside.append(parts[place])
             pointed.append(parts.argmax() == place)
             right.append(target in most_probable)

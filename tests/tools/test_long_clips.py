@@ -13,10 +13,11 @@ from tests.helpers import refusal
 from tools.long_clips import build_sounds, main, shares
 
 
-def test_shares_of_a_mask_by_hand():
-    mask = torch.zeros(10, 3)
-    mask[0, 0] = mask[5] = 1  # one bin in the first half, three in the second
-    assert shares(mask, 2).tolist() == [0.25, 0.75]
+def test_shares_of_a_map_by_hand():
+    importance = torch.zeros(10, 3)
+    importance[0, 0] = importance[5] = 1  # one bin in the first half, three in the second
+    importance[1] = -1  # speaks against the class
+    assert shares(importance, 2).tolist() == [0.25, 0.75]
     assert shares(torch.ones(12, 2), 3).tolist() == pytest.approx([1 / 3] * 3)
 
 
@@ -57,5 +58,5 @@ def test_every_method_is_asked_about_every_class(trained, tmp_path, capsys):
     result = json.loads(out.read_text())
     assert (result["seconds"], len(result["rows"])) == (4.0, 2)
     loudest = result["rows"][1]
-    # the same mask whatever is asked: the shares of four places, one of which has the most
+    # the same map whatever is asked: the shares of four places, one of which has the most
     assert loudest["share"] == pytest.approx(0.25) and loudest["pointed"] == 0.25
