@@ -1,6 +1,5 @@
 """Training and testing a classifier: what `train.py` does."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from models.bundle import BundleInfo, check_trusted, read_facts, save_bundle
 from models.classifier import ClassifierInfo
 from models.errors import UsageError
 from recipes.config.recipe import Recipe, Settings
+from recipes.data.class_names import name_classes
 from recipes.data.clips import ClipStore
 from recipes.data.corpus import Corpus, FoldSplit
 from recipes.data.splits import check_trainable
@@ -94,7 +94,7 @@ def _open_data(recipe: Recipe, objects: Settings) -> ClipStore:
 
 def _train(run: Run) -> Path:
     classifier = run.objects["model"]["classifier"]
-    _name_classes(classifier, run.store.corpus.class_names)
+    name_classes(classifier, run.store.corpus.class_names)
     described = classifier.describe()
     model_yaml = run.recipe.block("model", described.settings)
     check_trusted(model_yaml, run.recipe.path, run.recipe.trust)
@@ -110,12 +110,6 @@ def _train(run: Run) -> Path:
     brain.score(run.values["batch_size"], chosen=trains)
     on_main(_leave_results, run, brain, described, model_yaml)
     return run.results_folder
-
-
-def _name_classes(classifier: torch.nn.Module, names: Sequence[str]) -> None:
-    """Tell a classifier whose classes are prompts what they are called, in the order of its outputs."""
-    if hasattr(classifier, "name_classes"):
-        classifier.name_classes(names)
 
 
 def _check_unseen(run: Run) -> None:

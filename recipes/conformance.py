@@ -17,6 +17,7 @@ from interpreters.conformance import check_interpreter
 from models.conformance import check_classifier
 from models.errors import UsageError
 from recipes.config.recipe import Recipe, load_recipe
+from recipes.data.class_names import name_classes
 from recipes.runs.subject import load_subject
 from recipes.system.entry import entry, tool_parser
 
@@ -30,7 +31,9 @@ def check_recipe(recipe: Recipe) -> list[str]:
     """
     settings = recipe.build()
     if "model" in settings:
-        return check_classifier(settings["model"].get("classifier"))
+        classifier = settings["model"].get("classifier")
+        name_classes(classifier, [f"class {number}" for number in range(recipe.values.get("num_classes", 0))])
+        return check_classifier(classifier)
     if "interpreter" not in settings:
         raise UsageError(f"{recipe.path} builds neither a classifier (`model`) nor a method (`interpreter`)")
     subject = load_subject(recipe.values["classifier"], "cpu", recipe.trust)

@@ -32,3 +32,9 @@ def names_of_bundle(bundle: Path) -> list[str] | None:
         return [str(name) for name in facts["class_names"]]
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def name_classes(classifier: object, names: Sequence[str]) -> None:
+    """Tell a classifier whose classes are prompts what they are called, in the order of its outputs."""
+    if hasattr(classifier, "name_classes"):
+        classifier.name_classes(names)

@@ -13,6 +13,7 @@ from models.clap import ClapClassifier
 from models.frontend import FrontEnd
 from recipes import adopt
 from recipes.config.recipe import load_recipe
+from recipes.conformance import check_recipe
 from recipes.data.metadata import read_corpus
 from recipes.inference import explain
 from recipes.runs.subject import load_subject
@@ -135,3 +136,8 @@ def test_prompts_to_adopt_are_a_list(tiny_clap, tmp_path, option):
 def test_prompts_to_adopt_are_different_sentences(tiny_clap, tmp_path):
     told = refusal(adopt.main, [str(tiny_clap), str(tmp_path / "run"), "--prompts=[rain, rain]"])
     assert "must be a list of different sentences" in told
+
+
+def test_its_recipe_conforms(tiny_clap, arguments, tmp_path):
+    recipe = load_recipe(arguments(CLAP, tmp_path, f"--weights={tiny_clap}", "--num_classes=4"))
+    assert check_recipe(recipe) == []
