@@ -1,7 +1,7 @@
 """The classifier contract: Spectrogram in, Evidence out, whatever the network inside."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -79,7 +79,7 @@ class Evidence:
             native_map = torch.cat([cast(Tensor, part.native_map) for part in features])
         embedding = torch.cat([part.embedding for part in features])
         logits = torch.cat([part.logits for part in parts])
-        return Evidence(logits, Features(embedding, tuple(maps), native_map), parts[0].labels)
+        return replace(parts[0], logits=logits, features=Features(embedding, tuple(maps), native_map))
 
     @property
     def num_bytes(self) -> int:

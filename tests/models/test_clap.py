@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 from interpreters.gradients import Gradient
 from interpreters.perturbation import Perturbation
 from models.clap import ClapClassifier
+from models.classifier import Evidence
 from models.conformance import check_classifier
 from models.frontend import FrontEnd
 
@@ -93,6 +94,14 @@ def test_it_conforms(folder):
     assert offers.provides == {"gradient", "maps", "prompts"}
     assert (offers.num_classes, offers.prompt_size, offers.map_channels) == (3, 24, (16, 32, 64))
     assert (offers.provenance, offers.mel_top) == (str(folder), 14000)
+
+
+def test_the_evidence_of_some_clips_and_of_joined_ones_keeps_the_prompts(folder):
+    classifier = classifier_of(folder)
+    evidence = classifier(classifier.frontend.analyze(noise(1.0, 3)))
+    joined = Evidence.joined([evidence[:1], evidence[1:]])
+    assert torch.equal(joined.prompts, evidence.prompts)
+    assert torch.equal(joined.logits, evidence.logits)
 
 
 def test_silence_has_a_finite_gradient(folder):
