@@ -62,7 +62,8 @@ def left_for_the_recipe(module, arguments: list[str], monkeypatch) -> list[str]:
 
     has_parser = hasattr(module, "argparse") or hasattr(module, "tool_parser")
     if not has_parser or not arguments:
-        return arguments if arguments and arguments[0].endswith(".yaml") else []
+        recipes_and_keys = [word for word in arguments if word.startswith("--") or word.endswith(".yaml")]
+        return recipes_and_keys if arguments and arguments[0].endswith(".yaml") else []
     with monkeypatch.context() as patched, pytest.raises(InterruptedError) as stopped:
         patched.setattr(argparse.ArgumentParser, "parse_known_args", stop)
         patched.setattr(sys, "argv", [module.__name__, *arguments])
