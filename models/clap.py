@@ -76,6 +76,9 @@ class ClapAdapter(WaveAdapter):
     Arguments are the extractor's. Raises UsageError for a truncation or padding that it does not have.
     """
 
+    filters: Tensor
+    window: Tensor
+
     def __init__(
         self,
         frontend: FrontEnd,
@@ -110,9 +113,6 @@ class ClapAdapter(WaveAdapter):
         )
         self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)  # [bins, mels]
         self.register_buffer("window", torch.hann_window(fft_window_size), persistent=False)
-
-    filters: Tensor
-    window: Tensor
 
     def forward(self, spectrogram: Spectrogram) -> Heard:  # type: ignore[override]
         """Spectrogram of [B, T, F] to what the network hears. Raises UsageError for clips that are too long."""
