@@ -37,7 +37,8 @@ class LightDecoder(nn.Module):
     cell: frames and bins of a cell. The maps know little of single bins.
     use_input: also show the last refinement the log1p magnitude, for finer masks than the maps alone give.
         The published decoders see the maps only.
-    narrowest: channels at the finest maps' resolutions, where most of the time goes; None: `width` everywhere.
+    narrowest: channels at the finest maps' resolutions, where most of the time goes; None, or a number
+        from `width` on: `width` everywhere.
 
     Raises UsageError for a width that cannot be halved four times, a narrowest that is none of its halves, no
     bands, and a cell of another form.
@@ -58,7 +59,7 @@ class LightDecoder(nn.Module):
         if width < 16 or width % 16 or bands < 1:
             raise UsageError(f"width={width} must be a positive multiple of 16 and bands={bands} at least 1")
         halves = [width // 2**stage for stage in range(5)]
-        narrowest = width if narrowest is None else narrowest
+        narrowest = width if narrowest is None else min(narrowest, width)
         if narrowest not in halves:
             raise UsageError(f"narrowest={narrowest} must be one of {', '.join(map(str, halves))}, the halves of width")
         self.bands, self.use_input, self.cell = bands, use_input, tuple(cell)
