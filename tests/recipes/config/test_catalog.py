@@ -68,7 +68,7 @@ def test_help_shows_values_comments_and_settings_inside_blocks():
     assert "--epochs=4 200 in the paper" in lines
     assert "--subset=null esc10: ESC-50's ten-class subset" in lines
     assert "--train_folds=[1,2,3]" in lines
-    assert "--interpreter.decoder.width=128" in lines
+    assert "--interpreter.decoder.width=128 channels at the coarsest map" in lines
     assert "--interpreter.outside=0.2 weight of the prediction on the residual part" in lines
     assert "--optimizer.lr=1e-06" in lines
 
