@@ -26,24 +26,31 @@ def masking_terms(
     target: Tensor,
     w_in: float,
     w_out: float,
+    outside_limit: float | None = None,
 ) -> dict[str, Tensor]:
-    """Weighted terms [B]: "inside" = w_in CE(f(relevant), c) and "outside" = -w_out CE(f(residual), c).
+    """Weighted terms [B]: "inside" = w_in CE(f(relevant), c) and "outside" = -w_out min(CE(f(residual), c), limit).
 
     CE is -log of the probability of c, whatever the classifier's labels are.
 
     relevant, residual: the two parts of B clips, with their graph. target: [B], the explained class c.
     w_in, w_out: non-negative; a term of weight 0 is left out and its part never meets the classifier.
+    outside_limit: the limit in nats; None: none, as published.
     """
     terms = {}
     if w_in and w_out:
         of_relevant, of_residual = evidence_of_parts(classifier, relevant, residual)
         terms["inside"] = w_in * of_relevant.surprise(target)
-        terms["outside"] = -w_out * of_residual.surprise(target)
+        terms["outside"] = -w_out * _up_to(outside_limit, of_residual.surprise(target))
     elif w_in:
         terms["inside"] = w_in * classifier(relevant).surprise(target)
     elif w_out:
-        terms["outside"] = -w_out * classifier(residual).surprise(target)
+        terms["outside"] = -w_out * _up_to(outside_limit, classifier(residual).surprise(target))
     return terms
+
+
+def _up_to(limit: float | None, values: Tensor) -> Tensor:
+    """The values, none of them above the limit; None: as they are."""
+    return values if limit is None else values.clamp(max=limit)
 
 
 def evidence_of_parts(

@@ -93,6 +93,17 @@ def test_terms_by_hand():
     }
 
 
+def test_the_residual_part_pays_up_to_its_limit_and_has_no_gradient_beyond():
+    # of the hand-made case above, CE(f((1 - M) X), 0) = softplus(-1) = 0.313
+    logits = [[math.log(3.0), math.log(3.0)]]
+    for limit, expected in ((0.2, 0.2), (0.5, softplus(-1.0))):
+        interpreter = lmac(logits, outside_limit=limit, inside=0.0, sparsity=0.0)
+        terms = losses(interpreter, spectrogram([[1.0, 3.0]]), Total())
+        assert terms["outside"].item() == pytest.approx(-0.2 * expected, rel=1e-5)
+        terms["outside"].sum().backward()
+        assert (interpreter.decoder.logits.grad.abs().sum() == 0) == (limit == 0.2)
+
+
 def test_smoothness_is_the_steps_along_both_axes_over_the_plane():
     interpreter = LMAC(
         info(),
@@ -282,6 +293,7 @@ def test_the_recipes_blocks_build_from_a_bundle(name, sparsity):
     "build, sentence",
     [
         (lambda: lmac([[0.0]], outside=-0.2), r"outside=-0\.2 must be 0 .* or more"),
+        (lambda: lmac([[0.0]], outside_limit=0), "outside_limit=0 must be above 0, or null for none"),
         (lambda: lmac([[0.0]], min_correlation=60), r"min_correlation=60 must be in \[0, 1\]"),
         (lambda: LightDecoder((8,), width=16, cell=(0, 8)), "cell=.* must be two whole numbers of 1 or more"),
         (lambda: LightDecoder((8,), width=20), "width=20 must be a positive multiple of 16"),
