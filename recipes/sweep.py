@@ -118,11 +118,9 @@ def run_sweep(sweep: Sweep) -> Path:
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
     parser = tool_parser("sweep", __doc__, takes_recipe=True)
-    parser.add_argument("recipe", help="such as hparams/lmac_td.yaml")
     parser.add_argument("--over", required=True, help="a key and its values, such as alpha:0,0.75,1")
-    options, changes = parser.parse_known_args(arguments)
-    key, values = parse_values(options.over)
-    print(f"table: {run_sweep(Sweep([options.recipe, *changes], key, values))}")
+    options, recipe = parser.parse_known_args(arguments)
+    print(f"table: {run_sweep(Sweep(recipe, *parse_values(options.over)))}")
 
 
 if __name__ == "__main__":
