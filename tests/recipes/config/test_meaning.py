@@ -78,13 +78,9 @@ schedule: !name:recipes.schedules.WarmupCosine
 """
 
 
-EARLIER_DECODER = ("--interpreter.decoder.cell=[2,2]", "--interpreter.decoder.narrowest=null")
-
-
 def differences(recipe_changes: tuple[str, ...] = (), kept: str = KEPT) -> set[str]:
-    """The keys in which a kept text and today's recipe with the decoder of that time differ."""
-    recipe = load_recipe([str(HPARAMS / "lmac.yaml"), *EARLIER_DECODER, *recipe_changes])
-    before, now = meaning(kept), meaning(recipe.text)
+    """The keys in which a kept text and today's recipe differ."""
+    before, now = meaning(kept), meaning(load_recipe([str(HPARAMS / "lmac.yaml"), *recipe_changes]).text)
     return {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
 
 
