@@ -31,7 +31,7 @@ from tools.memory import held_by
 from tools.runner import ROOT, check_out, positive, save_result, tool_parser
 
 SMALL_LMAC_TD = (
-    "--filters=64",
+    "--filters=256",  # as the published decoder of the maps has
     "--kernel=64",
     "--width=16",
     "--layers=1",

@@ -54,6 +54,7 @@ def test_clips_of_one_class_make_no_mixture(tmp_path):
     table.add(
         torch.arange(3),
         label=torch.ones(3),
+        prediction=torch.tensor([1, 0, 1]),
         acc=torch.tensor([1.0, 0.0, 1.0]),
         probability=torch.tensor([0.5, 0.4, 0.9]),
     )

@@ -52,8 +52,8 @@ INTERPRETERS = {
     "lmac_finetuned": 236_728_321,
     "l2i": 524_689,
     "lmac_td_alpha0": 8_256_769,
-    "lmac_td_alpha075": 13_308_673,
-    "lmac_td_alpha1": 13_308_673,
+    "lmac_td_alpha075": 147_337_346,
+    "lmac_td_alpha1": 147_337_346,
 }
 
 
