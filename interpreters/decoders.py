@@ -105,7 +105,51 @@ class LightDecoder(nn.Module):
         return resize(self.last(hidden).float(), (frames, bins)).squeeze(1)
 
 
-class PaperDecoder(nn.Module):
+class _PublishedDecoder(nn.Module):
+    """What the published decoders share: they take four maps of D, D/2, D/4 and D/8 channels, coarse to fine.
+
+    D is the largest multiple of 8 up to the coarsest map's channels. Other channels are projected by 1 x 1
+    convolutions.
+
+    Arguments
+    ---------
+    map_channels: C of the maps, fine to coarse. instead: the decoder to use for other maps than these.
+
+    Raises UsageError for a number of maps other than four, and for fewer than 8 channels in the coarsest.
+    """
+
+    def __init__(self, map_channels: Sequence[int], instead: str):
+        super().__init__()
+        if len(map_channels) != 4 or map_channels[-1] < 8:
+            raise UsageError(
+                f"{type(self).__name__} needs four maps with at least 8 channels in the coarsest, and this "
+                f"classifier's have {tuple(map_channels)}: use {instead}"
+            )
+        self.width = map_channels[-1] // 8 * 8
+        projections: list[nn.Module] = []
+        for shrink, channels in zip((1, 2, 4, 8), reversed(map_channels), strict=True):
+            wanted = self.width // shrink
+            projections.append(nn.Identity() if channels == wanted else nn.Conv2d(channels, wanted, 1))
+        self.projections = nn.ModuleList(projections)
+
+    @property
+    def takes_maps_as_they_are(self) -> bool:
+        """Whether the classifier's maps have the published channels, so that released weights fit."""
+        return all(isinstance(projection, nn.Identity) for projection in self.projections)
+
+    def inputs(self, maps: Sequence[Tensor], rows: int, dtype: torch.dtype) -> list[Tensor]:
+        """The maps, fine to coarse, in the order, of the channels and of the sizes that the network takes.
+
+        rows: of the coarsest map.
+        """
+        sizes = ((rows, 2), (rows, 2), (2 * rows, 5), (4 * rows + 1, 10))
+        inputs = []
+        for feature_map, project, size in zip(reversed(maps), self.projections, sizes, strict=True):
+            inputs.append(project(F.adaptive_avg_pool2d(feature_map.to(dtype), size)))
+        return inputs
+
+
+class PaperDecoder(_PublishedDecoder):
     """The decoder of the L-MAC paper (SpeechBrain's `CNN14PSI_stft`), for any classifier and clip length.
 
     Its transposed convolutions fit together only for maps of (a, 2), (a, 2), (2a, 5) and (4a + 1, 10), coarse
@@ -124,68 +168,21 @@ class PaperDecoder(nn.Module):
     """
 
     def __init__(self, map_channels: Sequence[int], fit: str = "stretch"):
-        super().__init__()
         if fit not in FITS:
             raise UsageError(f"fit={fit!r} must be one of {', '.join(FITS)}: crop as published")
+        super().__init__(map_channels, instead="LightDecoder")
         self.fit = fit
-        self.projections = _projections(map_channels, "PaperDecoder", "LightDecoder")
-        self.psi = CNN14PSI_stft(dim=_published_width(map_channels), outdim=1)
-
-    @property
-    def takes_maps_as_they_are(self) -> bool:
-        """Whether the classifier's maps have the published channels, so that released weights fit."""
-        return _projects_nothing(self.projections)
+        self.psi = CNN14PSI_stft(dim=self.width, outdim=1)
 
     def forward(self, maps: Sequence[Tensor], log_magnitude: Tensor) -> Tensor:
         """maps [B, C, h, w], fine to coarse, and log1p magnitude [B, T, F] to float32 logits [B, T, F]."""
         frames, bins = log_magnitude.shape[1:]
         rows = max(1, frames // 32)
-        inputs = _published_inputs(maps, self.projections, rows, self.psi.convt1.weight.dtype)
-        logits = self.psi(inputs).float()  # [B, 1, rows, bins]
+        logits = self.psi(self.inputs(maps, rows, self.psi.convt1.weight.dtype)).float()  # [B, 1, rows, bins]
         if self.fit == "crop":
             beyond = max(0, frames - logits.shape[2])
             logits = F.pad(logits[:, :, :frames], (0, 0, 0, beyond), mode="replicate")
         return resize(logits, (frames, bins)).squeeze(1)
-
-
-def _projects_nothing(projections: nn.ModuleList) -> bool:
-    return all(isinstance(projection, nn.Identity) for projection in projections)
-
-
-def _published_width(map_channels: Sequence[int]) -> int:
-    """D of the published decoders: the coarsest map's channels, or the next smaller multiple of 8."""
-    return map_channels[-1] // 8 * 8
-
-
-def _projections(map_channels: Sequence[int], decoder: str, instead: str) -> nn.ModuleList:
-    """1 x 1 convolutions of the maps, coarse to fine, to D, D/2, D/4 and D/8 channels where they have others.
-
-    decoder, instead: names for the UsageError that other maps than four, or too few channels, raise.
-    """
-    if len(map_channels) != 4 or map_channels[-1] < 8:
-        raise UsageError(
-            f"{decoder} needs four maps with at least 8 channels in the coarsest, and this classifier's have "
-            f"{tuple(map_channels)}: use {instead}"
-        )
-    width = _published_width(map_channels)
-    projections: list[nn.Module] = []
-    for channels, wanted in zip(reversed(map_channels), (width, width // 2, width // 4, width // 8), strict=True):
-        projections.append(nn.Identity() if channels == wanted else nn.Conv2d(channels, wanted, 1))
-    return nn.ModuleList(projections)
-
-
-def _published_inputs(
-    maps: Sequence[Tensor], projections: nn.ModuleList, rows: int, dtype: torch.dtype
-) -> list[Tensor]:
-    """The maps, fine to coarse, as the published decoders take them: coarse to fine, projected, of sizes that fit.
-
-    rows: of the coarsest map.
-    """
-    sizes = ((rows, 2), (rows, 2), (2 * rows, 5), (4 * rows + 1, 10))
-    inputs = []
-    for feature_map, project, size in zip(reversed(maps), projections, sizes, strict=True):
-        inputs.append(project(F.adaptive_avg_pool2d(feature_map.to(dtype), size)))
-    return inputs
 
 
 class MapDecoder(nn.Module):
@@ -223,7 +220,7 @@ class MapDecoder(nn.Module):
         return self.output(x.transpose(2, 3).flatten(1, 2))
 
 
-class PaperMapDecoder(nn.Module):
+class PaperMapDecoder(_PublishedDecoder):
     """The U-Net decoder of the published LMAC-TD, for any classifier and clip length.
 
     Nine transposed convolutions, with a skip to each of the four maps. They fit together for one size of maps
@@ -246,17 +243,15 @@ class PaperMapDecoder(nn.Module):
     ROWS = 13
 
     def __init__(self, map_channels: Sequence[int], out_channels: int):
-        super().__init__()
         if out_channels != 256:
             raise UsageError(
                 f"PaperMapDecoder makes 256 features, and the codec has filters={out_channels}: set filters to 256, "
                 "or use MapDecoder"
             )
-        self.projections = _projections(map_channels, "PaperMapDecoder", "MapDecoder")
-        width = _published_width(map_channels)
-        quarter, eighth, sixteenth = width // 4, width // 8, max(1, width // 16)
-        self.convt1 = nn.ConvTranspose2d(width, quarter, 7, (3, 2), 1)
-        self.convt2 = nn.ConvTranspose2d(width // 2, quarter, 7, (3, 2), 1)
+        super().__init__(map_channels, instead="MapDecoder")
+        quarter, eighth, sixteenth = self.width // 4, self.width // 8, max(1, self.width // 16)
+        self.convt1 = nn.ConvTranspose2d(self.width, quarter, 7, (3, 2), 1)
+        self.convt2 = nn.ConvTranspose2d(self.width // 2, quarter, 7, (3, 2), 1)
         self.convt3 = nn.ConvTranspose2d(quarter, quarter, (12, 11), (3, 2), 1)
         self.convt4 = nn.ConvTranspose2d(quarter, quarter, 7, (5, 4), 1)
         self.convt5 = nn.ConvTranspose2d(quarter, eighth, 7, 2, 1)
@@ -265,14 +260,9 @@ class PaperMapDecoder(nn.Module):
         self.convt8 = nn.ConvTranspose2d(eighth, sixteenth, (10, 7), (3, 1), (4, 2))
         self.convt9 = nn.ConvTranspose2d(sixteenth, 1, (8, 10), (7, 3), 0)
 
-    @property
-    def takes_maps_as_they_are(self) -> bool:
-        """Whether the classifier's maps have the published channels, so that released weights fit."""
-        return _projects_nothing(self.projections)
-
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """maps [B, C, h, w], fine to coarse, to [B, 256, 10001]."""
-        coarsest, coarse, fine, finest = _published_inputs(maps, self.projections, self.ROWS, self.convt1.weight.dtype)
+        coarsest, coarse, fine, finest = self.inputs(maps, self.ROWS, self.convt1.weight.dtype)
         hidden = F.relu(self.convt1(coarsest)) + F.relu(self.convt2(coarse))
         hidden = F.relu(self.convt3(hidden)) + F.relu(self.convt4(fine))
         hidden = F.relu(self.convt5(hidden)) + F.relu(self.convt6(finest))

@@ -36,14 +36,7 @@ class Truth:
     known: Tensor
 
     @classmethod
-    def of(
-        cls, frontend: FrontEnd, mixture: Tensor, first: Tensor, second: Tensor, labels: Tensor, prediction: Tensor
-    ) -> "Truth":
-        """From mixtures [B, N], two labelled sounds [B, N] in them, their labels [B, 2] and the predicted class [B]."""
-        return cls.of_sources(frontend, mixture, torch.stack((first, second), dim=1), labels, prediction)
-
-    @classmethod
-    def of_sources(cls, frontend: FrontEnd, mixture: Tensor, sounds: Tensor, labels: Tensor, target: Tensor) -> "Truth":
+    def of(cls, frontend: FrontEnd, mixture: Tensor, sounds: Tensor, labels: Tensor, target: Tensor) -> "Truth":
         """From mixtures [B, N], the labelled sounds [B, S, N] in them, their labels [B, S] and the explained class [B].
 
         What is in the mixture beside the source is the rest, noise that bears no label too.

@@ -153,7 +153,7 @@ class LMACTD(Interpreter):
 
     def separate(self, waveform: Tensor, maps: tuple[Tensor, ...]) -> Separation:
         """waveform [B, N] and the classifier's maps of it to the relevant and the residual sound, float32."""
-        guide = None if self.map_decoder is None else self.map_decoder(maps)  # [B, filters, h]
+        guide = self._guide(maps)
         num_samples = waveform.shape[1]
         if num_samples <= self.window:
             return Separation(*self._window(waveform, guide, 0, num_samples))
@@ -176,8 +176,11 @@ class LMACTD(Interpreter):
 
     def mask_of(self, waveform: Tensor, maps: tuple[Tensor, ...]) -> Tensor:
         """[B, filters, L] the mask on the code of sounds [B, N] that one window holds, given the classifier's maps."""
-        guide = None if self.map_decoder is None else self.map_decoder(maps)
-        return self._mask(self.codec.encode(waveform), guide, 0, waveform.shape[1])
+        return self._mask(self.codec.encode(waveform), self._guide(maps), 0, waveform.shape[1])
+
+    def _guide(self, maps: tuple[Tensor, ...]) -> Tensor | None:
+        """[B, filters, h] the decoded maps of the whole sound; None at alpha 0."""
+        return None if self.map_decoder is None else self.map_decoder(maps)
 
     def _mask(self, encoded: Tensor, guide: Tensor | None, start: int, num_samples: int) -> Tensor:
         """[B, filters, L] of a code whose first frame is centred on the sample `start` of `num_samples`."""

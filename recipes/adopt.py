@@ -108,8 +108,8 @@ def adopt(recipe: Recipe, folder: Path) -> Path:
     load_speechbrain(classifier, folder)
     reorder_head(classifier, published, corpus.class_names)
     data = _published_data(corpus, values)
-    weights = f"SpeechBrain checkpoint {folder.name}"
-    source = _source(values["experiment"], values["seed"], data, recipe.path.stem, weights)
+    about = {"recipe": recipe.path.stem, "weights": f"SpeechBrain checkpoint {folder.name}"}
+    source = _source(values["experiment"], values["seed"], data, about)
     source["clips"] = _seen(recipe, corpus)
     info = BundleInfo("classifier", corpus.class_names, classifier.frontend.sample_rate, values["clip_seconds"], source)
     return _save(run, classifier, recipe.block("model"), info)
@@ -158,12 +158,8 @@ def adopt_interpreter(recipe: Recipe, folder: Path) -> Path:
         )
     load_parts(parts, folder)
     corpus = read_corpus(values["data_folder"], values["subset"], values.get("columns") or {})
-    source = {
-        "experiment": values["experiment"],
-        "seed": values["seed"],
-        "commit": commit(),
-        "data": _published_data(corpus, values),
-        "classifier": subject.info.source["classifier"],
+    data, classifier = _published_data(corpus, values), subject.info.source["classifier"]
+    source = _source(values["experiment"], values["seed"], data, classifier) | {
         "training": {"weights": f"released checkpoint {folder.name}"},
         "classifier_weights_sha256": subject.fingerprint,
         "clips": _seen(recipe, corpus),
@@ -211,19 +207,20 @@ def _adopt_whole(
         f"classifier: !new:{kind.__module__}.{kind.__name__}\n  frontend: *frontend\n{settings}"
     )
     data = {"name": "unknown", "content": "unknown", "train_folds": [], "valid_folds": []}
-    source = _source(run.name, None, data, "published", weights)
+    source = _source(run.name, None, data, {"recipe": "published", "weights": weights})
     names = classifier.class_names or ()
     info = BundleInfo("classifier", names, classifier.frontend.sample_rate, clip_seconds, source)
     return _save(run, classifier, model_yaml, info)
 
 
-def _source(experiment: str, seed: int | None, data: dict, recipe: str, weights: str) -> dict:
+def _source(experiment: str, seed: int | None, data: dict, classifier: dict) -> dict:
+    """Where a bundle came from. classifier: the recipe of the classifier, and its weights."""
     return {
         "experiment": experiment,
         "seed": seed,
         "commit": commit(),
         "data": data,
-        "classifier": {"recipe": recipe, "weights": weights},
+        "classifier": classifier,
         "training": {},
     }
 

@@ -10,7 +10,7 @@ Other arguments are given to each of them. The table is printed and written to
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from models.errors import UsageError
@@ -41,11 +41,15 @@ class Sweep:
         """The last part of the key, for names of folders and the head of the table."""
         return self.key.rpartition(".")[2]
 
+    @cached_property
+    def base(self) -> Recipe:
+        """The recipe without any of the values. Raises UsageError as `load_recipe`."""
+        return load_recipe(list(self.arguments))
+
     def recipes(self) -> list[Recipe]:
         """The recipe of every value. Raises UsageError for what cannot run, before anything does."""
-        base = load_recipe(list(self.arguments))
-        experiment = base.values["experiment"]
-        required = REQUIRED if explains(base) else REQUIRED_TO_TRAIN
+        experiment = self.base.values["experiment"]
+        required = REQUIRED if explains(self.base) else REQUIRED_TO_TRAIN
         recipes: list[Recipe] = []
 
         def load(value: str) -> None:
@@ -107,9 +111,8 @@ def run_sweep(sweep: Sweep) -> Path:
         folder = run_interpreter(recipe) if explains(recipe) else train_classifier(recipe)
         rows += result_rows(value, recipe, folder)
     text = table(sweep.short_key, rows)
-    values = recipes[0].values
-    experiment = values["experiment"].removesuffix(f"_{sweep.short_key}_{sweep.values[0]}")
-    path = Path(values["output_folder"]) / f"{experiment}_by_{sweep.short_key}.md"
+    values = sweep.base.values
+    path = Path(values["output_folder"]) / f"{values['experiment']}_by_{sweep.short_key}.md"
     write_atomically(path, f"{text}\n".encode())
     print(text)
     return path

@@ -217,7 +217,8 @@ def scoring_call(
     """Every score of a batch of clips, by 1 + 2Q classifier passes in the precision of `eval_precision: auto`."""
     precision = bench.precision_of("auto", classifier, interpreter.eval())
     spectrogram = classifier.frontend.analyze(bench.noise(batch))
-    clips = LabelledClips(spectrogram, classifier(spectrogram).probabilities > 1)  # the labels do not matter
+    no_label = torch.zeros(batch, classifier.describe().num_classes, dtype=torch.bool, device=bench.device)
+    clips = LabelledClips(spectrogram, no_label)
 
     @torch.no_grad()
     def call() -> None:

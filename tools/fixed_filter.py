@@ -37,11 +37,15 @@ class FilterVariance:
         self.squares += mask.square().sum().item()
 
     @property
+    def means(self) -> Tensor:
+        """[filters] the mean mask of each."""
+        return torch.as_tensor(self.total) / self.frames
+
+    @property
     def explained(self) -> float:
         """Share of the variance that the filters' means explain, in [0, 1]; 1 for a mask that is constant."""
-        means = torch.as_tensor(self.total) / self.frames
-        whole = self.squares / (self.frames * len(means)) - means.mean().item() ** 2
-        return 1.0 if whole < 1e-12 else means.var(correction=0).item() / whole
+        whole = self.squares / (self.frames * len(self.means)) - self.means.mean().item() ** 2
+        return 1.0 if whole < 1e-12 else self.means.var(correction=0).item() / whole
 
 
 @torch.no_grad()
@@ -63,7 +67,7 @@ def measure(arguments: list[str], clips: int) -> dict:
         "alpha": interpreter.alpha,
         "clips": len(chosen),
         "seed": run.values["seed"],
-        "mean_mask": round(torch.as_tensor(variance.total).mean().item() / variance.frames, 3),
+        "mean_mask": round(variance.means.mean().item(), 3),
         "explained_by_a_fixed_filter": round(variance.explained, 3),
     }
 

@@ -26,6 +26,7 @@ from models.errors import UsageError
 from recipes.data.layouts import find_tables
 from recipes.report.markdown import markdown_table
 from recipes.system.entry import entry
+from tools.bench import instructions
 from tools.bench_cases import SWEEP
 from tools.runner import ROOT, check_out, positive, save_result, tool_parser
 from tools.stock_stages import Stage, run_timed
@@ -34,7 +35,6 @@ TRAIN, SCORE, LMAC = "classification/train.py", "interpret/interpret_amt.py", "i
 TASKS = ("focalnet", "cnn14", "lmac", "score")
 COLUMNS = ["task", "clips", "stock, s a clip", "ours, s a clip", "ratio", "ratio, CPU time"]
 PEAKS = ["stock, peak GB", "ours, peak GB"]
-AUTO = ["--precision=auto", "--eval_precision=auto"]
 NO_REPORT = "--report_clips=0"
 
 
@@ -80,6 +80,7 @@ class Comparison:
         self.recipes = options.speechbrain.resolve() / "recipes" / "ESC50"
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
         self.shared = [f"--device={device}", "--noprogressbar"]
+        self.precision = [f"--precision={options.precision}", f"--eval_precision={options.precision}"]
         self.tasks: dict[str, dict] = {}
 
     def stock(self, script: str, recipe: str, batch_size: int, *changes: str) -> dict[str, Stage]:
@@ -98,7 +99,7 @@ class Comparison:
 
     def our_classifier(self, recipe: str, batch_size: int, *changes: str) -> Stage:
         """An epoch of one of our classifiers, whose bundle the interpreters need."""
-        own = [f"--batch_size={batch_size}", "--epochs=1", f"--num_classes={self.classes}", *AUTO]
+        own = [f"--batch_size={batch_size}", "--epochs=1", f"--num_classes={self.classes}", *self.precision]
         return self.ours("train.py", recipe, *own, *changes)["train"]
 
     def our_interpreter(self, recipe: str, classifier: str, *changes: str) -> dict[str, Stage]:
@@ -109,7 +110,13 @@ class Comparison:
     def record(self, task: str, stock: Stage, ours: Stage) -> None:
         """Keep a pair."""
         self.tasks[task] = {"stock": asdict(stock), "ours": asdict(ours)}
-        content = {"threads": self.options.threads, "torch": torch.__version__, "tasks": self.tasks}
+        content = {
+            "cpu": instructions(),
+            "threads": self.options.threads,
+            "precision": self.options.precision,
+            "torch": torch.__version__,
+            "tasks": self.tasks,
+        }
         save_result(content, self.options.out)
 
     def run(self) -> dict[str, dict]:
@@ -139,18 +146,19 @@ class Comparison:
             "training epoch, our small LMAC-TD beside the stock L-MAC": "lmac_td_small",
         }
         for task, recipe in tasks.items():
-            ours = self.our_interpreter(recipe, "cnn14", f"--batch_size={batch}", "--epochs=1", *AUTO)
+            ours = self.our_interpreter(recipe, "cnn14", f"--batch_size={batch}", "--epochs=1", *self.precision)
             self.record(task, stock, ours["train"])
 
     def compare_scoring(self, batch: int) -> None:
         """Modulation maps scored at one quantile, and at ten, for which the stock recipe runs ten times."""
         stock = self.stock(SCORE, "amt_focalnet", batch, "--use_pretrained=False")["score"]
-        changes = [f"--eval_batch_size={batch}", "--eval_precision=auto"]
+        changes = [f"--eval_batch_size={batch}", f"--eval_precision={self.options.precision}"]
         ours = self.our_interpreter("modulation", "focalnet", *changes)
         self.record("scoring, one quantile", stock, ours["score"])
         runs = len(SWEEP)
         ten_runs = Stage(runs * stock.seconds, runs * stock.cpu_seconds, stock.clips, stock.peak_gb)
-        ours = self.our_interpreter("modulation", "focalnet", *changes, f"--quantile={list(SWEEP)}")
+        sweep = ["--experiment=modulation_sweep", f"--quantile={list(SWEEP)}"]
+        ours = self.our_interpreter("modulation", "focalnet", *changes, *sweep)
         self.record("scoring, ten quantiles", ten_runs, ours["score"])
 
 
@@ -175,6 +183,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch_size", type=positive, default=6)
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     parser.add_argument("--size", default="base", help="of our FocalNet; the stock recipe's is base")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of ours")
     parser.add_argument("--only", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

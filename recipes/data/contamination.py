@@ -80,9 +80,6 @@ class Mixture:
         sounds = torch.stack((self.clip, self.added), dim=1)
         return KnownSources(self.batch.waveform, sounds, torch.stack((self.batch.label, self.added_label), dim=1))
 
-    def to(self, device: torch.device | str) -> "Mixture":
-        return Mixture(self.batch.to(device), self.clip.to(device), self.added.to(device), self.added_label.to(device))
-
 
 @dataclass(frozen=True)
 class ContaminationSettings:

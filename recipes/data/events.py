@@ -13,12 +13,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from models.errors import UsageError
 from recipes.data.corpus import Corpus, Event
 from recipes.data.metadata_faults import Entry
 from recipes.data.sound_names import composed
 from recipes.data.table import Table
-from recipes.system.files import name_some
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +59,7 @@ def _read_table(path: Path, clip_counts: Counter, labels: Collection[str]) -> di
         if label not in labels:
             faults["events with a label that no clip has"].append(label)
         events[name, label].append(Event(start, end))
-    if faults:
-        parts = []
-        for fault, names in faults.items():
-            parts.append(f"{len(names)} {fault}: {name_some(names)}")
-        raise UsageError(f"{path} cannot be used; it has {'; '.join(parts)}.")
+    table.refuse(faults)
     return events
 
 

@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from models.errors import UsageError
 from recipes.data.corpus import Corpus
 from recipes.data.metadata_faults import Entry, leads_outside
 from recipes.data.sound_names import composed
 from recipes.data.table import Table
-from recipes.system.files import name_some
 
 COLUMNS = {"filename": "filename", "label": "label", "source": "source"}
 
@@ -42,7 +40,8 @@ def _read_table(path: Path, clip_counts: Counter, labels_of: Mapping[str, tuple]
     """The source of each file name and label."""
     sources: dict[tuple[str, str], Path] = {}
     faults = defaultdict(list)
-    for row in Table.read(path).rows(COLUMNS, required=COLUMNS):
+    table = Table.read(path)
+    for row in table.rows(COLUMNS, required=COLUMNS):
         name, label = composed(row["filename"].strip()), composed(row["label"].strip())
         source = row["source"].strip()
         if clip_counts[name] == 0:
@@ -56,9 +55,5 @@ def _read_table(path: Path, clip_counts: Counter, labels_of: Mapping[str, tuple]
         if leads_outside(source) or not (path.parent / source).is_file():
             faults[f"sources that are no file in {path.parent}"].append(source)
         sources[name, label] = path.parent / source
-    if faults:
-        parts = []
-        for fault, names in faults.items():
-            parts.append(f"{len(names)} {fault}: {name_some(names)}")
-        raise UsageError(f"{path} cannot be used; it has {'; '.join(parts)}.")
+    table.refuse(faults)
     return sources

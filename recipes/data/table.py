@@ -75,6 +75,15 @@ class Table:
             raise UsageError(f"{self.path} has rows with too many or too few fields: rows {name_some(uneven)}.")
         return rows
 
+    def refuse(self, faults: Mapping[str, Sequence[str]]) -> None:
+        """Raise UsageError where there are faults. faults: by what they are, where they were found."""
+        if not faults:
+            return
+        parts = []
+        for fault, places in faults.items():
+            parts.append(f"{len(places)} {fault}: {name_some(places)}")
+        raise UsageError(f"{self.path} cannot be used; it has {'; '.join(parts)}.")
+
     def _places(self, columns: Mapping[str, str], required: Collection[str]) -> dict[str, int]:
         """The position of each column."""
         name_counts = Counter(self.names)

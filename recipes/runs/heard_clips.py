@@ -57,16 +57,15 @@ class HeardClips:
 
     @torch.no_grad()
     def _heard(self, batch: ClipBatch, kind: str, mixing: Contamination, with_fillings: bool) -> Heard:
-        mixture = mixing.mix(batch).to(self.run.device) if kind != "clean" else None
-        waveform = batch.waveform.to(self.run.device) if mixture is None else mixture.batch.waveform
+        sources = None if kind == "clean" else mixing.mix(batch).sources.to(self.run.device)
+        waveform = batch.waveform.to(self.run.device) if sources is None else sources.heard
         spectrogram = self.classifier.frontend.analyze(waveform)
         evidence = self.classifier(spectrogram)
         fillings = self._fillings(batch, mixing, waveform, spectrogram) if with_fillings else {}
         truth = None
-        if mixture is not None:
-            labels = torch.stack([mixture.batch.label, mixture.added_label], dim=1)
-            sources = (mixture.batch.waveform, mixture.clip, mixture.added)
-            truth = Truth.of(self.classifier.frontend, *sources, labels, evidence.prediction)
+        if sources is not None:
+            frontend, prediction = self.classifier.frontend, evidence.prediction
+            truth = Truth.of(frontend, sources.heard, sources.sounds, sources.labels, prediction)
         return Heard(spectrogram, evidence, fillings, truth)
 
     def _fillings(

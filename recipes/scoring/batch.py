@@ -131,7 +131,7 @@ def _describe_classes(evidence: Evidence, truth: Tensor, target: Tensor) -> dict
 
 def _truth(classifier: AudioClassifier, sources: KnownSources, target: Tensor) -> Truth:
     """What a right explanation of these classes keeps."""
-    return Truth.of_sources(classifier.frontend, sources.heard, sources.sounds, sources.labels, target)
+    return Truth.of(classifier.frontend, sources.heard, sources.sounds, sources.labels, target)
 
 
 def _raw_cosines(evidence: Evidence, logit_scale: float) -> Evidence:

@@ -194,8 +194,10 @@ class RecipeBrain(sb.Brain):
     def _is_out_of_patience(self, epoch: int) -> bool:
         """Whether `patience` epochs have passed since the best one."""
         patience = self.recipe_run.values.get("patience")
+        if patience is None:
+            return False
         best = self.checkpointer.find_checkpoint(**self.selection.keys)
-        return patience is not None and best is not None and epoch - best.meta["epoch"] >= patience
+        return best is not None and epoch - best.meta["epoch"] >= patience
 
     def check_loss_isfinite(self, loss):
         """SpeechBrain's count of losses that are NaN or infinite. Raises UsageError where its patience ends."""

@@ -18,9 +18,9 @@ from recipes.scoring.journal import ScoredBatch, ScoreJournal
 from recipes.scoring.table import ClipTable
 from recipes.system.console import quiet, say
 from recipes.system.parallel import Share, gather, on_main, rank
-from recipes.training import mask_gain
 from recipes.training.brain import RecipeBrain, Selection
 from recipes.training.kept_evidence import KeptEvidence
+from recipes.training.mask_gain import MASK_GAIN, MaskGain, mean_gain
 
 
 class InterpreterBrain(RecipeBrain):
@@ -33,11 +33,11 @@ class InterpreterBrain(RecipeBrain):
     selection = Selection("loss", larger_is_better=False)
 
     def __init__(self, run: InterpreterRun, noise: Mapping[sb.Stage, Contamination], training: bool = False):
-        self.mask_clips = None
+        self.mask_gain = None
         if training and run.values.get("mask_clips") is not None:
             chosen = evenly_spaced(run.clips("valid"), run.values["mask_clips"])
-            self.mask_clips = HeardClips(run, "valid", chosen)
-            self.selection = Selection(mask_gain.NAME, larger_is_better=True)
+            self.mask_gain = MaskGain(HeardClips(run, "valid", chosen))
+            self.selection = Selection(MASK_GAIN, larger_is_better=True)
         self.classifier, self.interpreter, self.noise = run.subject.classifier, run.interpreter, noise
         self.logit_scale = run.subject.offers.logit_scale
         self.scored_before: dict[int, ScoredBatch] = {}
@@ -168,10 +168,9 @@ class InterpreterBrain(RecipeBrain):
 
     def stage_scores(self, stage):
         scores = {name: fmean(values) for name, values in self.terms.items()}
-        if self.mask_clips is None:
+        if self.mask_gain is None:
             return scores
-        own_share = mask_gain.gain_columns(self.mask_clips, self.interpreter)
-        return scores | mask_gain.mask_gain(gather(own_share))
+        return scores | mean_gain(gather(self.mask_gain.columns(self.interpreter)))
 
 
 def _empty_tables(settings: int) -> list[ClipTable]:

@@ -6,6 +6,8 @@ A training loss of soft masks falls on while the masks that are cut from them se
 
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from interpreters.base import Interpreter
 from interpreters.fixed_area import top_share
 from recipes.scoring.fixed_area import HEADLINE, KINDS_OF_CLIPS, score_map, score_mask
@@ -13,36 +15,51 @@ from recipes.scoring.fixed_area import HEADLINE, KINDS_OF_CLIPS, score_map, scor
 if TYPE_CHECKING:
     from recipes.runs.heard_clips import HeardClips
 
-NAME = "mask_gain"
+MASK_GAIN = "mask_gain"
 PARTS = ("ad_gain", "fa_gain", "pointing")
 
 
-def gain_columns(clips: "HeardClips", interpreter: Interpreter) -> dict[str, list[float]]:
-    """By the name of a part of the gain, its values on this process's share of the clips.
+class MaskGain:
+    """What the masks of an interpreter gain on some clips, epoch after epoch.
 
     Masks of `HEADLINE` of the plane, with silence in the rest, are held against the loudest bins of that area, on clean
-    clips and on mixtures at 0 dB. ad_gain: by how much less the probability drops under what is kept, as a share of
-    it. fa_gain: by how much more it falls where the mask is removed. pointing: of the mixtures whose source is known, 1
-    where the map's largest value lies on it.
+    clips and on mixtures at 0 dB. What the classifier says of the loudest bins is the same in every epoch, and asked
+    for once.
+
+    clips: of which each process has a share.
     """
-    columns: dict[str, list[float]] = {name: [] for name in PARTS}
-    for kind in KINDS_OF_CLIPS:
-        for _, heard in clips.batches(kind, with_fillings=False):
-            importance = interpreter.importance(clips.classifier, heard.spectrogram, heard.evidence).detach().float()
-            mask = top_share(importance, HEADLINE)
-            loudest = top_share(heard.spectrogram.log_magnitude, HEADLINE)
-            own = score_mask(clips.classifier, heard, mask, "silence")
-            control = score_mask(clips.classifier, heard, loudest, "silence")
-            columns["ad_gain"] += ((control["ad"] - own["ad"]) / 100).tolist()
-            columns["fa_gain"] += (own["fa"] - control["fa"]).tolist()
-            if heard.truth is not None:
-                pointing = score_map(heard, importance)["pointing"]
-                columns["pointing"] += pointing[heard.truth.known].tolist()
-    return columns
+
+    def __init__(self, clips: "HeardClips"):
+        self.clips = clips
+        self._of_loudest: dict[tuple[str, int], dict[str, Tensor]] = {}  # by the kind of clips and the batch
+
+    def columns(self, interpreter: Interpreter) -> dict[str, list[float]]:
+        """By the name of a part of the gain, its values on this process's share of the clips.
+
+        ad_gain: by how much less the probability drops under what is kept, as a share of it. fa_gain: by how much more
+        it falls where the mask is removed. pointing: of the mixtures whose source is known, 1 where the map's largest
+        value lies on it.
+        """
+        classifier = self.clips.classifier
+        columns: dict[str, list[float]] = {name: [] for name in PARTS}
+        for kind in KINDS_OF_CLIPS:
+            for number, (_, heard) in enumerate(self.clips.batches(kind, with_fillings=False)):
+                importance = interpreter.importance(classifier, heard.spectrogram, heard.evidence).detach().float()
+                own = score_mask(classifier, heard, top_share(importance, HEADLINE), "silence")
+                if (kind, number) not in self._of_loudest:
+                    loudest = top_share(heard.spectrogram.log_magnitude, HEADLINE)
+                    self._of_loudest[kind, number] = score_mask(classifier, heard, loudest, "silence")
+                control = self._of_loudest[kind, number]
+                columns["ad_gain"] += ((control["ad"] - own["ad"]) / 100).tolist()
+                columns["fa_gain"] += (own["fa"] - control["fa"]).tolist()
+                if heard.truth is not None:
+                    pointing = score_map(heard, importance)["pointing"]
+                    columns["pointing"] += pointing[heard.truth.known].tolist()
+        return columns
 
 
-def mask_gain(columns: list[dict[str, list[float]]]) -> dict[str, float]:
-    """The mean of every part over the columns of all processes, and their sum under `NAME`.
+def mean_gain(columns: list[dict[str, list[float]]]) -> dict[str, float]:
+    """The mean of every part over the columns of all processes, and their sum under `MASK_GAIN`.
 
     Pointing is 0 where the classifier recognises no source at all.
     """
@@ -52,4 +69,4 @@ def mask_gain(columns: list[dict[str, list[float]]]) -> dict[str, float]:
         for part in columns:
             values += part[name]
         means[name] = sum(values) / len(values) if values else 0.0
-    return means | {NAME: sum(means.values())}
+    return means | {MASK_GAIN: sum(means.values())}

@@ -38,7 +38,8 @@ def tones() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def truth(first, second, labels=(0, 1), prediction=0) -> Truth:
-    return Truth.of(FrontEnd(), first + second, first, second, torch.tensor([labels]), torch.tensor([prediction]))
+    sounds = torch.stack((first, second), dim=1)
+    return Truth.of(FrontEnd(), first + second, sounds, torch.tensor([labels]), torch.tensor([prediction]))
 
 
 def test_a_case_by_hand():
@@ -194,7 +195,7 @@ def test_noise_without_a_label_is_not_of_the_source():
     first, second = tones()
     noise = 0.05 * torch.randn(first.shape, generator=torch.Generator().manual_seed(0))
     labels, prediction = torch.tensor([[0, 1]]), torch.tensor([0])
-    found = Truth.of(FrontEnd(), first + second + noise, first, second, labels, prediction)
+    found = Truth.of(FrontEnd(), first + second + noise, torch.stack((first, second), dim=1), labels, prediction)
     assert torch.equal(found.source, first)
     both = found.audible & found.ideal
     assert both.sum() <= (truth(first, second).audible & truth(first, second).ideal).sum()

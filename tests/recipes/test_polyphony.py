@@ -164,14 +164,12 @@ def test_two_classes_of_one_clip_have_maps_of_their_own(trained, polyphony):
     batch = collate([ClipDataset(store, [3])[0]])
     sources = known_sources(store, batch)[torch.tensor([0, 0])]
     first, second = store.corpus.clips[3].targets
-    truth = Truth.of_sources(frontend, sources.heard, sources.sounds, sources.labels, torch.tensor([first, second]))
+    truth = Truth.of(frontend, sources.heard, sources.sounds, sources.labels, torch.tensor([first, second]))
     assert truth.known.tolist() == [True, True]
     assert torch.equal(truth.source, sources.sounds[0])
     assert (truth.ideal[0] & truth.ideal[1] & truth.audible[0]).float().mean() < 0.02
     absent = next(k for k in range(10) if k not in (first, second))
-    assert not Truth.of_sources(
-        frontend, sources.heard, sources.sounds, sources.labels, torch.tensor([absent, first])
-    ).known[0]
+    assert not Truth.of(frontend, sources.heard, sources.sounds, sources.labels, torch.tensor([absent, first])).known[0]
 
 
 def refusal(call, *arguments) -> str:

@@ -4,8 +4,11 @@ import csv
 
 import pytest
 
+import tools.stock
 from models.errors import UsageError
-from tools.stock import main, subset, table, timed_process
+from tools.runner import ROOT
+from tools.stock import Comparison, main, read_options, subset, table, timed_process
+from tools.stock_stages import Stage
 
 STAND_IN = """
 import sys, torch, time
@@ -52,6 +55,29 @@ def test_the_ratio_is_of_seconds_a_clip():
     }
     line = table({"training epoch": sides}).splitlines()[-1]
     assert line == "| training epoch | 6 | 1.000 | 0.500 | 2.00 | 2.50 | 4.00 | 1.50 |"
+
+
+def test_every_run_of_ours_has_a_folder_and_the_precision_of_its_own(tmp_path, monkeypatch):
+    for name in ("classification/train.py", "interpret/interpret_amt.py", "interpret/train_lmac.py"):
+        script = tmp_path / "recipes" / "ESC50" / name
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.touch()
+    lines = []
+
+    def stages(line: list[str], threads: int) -> dict[str, Stage]:
+        lines.append(line)
+        return dict.fromkeys(("train", "score"), Stage(1.0, 1.0, 1, 1.0))
+
+    monkeypatch.setattr(tools.stock, "timed_process", stages)
+    options = read_options([f"--speechbrain={tmp_path}", f"--data_folder={tmp_path}", "--precision=fp32"])
+    Comparison(options, tmp_path, 2, tmp_path).run()
+    ours = [line for line in lines if line[0] == str(ROOT / "interpret.py")]
+    experiments = []
+    for line in ours:
+        named = [argument for argument in line if argument.startswith("--experiment=")]
+        experiments.append(named[0] if named else line[1])
+        assert {"--precision=fp32", "--eval_precision=fp32"} & set(line)
+    assert len(experiments) == len(set(experiments)) == 5
 
 
 @pytest.mark.parametrize(

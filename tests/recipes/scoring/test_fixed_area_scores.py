@@ -41,7 +41,7 @@ def heard() -> Heard:
     spectrogram = frontend.analyze(own + rest)
     evidence = classifier(spectrogram)
     labels = torch.tensor([[0, 1], [1, 0]])
-    truth = Truth.of(frontend, own + rest, own, rest, labels, evidence.prediction)
+    truth = Truth.of(frontend, own + rest, torch.stack((own, rest), dim=1), labels, evidence.prediction)
     other = frontend.analyze(own.roll(1, dims=0))
     return Heard(spectrogram, evidence, {"noise_floor": noise.masked(torch.zeros(513)), "another_clip": other}, truth)
 

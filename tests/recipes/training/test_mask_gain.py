@@ -12,7 +12,7 @@ from recipes.data.corpus import evenly_spaced
 from recipes.runs.heard_clips import HeardClips
 from recipes.runs.trained import open_trained_run
 from recipes.scoring.fixed_area import HEADLINE, KINDS_OF_CLIPS, score_map, score_mask
-from recipes.training import mask_gain
+from recipes.training.mask_gain import MaskGain, mean_gain
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_clips_are_evenly_spaced_with_the_first_and_the_last():
 
 
 def test_the_loudest_bins_gain_nothing_over_themselves(clips):
-    columns = mask_gain.gain_columns(clips, clips.run.interpreter)
+    columns = MaskGain(clips).columns(clips.run.interpreter)
     assert columns["ad_gain"] == columns["fa_gain"] == [0.0] * 10
 
 
@@ -42,7 +42,9 @@ class Quietest(Ranked):
 
 
 def test_gains_are_differences_to_the_loudest_bins(clips):
-    columns = mask_gain.gain_columns(clips, Quietest(clips.run.subject.offers))
+    gain = MaskGain(clips)
+    gain.columns(clips.run.interpreter)  # an epoch before
+    columns = gain.columns(Quietest(clips.run.subject.offers))
     kept_gain, removed_gain, pointing = [], [], []
     for kind in KINDS_OF_CLIPS:
         for _, heard in clips.batches(kind):
@@ -61,19 +63,19 @@ def test_gains_are_differences_to_the_loudest_bins(clips):
 def test_the_gain_is_the_sum_of_its_parts_means_over_all_processes():
     first = {"ad_gain": [0.5], "fa_gain": [0.1], "pointing": []}
     second = {"ad_gain": [-0.1, 0.2], "fa_gain": [0.2, 0.3], "pointing": [1.0]}
-    gain = mask_gain.mask_gain([first, second])
+    gain = mean_gain([first, second])
     assert gain == pytest.approx({"ad_gain": 0.2, "fa_gain": 0.2, "pointing": 1.0, "mask_gain": 1.4})
-    assert mask_gain.mask_gain([first])["pointing"] == 0.0
+    assert mean_gain([first])["pointing"] == 0.0
 
 
 def test_the_epoch_whose_masks_gain_most_is_kept(interpret, bundle, tmp_path, monkeypatch):
     gains = iter((0.4, 0.9, 0.1, 0.2))
 
-    def pretended(clips, interpreter):
-        assert len(clips.chosen) == 3 and clips.part == "valid" and not interpreter.training
+    def pretended(gain, interpreter):
+        assert len(gain.clips.chosen) == 3 and gain.clips.part == "valid" and not interpreter.training
         return {"ad_gain": [next(gains)], "fa_gain": [0.0], "pointing": [0.0]}
 
-    monkeypatch.setattr(mask_gain, "gain_columns", pretended)
+    monkeypatch.setattr(MaskGain, "columns", pretended)
     changes = ("--epochs=4", "--batch_size=10", "--precision=fp32", "--mask_clips=3", "--report_clips=0")
     folder = interpret(HPARAMS / "lmac.yaml", tmp_path, f"--classifier={bundle('cnn14')}", *changes, "--patience=1")
     training = json.loads((folder / "metrics.json").read_text())["training"]
