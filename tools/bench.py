@@ -32,6 +32,7 @@ from models.errors import UsageError
 from recipes.report.markdown import fill_tables, markdown_table
 from recipes.system.entry import entry
 from recipes.system.files import write_atomically
+from recipes.training.brain import multiply_in_float32
 from tools.bench_cases import Bench, all_cases, timed
 from tools.runner import ROOT, check_out, positive, save_result, tool_parser
 
@@ -70,7 +71,8 @@ def instructions() -> str:
 
 
 def measure_here(name: str, bench: Bench) -> dict:
-    """Measure one case in this process; its facts and the process's peak memory."""
+    """Measure one case in this process, as a command runs it; its facts and the process's peak memory."""
+    multiply_in_float32()
     facts = asdict(all_cases(long=True)[name](bench))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if bench.device == "cuda":

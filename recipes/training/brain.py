@@ -22,6 +22,7 @@ from recipes.runs.run import Run
 from recipes.system.console import Bar, duration, quiet, say
 from recipes.system.interruption import Interrupted, asked, deferred, leave_if_asked
 from recipes.system.parallel import Share, gather, on_main, rank, replicate
+from recipes.system.products import multiply_by_onednn
 from recipes.training.checkpoints import Stopwatch, WholeCheckpointer
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ def auto_precision(device: str, modules: Iterable[torch.nn.Module]) -> str:
 def multiply_in_float32() -> None:
     """Make fp32 mean float32: SpeechBrain's import lets a GPU round the factors of float32 products to TF32, 10 bits.
 
-    For the start of a command, since it holds for the whole process.
+    A CPU takes the faster of its libraries for them. For the start of a command, since it holds for the whole process.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    multiply_by_onednn()
 
 
 def diverged(sentence: str) -> UsageError:
