@@ -1,11 +1,12 @@
 """Adapters: from a Spectrogram to what a backbone takes as input."""
 
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from speechbrain.processing.features import Filterbank
 from torch import Tensor, nn
+from torchaudio.compliance.kaldi import mel_scale
 
 from models.frontend import FrontEnd, Spectrogram, compress
 
@@ -130,3 +131,32 @@ class MelAdapter(nn.Module):
         """Spectrogram of [B, T, F] to [B, max(T, min_frames), num_mels]."""
         mel = compress(spectrogram.magnitude @ self.matrix)
         return F.pad(mel, (0, 0, 0, max(0, self.min_frames - mel.shape[1])))
+
+
+class MelBands(Protocol):
+    """An adapter whose `num_mels` bands lie evenly on Kaldi's mel axis between `mel_low` and `mel_top`, in Hz.
+
+    silence: what every band has where there is no sound.
+    """
+
+    frontend: FrontEnd
+    num_mels: int
+    mel_low: float
+    mel_top: float
+
+    @property
+    def silence(self) -> float: ...
+
+
+def to_linear(adapter: MelBands, first: float, step: float, count: int) -> Tensor:
+    """[count, F] weights that bring values at mel bands first, first + step, … to the front end's linear bins.
+
+    Linear interpolation between bands, nothing above what the network hears.
+    """
+    frontend = adapter.frontend
+    low, high = mel_scale(torch.tensor([adapter.mel_low, adapter.mel_top]))
+    hertz = torch.arange(frontend.num_bins) * frontend.sample_rate / frontend.n_fft
+    band = (mel_scale(hertz) - low) / (high - low) * (adapter.num_mels + 1) - 1
+    position = ((band - first) / step).clamp(0, count - 1)
+    weights = (1 - (position - torch.arange(count).unsqueeze(1)).abs()).clamp(min=0)
+    return weights * (hertz <= adapter.mel_top)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
-from torchaudio.compliance.kaldi import fbank, mel_scale
+from torchaudio.compliance.kaldi import fbank
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from models.adapters import to_linear
 from models.classifier import AudioClassifier, ClassifierInfo, Features
 from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
@@ -69,10 +70,11 @@ class WaveAdapter(nn.Module):
 class FbankAdapter(WaveAdapter):
     """Kaldi's log mel filter bank (25 ms Hann windows every 10 ms), normalised: the Audio Spectrogram Transformer's.
 
-    Its bands, and the maps of what hears them, lie on a mel axis from 20 Hz to `mel_top`.
+    Its bands, and the maps of what hears them, lie on a mel axis from `mel_low` to `mel_top`.
     """
 
     window, scale = "hanning", 1.0
+    mel_low = 20.0  # Hz
 
     def __init__(
         self,
@@ -110,18 +112,6 @@ class FbankAdapter(WaveAdapter):
     def silence(self) -> float:
         """What the network knows as padding."""
         return -self.mean / self.std
-
-    def linear(self, first: float, step: float, count: int) -> Tensor:
-        """[count, F] weights that bring values at mel bands first, first + step, … to the front end's linear bins.
-
-        Linear interpolation between bands, nothing above what the network hears.
-        """
-        low, high = mel_scale(torch.tensor([20.0, self.rate / 2]))
-        hertz = torch.arange(self.frontend.num_bins) * self.frontend.sample_rate / self.frontend.n_fft
-        band = (mel_scale(hertz) - low) / (high - low) * (self.num_mels + 1) - 1
-        position = ((band - first) / step).clamp(0, count - 1)
-        weights = (1 - (position - torch.arange(count).unsqueeze(1)).abs()).clamp(min=0)
-        return weights * (hertz <= self.rate / 2)
 
 
 class WaveBackbone(nn.Module):
@@ -167,7 +157,7 @@ class PatchBackbone(WaveBackbone):
         self.patch, self.stride, self.max_frames = config.patch_size, config.time_stride, config.max_length
         self.silence = adapter.silence
         self.rows = (config.num_mel_bins - self.patch) // config.frequency_stride + 1
-        linear = adapter.linear((self.patch - 1) / 2, config.frequency_stride, self.rows)
+        linear = to_linear(adapter, (self.patch - 1) / 2, config.frequency_stride, self.rows)
         self.register_buffer("linear", linear, persistent=False)  # [rows, F]
 
     def forward(self, image: Tensor) -> Features:

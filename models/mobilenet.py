@@ -5,6 +5,7 @@ Schmid et al., Efficient Large-Scale Audio Tagging, ICASSP 2023 (arXiv 2211.0477
 (`mn40_as`). The modules are named after the published state dicts, so that hardly a tensor needs renaming.
 """
 
+import math
 from pathlib import Path
 from typing import cast
 
@@ -48,10 +49,11 @@ WIDTHS = {"mn04": 0.4, "mn05": 0.5, "mn10": 1.0, "mn20": 2.0, "mn30": 3.0, "mn40
 ROWS = 4  # of the last map: 128 mel bands at 1/32
 # the last layer at 1/4, 1/8, 1/16 and 1/32 of the image
 MAP_LAYERS = (3, 6, 12, 16)
+FLOOR = 1e-5  # added to the power of a mel band before the logarithm
 
 
 class PreemphasisMelAdapter(nn.Module):
-    """Log mel power of the pre-emphasised sound at 32 kHz, scaled as the AudioSet MobileNets were trained.
+    """Log mel power of the pre-emphasised sound at 32 kHz, scaled as PaSST and the AudioSet MobileNets were trained.
 
     The spectrogram is synthesised, so that masks reach the network, then analysed again: pre-emphasis 0.97,
     FFT of 1024, symmetric Hann window of 800, hop of 320 samples, 128 Kaldi mel bands from 0 to 15 kHz,
@@ -63,14 +65,17 @@ class PreemphasisMelAdapter(nn.Module):
 
     matrix: Tensor
     window: Tensor
-    sample_rate, n_fft, window_length, hop, num_mels, mel_top = 32000, 1024, 800, 320, 128, 15000.0
+    sample_rate, n_fft, window_length, hop, num_mels = 32000, 1024, 800, 320, 128
+    mel_low, mel_top = 0.0, 15000.0  # Hz
 
     def __init__(self, frontend: FrontEnd):
         super().__init__()
         self.frontend = frontend
         self.resample = Resampler(frontend.sample_rate, self.sample_rate)
         window = torch.hann_window(self.window_length, periodic=False)
-        bands, _ = get_mel_banks(self.num_mels, self.n_fft, self.sample_rate, 0.0, self.mel_top, 100.0, -500.0, 1.0)
+        bands, _ = get_mel_banks(
+            self.num_mels, self.n_fft, self.sample_rate, self.mel_low, self.mel_top, 100.0, -500.0, 1.0
+        )
         # Kaldi leaves the bin at half the sample rate out
         self.register_buffer("matrix", F.pad(bands, (0, 1)), persistent=False)  # [num_mels, n_fft / 2 + 1]
         self.register_buffer("window", window, persistent=False)
@@ -87,8 +92,13 @@ class PreemphasisMelAdapter(nn.Module):
             waveform = F.pad(waveform, (half, half), mode="reflect")
             frames = cut_frames(waveform, self.window, self.hop)  # [B, frames, window]
             power = _PowerSpectrum.apply(frames, self.n_fft)  # [B, frames, bins]
-            mel = torch.log(power @ self.matrix.T + 1e-5)
+            mel = torch.log(power @ self.matrix.T + FLOOR)
             return ((mel + 4.5) / 5).transpose(1, 2).unsqueeze(1)
+
+    @property
+    def silence(self) -> float:
+        """Every band of digital silence."""
+        return (math.log(FLOOR) + 4.5) / 5
 
 
 class _PowerSpectrum(torch.autograd.Function):

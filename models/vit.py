@@ -94,5 +94,13 @@ def token_attention(attention: nn.Module, run: Callable[[], ModelOutput], tokens
     heads = cast(int, attention.num_attention_heads)
     rows = query[0][:, :tokens].float().unflatten(2, (heads, -1))  # [B, tokens, heads, D]
     keys = key[0].float().unflatten(2, (heads, -1))  # [B, T, heads, D]
-    weights = (torch.einsum("bqhd,bthd->bhqt", rows, keys) * cast(float, attention.scaling)).softmax(dim=-1)
-    return output, weights.mean(dim=(1, 2))
+    return output, mean_attention(rows, keys, cast(float, attention.scaling))
+
+
+def mean_attention(query: Tensor, key: Tensor, scaling: float) -> Tensor:
+    """[B, T] attention of some tokens to all, averaged over these tokens and the heads.
+
+    query: [B, tokens, heads, D]. key: [B, T, heads, D]. scaling: of their products, before the softmax over all tokens.
+    """
+    weights = (torch.einsum("bqhd,bthd->bhqt", query, key) * scaling).softmax(dim=-1)
+    return weights.mean(dim=(1, 2))

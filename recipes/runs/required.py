@@ -22,12 +22,13 @@ from recipes.runs.places import (
 from recipes.system.problems import check_all
 
 # the classifier's own map that a method shows, with the modules whose classifiers have one
-MAKERS = {"modulation": ("models.focalnet.",), "attention": ("models.vit.", "models.huggingface.")}
+MAKERS = {"modulation": ("models.focalnet.",), "attention": ("models.vit.", "models.huggingface.", "models.passt.")}
 FOREIGN_MODULE = re.compile(r"!(?:new|name):(?!models\.|torch\.|speechbrain\.)")
 MOST_NAMED = 3
 EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 CNN14_ESC50 = "https://huggingface.co/speechbrain/cnn14-esc50/resolve/main"
 PIQ_ESC50 = "https://huggingface.co/speechbrain/PIQ-ESC50/resolve/main"
+PASST = "https://github.com/kkoutini/PaSST/releases/download"
 PANNS = "https://zenodo.org/record/3987831/files"
 RELEASES = {
     "mn04_as_mAP_432.pt": (f"{EFFICIENTAT}/mn04_as_mAP_432.pt", "4 MB"),
@@ -37,6 +38,10 @@ RELEASES = {
     "mn30_as_mAP_482.pt": (f"{EFFICIENTAT}/mn30_as_mAP_482.pt", "157 MB"),
     "mn40_as_mAP_484.pt": (f"{EFFICIENTAT}/mn40_as_mAP_484.pt", "274 MB"),
     "mn40_as_ext_mAP_487.pt": (f"{EFFICIENTAT}/mn40_as_ext_mAP_487.pt", "274 MB"),
+    "passt-s-f128-p16-s10-ap.476-swa.pt": (f"{PASST}/v0.0.1-audioset/passt-s-f128-p16-s10-ap.476-swa.pt", "345 MB"),
+    "passt-s-f128-p16-s16-ap.468.pt": (f"{PASST}/v0.0.2-audioset/passt-s-f128-p16-s16-ap.468.pt", "344 MB"),
+    "passt-s-kd-ap.486.pt": (f"{PASST}/v.0.0.9/passt-s-kd-ap.486.pt", "345 MB"),
+    "passt-l-kd-ap.47.pt": (f"{PASST}/v.0.0.10/passt-l-kd-ap.47.pt", "203 MB"),
     "cnn14_vggsound.ckpt": (f"{CNN14_ESC50}/embedding_model.ckpt", "302 MB"),
     "conv2d_piq.ckpt": (f"{PIQ_ESC50}/embedding_model.ckpt", "15 MB"),
     "Cnn14_mAP=0.431.pth": (f"{PANNS}/Cnn14_mAP%3D0.431.pth", "327 MB"),

@@ -37,6 +37,7 @@ SMALLER = {
     "vit_projection": ("--size=nano",),
     "mobilenet_mn10": ("--size=mn04",),
     "beats": ("--size=nano",),
+    "passt": ("--size=nano",),
     "cnn14": ("--width=0.0625",),
     "cnn14_scratch": ("--width=0.0625",),
     "conv2d": ("--channels=16",),
