@@ -116,22 +116,37 @@ class QuantileMap(MapInterpreter):
     Arguments
     ---------
     map: the map that is meant, such as "modulation" or "attention"; None: whichever the classifier has.
+    layer: whose map, of the layers that have one: 0 is the first, -1 the last, which is the paper's.
 
-    Raises UsageError for a classifier whose native map is another one, beside what `MapInterpreter` refuses.
+    Raises UsageError for a classifier whose native map is another one, and for a layer that it has not, beside what
+    `MapInterpreter` refuses.
     """
 
     requires = frozenset({"native_map"})
 
-    def __init__(self, info: ClassifierInfo, quantile: float | Sequence[float] | None = 0.9, map: str | None = None):
+    def __init__(
+        self,
+        info: ClassifierInfo,
+        quantile: float | Sequence[float] | None = 0.9,
+        map: str | None = None,
+        layer: int = -1,
+    ):
         super().__init__(info, quantile)
         if map is not None and info.map_name not in (None, map):
             raise UsageError(
                 f"the {map} map is asked for, and this classifier's own is its {info.map_name} map: take "
                 f"hparams/{info.map_name}.yaml, or a classifier whose own is the {map} map"
             )
+        layers = 1 + info.earlier_maps
+        if not isinstance(layer, int) or not -layers <= layer < layers:
+            raise UsageError(
+                f"layer={layer!r} must be a whole number from {-layers} to {layers - 1}: this classifier has maps of "
+                f"its own in {layers} of its layers"
+            )
+        self.layer = layer
 
     def importance(self, classifier, spectrogram, evidence, target=None):
         self.asked_class(evidence, target)
-        maps = evidence.features.native_map
+        maps = evidence.features.layer_maps[self.layer]
         # A shift moves the quantiles with it, and a constant map survives the rounding of interpolation at 0 only.
         return resize_map(maps - maps.amin(dim=(2, 3), keepdim=True), *spectrogram.log_magnitude.shape[1:])

@@ -21,12 +21,20 @@ class Features:
     maps: [B, C, h, w] feature maps, fine to coarse, with h along time and w along frequency; may be empty.
     native_map: [B, 1, h, w] non-negative importance by design (modulation or attention map), or None.
     windows: the maps of a clip's windows, where it was heard in windows and `maps` are joined from theirs.
+    earlier_maps: [B, 1, h, w] each, the maps by design of the layers before the one of `native_map`, the first layer's
+        first; may be empty.
     """
 
     embedding: Tensor
     maps: tuple[Tensor, ...] = ()
     native_map: Tensor | None = None
     windows: WindowMaps | None = None
+    earlier_maps: tuple[Tensor, ...] = ()
+
+    @property
+    def layer_maps(self) -> tuple[Tensor, ...]:
+        """The maps by design of all layers that have one, the last of which is `native_map`."""
+        return self.earlier_maps if self.native_map is None else (*self.earlier_maps, self.native_map)
 
     @property
     def leading_maps(self) -> tuple[Tensor, ...]:
@@ -40,13 +48,14 @@ class Features:
     def __getitem__(self, clips: slice | Tensor) -> "Features":
         """The features of some of the clips."""
         native_map = None if self.native_map is None else self.native_map[clips]
-        return Features(self.embedding[clips], tuple(feature_map[clips] for feature_map in self.maps), native_map)
+        maps = tuple(feature_map[clips] for feature_map in self.maps)
+        earlier_maps = tuple(earlier_map[clips] for earlier_map in self.earlier_maps)
+        return Features(self.embedding[clips], maps, native_map, earlier_maps=earlier_maps)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Embedding, maps and, where there is one, the native map."""
-        native_map = () if self.native_map is None else (self.native_map,)
-        return (self.embedding, *self.maps, *native_map)
+        """Embedding, maps and, where there are such, the maps by design."""
+        return (self.embedding, *self.maps, *self.layer_maps)
 
 
 @dataclass(frozen=True)
@@ -71,15 +80,18 @@ class Evidence:
         """The evidence of several batches of equal clips, one batch after the other, in tensors of its own."""
         features = [part.features for part in parts]
         first = features[0]
-        maps = []
+        maps, earlier_maps = [], []
         for number in range(len(first.maps)):
             maps.append(torch.cat([part.maps[number] for part in features]))
+        for number in range(len(first.earlier_maps)):
+            earlier_maps.append(torch.cat([part.earlier_maps[number] for part in features]))
         native_map = None
         if first.native_map is not None:
             native_map = torch.cat([cast(Tensor, part.native_map) for part in features])
         embedding = torch.cat([part.embedding for part in features])
         logits = torch.cat([part.logits for part in parts])
-        return replace(parts[0], logits=logits, features=Features(embedding, tuple(maps), native_map))
+        together = Features(embedding, tuple(maps), native_map, earlier_maps=tuple(earlier_maps))
+        return replace(parts[0], logits=logits, features=together)
 
     @property
     def num_bytes(self) -> int:
@@ -118,7 +130,8 @@ class ClassifierInfo:
     weights came from. mel_top: Hz at the upper end of the maps where their columns lie on a mel axis from 0 Hz, None
     where they lie evenly up to half the rate. map_name: what its native map shows, such as "modulation", None where it
     does not say. labels: what its logits mean. settings: arguments that its YAML left null and its weights decided; a
-    bundle's YAML is completed with them. prompt_size: D of `Evidence.prompts`, None without.
+    bundle's YAML is completed with them. prompt_size: D of `Evidence.prompts`, None without. earlier_maps: how many
+    layers before the one of its native map have such a map, too.
     """
 
     num_classes: int
@@ -133,6 +146,7 @@ class ClassifierInfo:
     labels: Labels = ONE_LABEL
     settings: dict = field(default_factory=dict)
     prompt_size: int | None = None
+    earlier_maps: int = 0
 
 
 class CosineHead(nn.Module):
@@ -230,6 +244,7 @@ class AudioClassifier(nn.Module):
             map_name=getattr(self.backbone, "map_name", ClassifierInfo.map_name),
             labels=evidence.labels,
             prompt_size=None if evidence.prompts is None else evidence.prompts.shape[1],
+            earlier_maps=len(features.earlier_maps),
         )
 
     def _logit_scale(self) -> float:

@@ -96,6 +96,7 @@ def _offers(classifier: AudioClassifier, evidence: Evidence) -> dict[str, object
         "map_channels": tuple(feature_map.shape[1] for feature_map in features.maps if feature_map.ndim == 4),
         "provides": provides,
         "prompt_size": None if evidence.prompts is None else evidence.prompts.shape[-1],
+        "earlier_maps": len(features.earlier_maps),
     }
 
 
@@ -151,13 +152,14 @@ def _shapes(evidence: Evidence, clips: int) -> Iterator[str]:
             yield f"One of its maps is {_shape(feature_map)} for {clips} clips, not [B, C, h, w]."
     if any(fine[axis] < coarse[axis] for fine, coarse in pairwise(sizes) for axis in (0, 1)):
         yield f"Its maps do not go from fine to coarse: {sizes}."
-    native_map = features.native_map
-    if native_map is None:
-        return
-    if native_map.ndim != 4 or len(native_map) != clips or native_map.shape[1] != 1:
-        yield f"Its native map is {_shape(native_map)} for {clips} clips, not [B, 1, h, w]."
-    elif native_map.min() < 0:
-        yield "Its native map has negative values."
+    if features.earlier_maps and features.native_map is None:
+        yield "It has earlier maps, and no native map that they come before."
+    names = [*(f"earlier map {number}" for number in range(len(features.earlier_maps))), "native map"]
+    for name, layer_map in zip(names, features.layer_maps, strict=False):
+        if layer_map.ndim != 4 or len(layer_map) != clips or layer_map.shape[1] != 1:
+            yield f"Its {name} is {_shape(layer_map)} for {clips} clips, not [B, 1, h, w]."
+        elif layer_map.min() < 0:
+            yield f"Its {name} has negative values."
 
 
 @torch.no_grad()
@@ -211,13 +213,12 @@ def _hear(classifier: AudioClassifier, sound: Spectrogram) -> Evidence:
 def _names(evidence: Evidence) -> list[str]:
     """What `_tensors` returns, in words."""
     names = ["logits", "embeddings"] + [f"maps[{index}]" for index in range(len(evidence.features.maps))]
+    names += [f"earlier_maps[{index}]" for index in range(len(evidence.features.earlier_maps))]
     return names + ["native maps"] * (evidence.features.native_map is not None)
 
 
 def _tensors(evidence: Evidence) -> list[Tensor]:
-    features = evidence.features
-    tensors = [evidence.logits, features.embedding, *features.maps]
-    return tensors if features.native_map is None else [*tensors, features.native_map]
+    return [evidence.logits, *evidence.features.tensors]
 
 
 def _shape(tensor: Tensor) -> list[int]:

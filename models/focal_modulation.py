@@ -196,10 +196,13 @@ class FocalNetwork(nn.Module):
         self.focalnet = FocalModel(width, depths, drop_path)
         self.apply(_initialise)
 
-    def last_modulation(self) -> Modulation:
-        """The modulation of the last layer, whose map explains the network's decision."""
-        stage = cast(Stage, self.focalnet.encoder.stages[-1])
-        return cast(Layer, stage.layers[-1]).modulation
+    def modulations(self) -> list[Modulation]:
+        """The modulation of every layer, from the first to the last, whose map explains the network's decision."""
+        modulations = []
+        for stage in self.focalnet.encoder.stages:
+            for layer in cast(Stage, stage).layers:
+                modulations.append(cast(Layer, layer).modulation)
+        return modulations
 
     def forward(self, image: Tensor) -> list[Tensor]:
         return self.focalnet.encoder(*self.focalnet.embeddings(image))

@@ -1,4 +1,4 @@
-"""FocalNet backbone and its modulation map.
+"""FocalNet backbone and its modulation maps.
 
 Yang et al., Focal Modulation Networks, NeurIPS 2022; for sound: Della Libera et al., arXiv 2402.02754, equations (1)
 to (5). The network is that of `models.focal_modulation`; this file adds the map of equation (2) and the pooling.
@@ -56,22 +56,27 @@ class FocalNet(nn.Module):
         self.embedding_size = width * 2 ** (len(depths) - 1)
 
     def forward(self, image: Tensor) -> Features:
-        """image [B, 3, H, W] to Features: mean over the last stage, the four stages' maps, the modulation map.
+        """image [B, 3, H, W] to Features: mean over the last stage, the four stages' maps, the modulation maps.
 
-        The modulation map [B, 1, H/32, W/32] is the L2 norm over channels of the last block's modulator
-        m(i, X) = h(sum over levels of gate x context), equation (2), that is the output of its context projection.
+        A modulation map is the L2 norm over channels of a layer's modulator m(i, X) = h(sum over levels of gate x
+        context), equation (2), that is the output of its context projection. The native map [B, 1, H/32, W/32] is the
+        last layer's, as in the paper; those of the layers before, from [B, 1, H/4, W/4] on, are the earlier maps.
         """
-        modulator: list[Tensor] = []
-        modulation = self.model.last_modulation()
-        hook = modulation.projection_context.register_forward_hook(
-            lambda module, inputs, output: modulator.append(output)
-        )
+        strengths: list[Tensor] = []
+
+        def keep_strength(module: nn.Module, inputs: tuple[Tensor, ...], modulator: Tensor) -> None:
+            strengths.append(torch.linalg.vector_norm(modulator.float(), dim=1, keepdim=True))
+
+        hooks = []
+        for modulation in self.model.modulations():
+            hooks.append(modulation.projection_context.register_forward_hook(keep_strength))
         try:
             maps = self.model(image.contiguous())
         finally:
-            hook.remove()
-        native_map = torch.linalg.vector_norm(modulator[0].float(), dim=1, keepdim=True)
-        return Features(maps[-1].mean(dim=(2, 3)), tuple(maps), native_map)
+            for hook in hooks:
+                hook.remove()
+        *earlier, last = strengths
+        return Features(maps[-1].mean(dim=(2, 3)), tuple(maps), last, earlier_maps=tuple(earlier))
 
 
 def _tell_silence_from_nothing(network: FocalNetwork) -> None:

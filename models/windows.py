@@ -88,8 +88,8 @@ class Windows:
     ) -> "Evidence":
         """Evidence for B clips of any length from a network that hears windows.
 
-        classify: from a Spectrogram of windows to their Evidence. The embedding is the mean over windows. Maps and the
-        native map are joined along time.
+        classify: from a Spectrogram of windows to their Evidence. The embedding is the mean over windows. Maps, those
+        by design among them, are joined along time.
         """
         samples = round(self.seconds * frontend.sample_rate)
         if spectrogram.num_samples <= samples:
@@ -110,6 +110,7 @@ class Windows:
             maps=tuple(map(join, features.maps)),
             native_map=None if features.native_map is None else join(features.native_map),
             windows=WindowMaps(features.leading_maps, join_leading),
+            earlier_maps=tuple(map(join, features.earlier_maps)),
         )
         logits = self.pool(answers.logits.unflatten(0, (clips, -1)), answers.labels)
         return replace(answers, logits=logits, features=joined)

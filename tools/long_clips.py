@@ -2,16 +2,17 @@
 
     python -m tools.long_clips results/mobilenet/1234/classifier data/ESC-50 --out=docs/results/windows/mobilenet.json
 
-Sounds are made of a fold's clips, one of each class, end to end. The classifier hears windows of its clip length,
-pooled in each of the ways, and is asked about every class in turn. Of what each map has above 0, `share` lies in the
-seconds of the class, and `pointed` is how often more lies there than in any other clip. A map that knows nothing of the
-class has one clip's part of the sound in both, whatever it is.
+Sounds are made of a fold's clips, each of another class, end to end. The classifier hears windows of its clip length,
+pooled in each of the ways, or the whole sound at once (`whole`), and is asked about every class in turn. Of what each
+map has above 0, `share` lies in the seconds of the class, and `pointed` is how often more lies there than in any other
+clip. A map that knows nothing of the class has one clip's part of the sound in both, whatever it is. Intervals are
+95 % bootstrap intervals over sounds.
 """
 
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,12 @@ from recipes.data.metadata import read_corpus
 from recipes.runs.asking import build_method
 from recipes.runs.facts import commit
 from recipes.runs.subject import Subject, load_subject
+from recipes.scoring.statistics import bootstrap_interval
 from recipes.system.entry import entry
 from tools.runner import check_out, positive, report_result, tool_parser
 
 METHODS = ("grad_cam", "input_x_gradient")
+WHOLE = "whole"
 
 
 @dataclass(frozen=True)
@@ -43,43 +46,67 @@ class LongSound:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Means over all questions: `share` and `pointed`, and how often the classifier knows the class to be in the sound.
+class Answers:
+    """What came of every question: `share`, `pointed`, and whether the classifier knows the class to be in the sound.
 
-    seconds: CPU time of an explanation.
+    sounds: the number of the sound that was asked about. seconds: CPU time of an explanation, on average.
     """
 
-    right: float
-    share: float
-    pointed: float
+    right: list[float]
+    share: list[float]
+    pointed: list[float]
+    sounds: list[int]
     seconds: float
+
+    def summary(self) -> dict:
+        """Means, and under `intervals` their [low, high]."""
+        means: dict = {}
+        intervals = {}
+        for name in ("right", "share", "pointed"):
+            interval = bootstrap_interval(np.array(getattr(self, name)), self.sounds)
+            means[name] = round(interval["mean"], 4)
+            intervals[name] = [round(interval["low"], 4), round(interval["high"], 4)]
+        return means | {"seconds": round(self.seconds, 3), "intervals": intervals}
 
 
 def build_sounds(clips: Sequence[Clip], subject: Subject, sounds: int, length: int, seed: int) -> list[LongSound]:
-    """Sounds of `length` clips of different classes each; no class comes twice while others are left.
+    """Sounds of `length` clips of different classes each; no clip comes twice, and a class only when the others did.
 
-    Raises UsageError where the clips have fewer classes.
+    Raises UsageError where the clips do not suffice.
     """
     rng = np.random.default_rng(seed)
     by_class: dict[str, list[Clip]] = {}
     for clip in clips:
         by_class.setdefault(clip.label, []).append(clip)
-    if len(by_class) < sounds * length:
-        raise UsageError(
-            f"--sounds={sounds} of --clips={length} need {sounds * length} classes, and the fold has {len(by_class)}"
-        )
-    labels = rng.permutation(sorted(by_class))[: sounds * length]
+    _check_enough(by_class, sounds, length)
     rate, names = subject.info.sample_rate, list(subject.info.class_names)
     samples = round(subject.info.clip_seconds * rate)
+    labels: list[str] = []
     made = []
-    for start in range(0, len(labels), length):
+    for _ in range(sounds):
+        if len(labels) < length:
+            labels = rng.permutation(sorted(by_class)).tolist()
         pieces, targets = [], []
-        for label in labels[start : start + length].tolist():
-            clip = by_class[label][rng.integers(len(by_class[label]))]
+        for label in labels[:length]:
+            clip = by_class[label].pop(rng.integers(len(by_class[label])))
             pieces.append(prepare_window(load_mono(clip.path, rate), samples))
             targets.append(names.index(label))
+        labels = labels[length:]
         made.append(LongSound(np.concatenate(pieces), targets))
     return made
+
+
+def _check_enough(by_class: dict[str, list[Clip]], sounds: int, length: int) -> None:
+    """Raise UsageError where so many sounds of so many classes would take more clips of a class than there are."""
+    classes, fewest = len(by_class), min(map(len, by_class.values()))
+    if length > classes:
+        raise UsageError(f"--clips={length} in a sound need as many classes, and the fold has {classes}")
+    most = classes // length * fewest
+    if sounds > most:
+        raise UsageError(
+            f"--sounds={sounds} of --clips={length} are more than the {most} that the fold's {classes} classes of at "
+            f"least {fewest} clips make"
+        )
 
 
 def shares(importance: Tensor, count: int) -> np.ndarray:
@@ -91,10 +118,10 @@ def shares(importance: Tensor, count: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def measure(classifier: AudioClassifier, interpreter: Interpreter, sounds: Sequence[LongSound]) -> Scores:
+def measure(classifier: AudioClassifier, interpreter: Interpreter, sounds: Sequence[LongSound]) -> Answers:
     """Every class of every sound is asked about."""
-    inside, pointed, right, spent = [], [], [], 0.0
-    for sound in sounds:
+    right, inside, pointed, asked, spent = [], [], [], [], 0.0
+    for number, sound in enumerate(sounds):
         spectrogram = classifier.frontend.analyze(torch.from_numpy(sound.waveform)[None])
         evidence = classifier(spectrogram)
         most_probable = evidence.probabilities[0].topk(len(sound.targets)).indices.tolist()
@@ -103,11 +130,11 @@ def measure(classifier: AudioClassifier, interpreter: Interpreter, sounds: Seque
             importance = interpreter.importance(classifier, spectrogram, evidence, torch.tensor([target]))
             spent += time.process_time() - started
             parts = shares(importance[0], len(sound.targets))
-            inside.append(parts[place])
-            pointed.append(parts.argmax() == place)
-            right.append(target in most_probable)
-    right_mean, share, pointed_mean = (float(np.mean(values)) for values in (right, inside, pointed))
-    return Scores(right_mean, share, pointed_mean, spent / len(inside))
+            right.append(float(target in most_probable))
+            inside.append(float(parts[place]))
+            pointed.append(float(parts.argmax() == place))
+            asked.append(number)
+    return Answers(right, inside, pointed, asked, spent / len(asked))
 
 
 def main(arguments: list[str]) -> None:
@@ -120,7 +147,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--clips", type=positive, default=12, help="in a sound")
     parser.add_argument("--hop_seconds", type=float, default=2.5, help="from window to window")
     parser.add_argument("--methods", nargs="+", default=METHODS, help="recipes of methods without training")
-    parser.add_argument("--poolings", nargs="+", choices=POOLINGS, default=POOLINGS)
+    poolings = (*POOLINGS, WHOLE)
+    parser.add_argument("--poolings", nargs="+", choices=poolings, default=poolings, help=f"{WHOLE}: no windows")
     options = parser.parse_args(arguments)
     check_out(options.out)
     report_result(compare(options), options.out)
@@ -134,11 +162,12 @@ def compare(options: argparse.Namespace) -> dict:
     sounds = build_sounds(clips, subject, options.sounds, options.clips, options.seed)
     rows = []
     for pooling in options.poolings:
-        subject.classifier.windows = Windows(subject.info.clip_seconds, options.hop_seconds, pooling)
+        windows = None if pooling == WHOLE else Windows(subject.info.clip_seconds, options.hop_seconds, pooling)
+        subject.classifier.windows = windows
         for method in options.methods:
             interpreter = build_method(method, subject, {})
-            scores = measure(subject.classifier, interpreter, sounds)
-            rows.append({"pooling": pooling, "method": method} | asdict(scores))
+            answers = measure(subject.classifier, interpreter, sounds)
+            rows.append({"pooling": pooling, "method": method} | answers.summary())
     about = {"classifier": subject.info.source["experiment"], "commit": commit(), "torch": torch.__version__}
     about |= {"device": f"cpu, {torch.get_num_threads()} threads", "seed": options.seed, "fold": options.fold}
     about |= {"sounds": options.sounds, "clips": options.clips, "hop_seconds": options.hop_seconds}

@@ -1,5 +1,7 @@
 """Quantile maps: how much is kept, ties, sweeps, and classifiers without a map."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -37,6 +39,27 @@ def test_a_mask_by_hand():
     assert torch.equal(answer.relevant.log_magnitude, spectrogram.log_magnitude * answer.mask)
     assert torch.equal(answer.residual.log_magnitude, spectrogram.log_magnitude * (1 - answer.mask))
     assert answer.relevant.stft is answer.residual.stft is spectrogram.stft
+
+
+def test_the_map_of_each_layer():
+    planes = []
+    for value in range(3):
+        planes.append(torch.zeros(1, 1, 2, 2).flatten().index_fill(0, torch.tensor(value), 1.0).view(1, 1, 2, 2))
+    heard = Evidence(torch.eye(3)[:1], Features(torch.eye(3)[:1], (), planes[2], earlier_maps=(planes[0], planes[1])))
+    info = replace(WITH_NATIVE_MAP, earlier_maps=2)
+    for layer, loudest in [(0, 0), (1, 1), (2, 2), (-1, 2), (-3, 0)]:
+        importance = QuantileMap(info, layer=layer).importance(None, sound(1, 2, 2), heard)
+        assert importance.argmax() == loudest
+    assert QuantileMap(info).importance(None, sound(1, 2, 2), heard).argmax() == 2
+
+
+@pytest.mark.parametrize("layer", [3, -4, 0.5, None])
+def test_a_layer_without_a_map_is_told(layer):
+    sentence = r"must be a whole number from -3 to 2: this classifier has maps of its own in 3 of its layers"
+    with pytest.raises(UsageError, match=sentence):
+        QuantileMap(replace(WITH_NATIVE_MAP, earlier_maps=2), layer=layer)
+    with pytest.raises(UsageError, match="from -1 to 0: this classifier has maps of its own in 1 of its layers"):
+        QuantileMap(WITH_NATIVE_MAP, layer=1)
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.1, 0.5, 0.9, 0.99, 1.0])

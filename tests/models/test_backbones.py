@@ -127,6 +127,8 @@ def test_features_of_focalnet():
     assert features.embedding.shape == (2, network.embedding_size) == (2, 192)
     assert shapes(features.maps) == [(48, 28, 28), (96, 14, 14), (192, 7, 7), (192, 7, 7)]
     assert features.native_map.shape == (2, 1, 7, 7) and features.native_map.min() >= 0
+    # layers by stage: 1, 1, 2 and 1, the last of which has the native map
+    assert shapes(features.earlier_maps) == [(1, 56, 56), (1, 28, 28), (1, 14, 14), (1, 14, 14)]
     torch.testing.assert_close(features.embedding, features.maps[-1].mean(dim=(2, 3)))
     assert network.provenance == "from scratch"
 

@@ -161,6 +161,14 @@ BROKEN = {
         lambda: broken_features(native_map=lambda one: one.native_map - 10),
         "Its native map has negative values.",
     ),
+    "negative earlier map": (
+        lambda: broken_features(earlier_maps=lambda one: (one.native_map - 10,)),
+        "Its earlier map 0 has negative values.",
+    ),
+    "earlier maps of nothing": (
+        lambda: broken_features(earlier_maps=lambda one: (one.native_map,), native_map=lambda one: None),
+        "It has earlier maps, and no native map that they come before.",
+    ),
     "one clip length": (
         lambda: broken_forward(only_one_second),
         "It raises RuntimeError on 3 clips of 1.37 s: 8000 samples or nothing",
@@ -233,6 +241,11 @@ MORE = {
         "Its logits of a clip of 1.0 s depend on the rest of the batch.",
         "Its logits of a clip of 1.37 s depend on the rest of the batch.",
         "Its logits of a clip of 5.0 s depend on the rest of the batch.",
+    ],
+    "negative earlier map": ["`describe()` says earlier_maps is 0, and it is 1."],
+    "earlier maps of nothing": [
+        "`describe()` says earlier_maps is 0, and it is 1.",
+        "`describe()` says provides is ['gradient', 'maps', 'native_map'], and it is ['gradient', 'maps'].",
     ],
     "batch": [
         "Its logits of a clip of 1.37 s depend on the rest of the batch.",

@@ -153,12 +153,16 @@ def test_accuracy_is_the_share_of_clips_with_their_class():
 
 
 def test_evidence_of_some_clips_keeps_its_meaning():
-    features = Features(torch.eye(3), (torch.arange(3.0)[:, None, None, None],), torch.arange(3.0)[:, None, None, None])
+    plane = torch.arange(3.0)[:, None, None, None]
+    features = Features(torch.eye(3), (plane,), plane, earlier_maps=(plane + 10,))
     some = Evidence(torch.eye(3), features, SEVERAL_LABELS)[torch.tensor([2, 0, 2])]
     assert some.labels == SEVERAL_LABELS
     assert torch.equal(some.logits, torch.eye(3)[[2, 0, 2]])
     assert torch.equal(some.features.embedding, torch.eye(3)[[2, 0, 2]])
     assert some.features.maps[0].flatten().tolist() == some.features.native_map.flatten().tolist() == [2, 0, 2]
+    assert some.features.earlier_maps[0].flatten().tolist() == [12, 10, 12]
+    together = Evidence.joined([some[:1], some[1:]]).features
+    assert together.earlier_maps[0].flatten().tolist() == [12, 10, 12] and len(together.tensors) == 4
     assert Evidence(LOGITS, Features(LOGITS))[:1].features.native_map is None
 
 

@@ -212,6 +212,7 @@ def test_a_classifier_of_ones_own_conforms_in_windows():
         partial(Gradient, method="integrated_gradients", samples=2),
         partial(Perturbation, method="occlusion", segment_seconds=0.5, bands=2),
         partial(QuantileMap, quantile=[0.5, 0.9]),
+        partial(QuantileMap, layer=0),
         partial(LMAC, decoder=partial(LightDecoder, width=16)),
     ],
 )

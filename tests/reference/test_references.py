@@ -27,18 +27,22 @@ def depthwise(x: Tensor, kernel: Tensor) -> Tensor:
     return torch.einsum("bchwij,cij->bchw", windows, kernel[:, 0])
 
 
+@pytest.mark.parametrize(
+    ("stage", "layer", "place", "width", "size"),
+    [(0, 0, 0, 24, 32), (2, 0, 2, 96, 8), (2, 1, 3, 96, 8), (3, 0, -1, 192, 4)],
+)
 @torch.no_grad()
-def test_the_modulation_map_is_the_norm_of_equation_2(focalnet):
+def test_the_modulation_maps_are_the_norms_of_equation_2(focalnet, stage, layer, place, width, size):
     network = focalnet.eval().backbone
-    block = network.model.focalnet.encoder.stages[-1].layers[-1].modulation
+    block = network.model.focalnet.encoder.stages[stage].layers[layer].modulation
     block.projection_in.bias.normal_()  # gates and context of a fresh network are too small to tell levels apart
     seen = []
     hook = block.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    native_map = network(torch.randn(2, 3, 128, 128)).native_map
+    layer_map = network(torch.randn(2, 3, 128, 128)).layer_maps[place]
     hook.remove()
 
     projected = torch.einsum("bhwc,dc->bdhw", seen[0], block.projection_in.weight)
-    _, context, gates = (projected + block.projection_in.bias[:, None, None]).split([192, 192, 3], dim=1)
+    _, context, gates = (projected + block.projection_in.bias[:, None, None]).split([width, width, 3], dim=1)
     first = gelu(depthwise(context, block.focal_layers[0][0].weight))
     second = gelu(depthwise(first, block.focal_layers[1][0].weight))
     whole = gelu(second.mean(dim=(2, 3), keepdim=True))
@@ -47,8 +51,8 @@ def test_the_modulation_map_is_the_norm_of_equation_2(focalnet):
     modulator = torch.einsum("bchw,dc->bdhw", gathered, mix.weight[:, :, 0, 0]) + mix.bias[:, None, None]
 
     assert block.focal_layers[0][0].weight.shape[-1] == 3 and block.focal_layers[1][0].weight.shape[-1] == 5
-    assert native_map.shape == (2, 1, 4, 4) and native_map.std() > 0.01 * native_map.mean()
-    torch.testing.assert_close(native_map[:, 0], modulator.square().sum(dim=1).sqrt())
+    assert layer_map.shape == (2, 1, size, size) and layer_map.std() > 0.01 * layer_map.mean()
+    torch.testing.assert_close(layer_map[:, 0], modulator.square().sum(dim=1).sqrt())
 
 
 @torch.no_grad()
