@@ -125,11 +125,12 @@ class Interpreter(nn.Module, ABC):
             )
         target = target.to(predicted.device)
         classes = evidence.logits.shape[1]
-        outside = target[(target < 0) | (target >= classes)]
-        if len(outside):
-            raise UsageError(f"target={outside[0].item()} is no class: the {classes} classes are 0 to {classes - 1}")
+        outside = (target < 0) | (target >= classes)
+        if outside.any():
+            wrong = target[outside][0].item()
+            raise UsageError(f"target={wrong} is no class: the {classes} classes are 0 to {classes - 1}")
         differs = target != predicted
-        if differs.any() and not self.answers_any_class:
+        if not self.answers_any_class and differs.any():
             raise UsageError(
                 f"{type(self).__name__} explains the predicted class only: class {target[differs][0].item()} was asked "
                 f"for where {predicted[differs][0].item()} is predicted; {ANY_CLASS} answer for any class"

@@ -13,12 +13,16 @@ from torch import Tensor
 
 def _check(**probabilities: Tensor) -> None:
     shapes = set()
+    distributions = []  # kept on their device: a GPU is waited for once
     for name, value in probabilities.items():
         if value.ndim != 2 or not value.is_floating_point():
             raise ValueError(f"{name} must be probabilities [B, K], got {value.dtype} {tuple(value.shape)}")
-        if not torch.allclose(value.sum(dim=1), torch.ones(len(value)).to(value), atol=1e-3) or value.min() < 0:
-            raise ValueError(f"{name} must be probabilities: rows in [0, 1] that sum to 1 (softmax the logits once)")
+        sums_to_one = ((value.sum(dim=1) - 1).abs() <= 1e-3).all()
+        distributions.append(sums_to_one & (value >= 0).all())
         shapes.add(tuple(value.shape))
+    for name, is_distribution in zip(probabilities, torch.stack(distributions).tolist(), strict=True):
+        if not is_distribution:
+            raise ValueError(f"{name} must be probabilities: rows in [0, 1] that sum to 1 (softmax the logits once)")
     if len(shapes) != 1:
         raise ValueError(f"{', '.join(probabilities)} must have one shape, got {sorted(shapes)}")
 

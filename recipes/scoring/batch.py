@@ -86,7 +86,7 @@ def score_batch(
     where the classifier or the interpreter gives NaN or infinite numbers.
     """
     evidence = classifier(clips.spectrogram)
-    _check_finite("the classifier's probabilities", evidence.probabilities)
+    _check_finite({"the classifier's probabilities": evidence.probabilities})
     rows, target = evidence.labels.heard(evidence.logits)
     if not len(rows):
         return
@@ -95,11 +95,15 @@ def score_batch(
     truth = None if clips.sources is None else _truth(classifier, clips.sources, target)
     whole = {"row": rows} | _describe_classes(evidence, clips.truth, target)
     for interpretation in _timed(interpreter.sweep(classifier, spectrogram, evidence, target), target, cost):
-        _check_finite(f"masks of {type(interpreter).__name__}", interpretation.mask)
-        _check_finite(f"importances of {type(interpreter).__name__}", interpretation.importance)
         relevant, residual = classifier(interpretation.relevant), classifier(interpretation.residual)
-        _check_finite("the classifier's probabilities on the relevant part", relevant.probabilities)
-        _check_finite("the classifier's probabilities on the residual part", residual.probabilities)
+        _check_finite(
+            {
+                f"masks of {type(interpreter).__name__}": interpretation.mask,
+                f"importances of {type(interpreter).__name__}": interpretation.importance,
+                "the classifier's probabilities on the relevant part": relevant.probabilities,
+                "the classifier's probabilities on the residual part": residual.probabilities,
+            }
+        )
         scores = part_scores(evidence, relevant, residual, target) | mask_scores(interpretation.mask)
         scores["relevant_prediction"], scores["residual_prediction"] = relevant.answer(target), residual.answer(target)
         scores["split_db"] = split_error(classifier, spectrogram, interpretation)
@@ -111,7 +115,7 @@ def score_batch(
         if truth is not None:
             relevant_sound = classifier.frontend.synthesize(interpretation.relevant)
             scores |= truth.scores(interpretation.mask, relevant_sound, interpretation.importance)
-        yield {name: column.cpu() for name, column in (whole | scores).items()}
+        yield _on_cpu(whole | scores)
 
 
 def _describe_classes(evidence: Evidence, truth: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -150,12 +154,26 @@ def _timed(sweep: Iterator[Interpretation], target: Tensor, cost: Cost | None) -
     yield from sweep
 
 
-def _check_finite(name: str, values: Tensor) -> None:
-    if not torch.isfinite(values).all():
-        raise UsageError(
-            f"{name} are NaN or infinite on test clips: pass --eval_precision=fp32, or train again with a lower "
-            "learning rate"
-        )
+def _check_finite(numbers: dict[str, Tensor]) -> None:
+    """Raise UsageError that names the first of these numbers that are not all finite. A GPU is waited for once."""
+    finite = torch.stack([torch.isfinite(values).all() for values in numbers.values()]).tolist()
+    for name, is_finite in zip(numbers, finite, strict=True):
+        if not is_finite:
+            raise UsageError(
+                f"{name} are NaN or infinite on test clips: pass --eval_precision=fp32, or train again with a lower "
+                "learning rate"
+            )
+
+
+def _on_cpu(columns: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Columns [R] on the CPU. A GPU is waited for once for each type of number, and not for each column."""
+    names_by_type: dict[torch.dtype, list[str]] = {}
+    for name, column in columns.items():
+        names_by_type.setdefault(column.dtype, []).append(name)
+    moved = {}
+    for names in names_by_type.values():
+        moved |= zip(names, torch.stack([columns[name] for name in names]).cpu(), strict=True)
+    return {name: moved[name] for name in columns}
 
 
 def _now(tensor: Tensor) -> float:

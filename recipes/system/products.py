@@ -1,7 +1,7 @@
 """Matrix products in float32 by oneDNN, on CPUs whose widest instructions torch's usual library for them leaves idle.
 
-Torch gives float32 products to MKL, which multiplies by AVX2 on AMD's CPUs, whatever they have. On one thread of an EPYC
-with AVX-512 that is 110 GFLOP/s. oneDNN, which torch has for its convolutions, reaches 240.
+Torch gives float32 products to MKL, which multiplies by AVX2 on AMD's CPUs, whatever they have. On one thread of an
+EPYC with AVX-512 that is 110 GFLOP/s. oneDNN, which torch has for its convolutions, reaches 240.
 """
 
 import warnings

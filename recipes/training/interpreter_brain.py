@@ -122,9 +122,10 @@ class InterpreterBrain(RecipeBrain):
         if stage == sb.Stage.TEST:
             self._keep_scores(batch, predictions)
             return torch.zeros(())
-        for name, term in predictions.items():
-            self.terms.setdefault(name, []).extend(term.detach().float().tolist())
-        return sum(term.float() for term in predictions.values()).mean()
+        terms = torch.stack([term.float() for term in predictions.values()])  # [terms, B]
+        for name, values in zip(predictions, terms.detach().tolist(), strict=True):  # a GPU is waited for once
+            self.terms.setdefault(name, []).extend(values)
+        return terms.sum(dim=0).mean()
 
     def _keep_scores(self, batch, predictions: list[dict[str, torch.Tensor]]) -> None:
         """Add a batch's scores to the tables and write them into the journal: a row for each explained class."""

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from interpreters.base import Interpretation, Interpreter, masked
 from models.classifier import ClassifierInfo, Evidence, Features
@@ -176,3 +177,33 @@ def test_the_split_error_is_that_of_the_domain_that_is_split():
     lossy = error(frontend.analyze(0.5 * sound), frontend.analyze(0.4 * sound))
     assert lossy == pytest.approx([-20, -20, -100], abs=0.1)
     assert max(error(frontend.analyze(0.7 * sound), frontend.analyze(0.3 * sound))) < -90
+
+
+class HostWaits(TorchFunctionMode):
+    """Counts the calls that would make the host wait for a GPU: those that read numbers or how many there are."""
+
+    READS = (Tensor.item, Tensor.tolist, Tensor.__bool__, Tensor.__float__, Tensor.__int__, Tensor.cpu, Tensor.numpy)
+    COUNTS = (Tensor.nonzero, torch.nonzero, torch.masked_select, Tensor.masked_select, torch.unique, torch.allclose)
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        keys = args[1] if function is Tensor.__getitem__ else ()
+        keys = keys if isinstance(keys, tuple) else (keys,)
+        by_mask = any(isinstance(key, Tensor) and key.dtype == torch.bool for key in keys)
+        self.calls += by_mask or function in self.READS + self.COUNTS
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("clips", [1, 6])
+@pytest.mark.parametrize("settings", [1, 3])
+def test_a_gpu_is_waited_for_as_often_whatever_the_number_of_clips_and_scores(clips, settings):
+    masks = Masks(*[[1.0, 0.0, 0.0, 0.0]] * settings)
+    batch = LabelledClips(spectrogram([[2.0, 1.0, 0.0, 0.0]] * clips), truth(*[0] * clips))
+    with HostWaits() as waits:
+        list(score_batch(TwoBins(), masks, batch))
+    # once for the classifier's answer; for a setting: finite numbers, five scores of probabilities, the split, and a
+    # copy of the columns of each of the three types of number
+    assert waits.calls == 1 + 10 * settings
