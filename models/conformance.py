@@ -59,8 +59,9 @@ def _describe(classifier: AudioClassifier) -> Iterator[str]:
         raise Stop("It has no method `describe`.")
     classifier.train()
     before = [buffer.clone() for buffer in classifier.buffers()]
+    modes = [module.training for module in classifier.modules()]  # a frozen batch norm stays in evaluation mode
     info = classifier.describe()
-    if not all(module.training for module in classifier.modules()):
+    if [module.training for module in classifier.modules()] != modes:
         yield "`describe()` changes its mode."
     if not all(map(torch.equal, before, classifier.buffers())):
         yield "`describe()` changes its buffers."

@@ -49,6 +49,7 @@ WIDTHS = {"mn04": 0.4, "mn05": 0.5, "mn10": 1.0, "mn20": 2.0, "mn30": 3.0, "mn40
 ROWS = 4  # of the last map: 128 mel bands at 1/32
 # the last layer at 1/4, 1/8, 1/16 and 1/32 of the image
 MAP_LAYERS = (3, 6, 12, 16)
+NORM_EPS = 0.001  # of every batch norm
 FLOOR = 1e-5  # added to the power of a mel band before the logarithm
 
 
@@ -144,6 +145,9 @@ class MobileNet(nn.Module):
     Raises UsageError for another size, and for weights that are missing or are not exactly this network's.
     """
 
+    title, widths = "MobileNet", WIDTHS
+    memory_format = torch.channels_last  # a third faster on CPU
+
     def __init__(
         self,
         weights: str | None = None,
@@ -152,17 +156,17 @@ class MobileNet(nn.Module):
         norm_momentum: float = 0.01,
     ):
         super().__init__()
-        if size not in WIDTHS:
-            raise UsageError(f"size={size!r} is not one of {', '.join(WIDTHS)}")
+        if size not in self.widths:
+            raise UsageError(f"size={size!r} is not one of {', '.join(self.widths)}")
         self.size, self.freeze_norm = size, freeze_norm
-        width = WIDTHS[size]
-        channels = _channels(STEM * width)
+        width = self.widths[size]
+        channels = multiple_of_8(STEM * width)
         layers: list[nn.Module] = [_conv(1, channels, 3, stride=2, activation=nn.Hardswish)]
         for kernel, expanded, out, squeeze, swish, stride in BLOCKS:
-            expanded, out = _channels(expanded * width), _channels(out * width)
-            layers.append(_InvertedResidual(channels, kernel, expanded, out, squeeze, swish, stride))
+            expanded, out = multiple_of_8(expanded * width), multiple_of_8(out * width)
+            layers.append(self._block(channels, kernel, expanded, out, squeeze, swish, stride))
             channels = out
-        last, hidden = LAST * channels, _channels(HIDDEN * width)
+        last, hidden = LAST * channels, multiple_of_8(HIDDEN * width)
         layers.append(_conv(channels, last, 1, activation=nn.Hardswish))
         self.features = nn.Sequential(*layers)
         # the published head has dropout in the place of the identity
@@ -177,7 +181,7 @@ class MobileNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = norm_momentum
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPU
+        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.embedding_size = ROWS * last + hidden + TAGS
         self.provenance = "from scratch"
         if weights is not None:
@@ -196,7 +200,7 @@ class MobileNet(nn.Module):
     def forward(self, image: Tensor) -> Features:
         """image [B, 1, mel, time] to Features with the maps at 1/4, 1/8, 1/16 and 1/32 of its size."""
         maps = []
-        image = image.contiguous(memory_format=torch.channels_last)
+        image = image.contiguous(memory_format=self.memory_format)
         for number, layer in enumerate(self.features):
             image = layer(image)
             if number in MAP_LAYERS:
@@ -205,11 +209,22 @@ class MobileNet(nn.Module):
         hidden = self.classifier[:-1](image)
         return Features(torch.cat([rows, hidden, self.classifier[-1](hidden)], dim=1), tuple(maps))
 
+    def _block(
+        self, channels: int, kernel: int, expanded: int, out: int, squeeze: bool, swish: bool, stride: int
+    ) -> nn.Module:
+        """A layer between two maps of `channels` and `out` channels."""
+        return _InvertedResidual(channels, kernel, expanded, out, squeeze, swish, stride)
+
     def _load(self, path: Path) -> None:
-        state = {key.replace(".conc_se_layers.0.", "."): value for key, value in read_checkpoint(path).items()}
-        named = [size for size in WIDTHS if size != self.size and path.name.startswith(f"{size}_")]
+        state = {self._own_name(key): value for key, value in read_checkpoint(path).items()}
+        named = [size for size in self.widths if size != self.size and path.name.startswith(f"{size}_")]
         hint = f" (pass --size={named[0]})" if named else ""
-        fill(self, state, f"weights={str(path)!r} are not those of the MobileNet {self.size}{hint}")
+        fill(self, state, f"weights={str(path)!r} are not those of the {self.title} {self.size}{hint}")
+
+    @staticmethod
+    def _own_name(published: str) -> str:
+        """What a tensor of the release is called here."""
+        return published.replace(".conc_se_layers.0.", ".")
 
 
 class _InvertedResidual(nn.Module):
@@ -237,7 +252,7 @@ class _SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        squeezed = _channels(channels // 4)
+        squeezed = multiple_of_8(channels // 4)
         self.fc1, self.fc2 = nn.Linear(channels, squeezed), nn.Linear(squeezed, channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -245,7 +260,7 @@ class _SqueezeExcite(nn.Module):
         return x * weights[:, :, None, None]
 
 
-def _channels(wanted: float) -> int:
+def multiple_of_8(wanted: float) -> int:
     """The multiple of 8 next to a number of channels, and one more where that took more than a tenth away."""
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * wanted else rounded
@@ -271,4 +286,4 @@ def _conv(
     activation: type[nn.Module] = nn.Identity,
 ) -> nn.Sequential:
     convolution = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return _ConvNorm(convolution, nn.BatchNorm2d(out, eps=0.001), activation())
+    return _ConvNorm(convolution, nn.BatchNorm2d(out, eps=NORM_EPS), activation())

@@ -24,6 +24,12 @@ def refusal(call: Callable, *args: object, **options: object) -> str:
     return str(caught.value)
 
 
+def scattered(shape: torch.Size, seed: int) -> torch.Tensor:
+    """Numbers in [-1, 1) that look random and that any library can compute."""
+    place = torch.arange(shape.numel(), dtype=torch.float64)
+    return (2 * (43758.5453 * torch.sin(12.9898 * place + seed)).remainder(1) - 1).float().reshape(shape)
+
+
 class Conforming(nn.Module):
     """The smallest classifier that may stand in: two maps, a native map, three classes; no AudioClassifier."""
 

@@ -12,17 +12,11 @@ from models.conformance import check_classifier
 from models.frontend import FrontEnd
 from models.mobilenet import PreemphasisMelAdapter
 from models.passt import PaSST
-from tests.helpers import refusal
+from tests.helpers import refusal, scattered
 
 
 def network(size: str = "nano", **options) -> PaSST:
     return PaSST(PreemphasisMelAdapter(FrontEnd()), size, **options)
-
-
-def scattered(shape: torch.Size, seed: int) -> torch.Tensor:
-    """Numbers in [-1, 1) that look random and that any library can compute."""
-    place = torch.arange(shape.numel(), dtype=torch.float64)
-    return (2 * (43758.5453 * torch.sin(12.9898 * place + seed)).remainder(1) - 1).float().reshape(shape)
 
 
 def by_rule(made: PaSST) -> PaSST:
