@@ -6,10 +6,14 @@ more than all else that explaining a sound needs. What it leaves out (layer scal
 `models.focalnet` uses.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from models.convolution import DepthwiseConv2d, PointwiseConv2d
 
 NORM_EPS = 1e-5
 WEIGHT_STD = 0.02
@@ -56,13 +60,15 @@ class Modulation(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.projection_in = nn.Linear(width, 2 * width + LEVELS + 1)
-        self.projection_context = nn.Conv2d(width, width, kernel_size=1)
+        self.projection_context = PointwiseConv2d(width, width)
         self.activation = nn.GELU()
         self.projection_out = nn.Linear(width, width)
         self.focal_layers = nn.ModuleList()
         for level in range(LEVELS):
             window = WINDOW + WINDOW_STEP * level
             depthwise = nn.Conv2d(width, width, window, groups=width, padding=window // 2, bias=False)
+            if window > WINDOW:
+                depthwise = DepthwiseConv2d.of(depthwise)
             self.focal_layers.append(nn.Sequential(depthwise, nn.GELU()))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,12 +118,20 @@ class DropPath(nn.Module):
         super().__init__()
         self.probability = probability
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        """x [B, L, C] plus what the branch makes of it; on a CPU the branch of dropped clips is not computed."""
         if not self.training or self.probability == 0:
-            return x
+            return x + branch(x)
         kept = 1 - self.probability
-        drawn = torch.rand((len(x), *[1] * (x.ndim - 1)), dtype=x.dtype, device=x.device)
-        return x.div(kept) * torch.floor(drawn + kept)
+        # drawn in the branch's precision
+        precision = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+        stays = torch.floor(torch.rand((len(x), 1, 1), dtype=precision, device=x.device) + kept)
+        if x.device.type == "cpu":
+            rows = stays.flatten().nonzero().flatten()
+            # where no clip stays, the branch's weights get a gradient of 0 all the same, as optimisers expect
+            if 0 < len(rows) < len(x):
+                return x.index_add(0, rows, (branch(x[rows]) / kept).to(x.dtype))
+        return x + branch(x).div(kept) * stays
 
 
 class Layer(nn.Module):
@@ -132,8 +146,8 @@ class Layer(nn.Module):
         self.mlp = MLP(width)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        x = x + self.drop_path(self.modulated(x, grid))
-        return x + self.drop_path(self.transformed(x))
+        x = self.drop_path(x, partial(self.modulated, grid=grid))
+        return self.drop_path(x, self.transformed)
 
     def modulated(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """What modulation adds to x."""

@@ -1,13 +1,16 @@
-"""The recipes people run today beside ours: a training epoch and the scoring of modulation maps, on the same clips.
+"""The recipes people run today beside ours: training epochs, the scoring of maps, and training steps of interpreters.
 
     git clone https://github.com/speechbrain/speechbrain
     python -m tools.stock --speechbrain=speechbrain --data_folder=data/ESC-50
+    python -m tools.stock … --only focalnet score --precision=fp32 --out=data/stock.json
 
-Runs `train.py`, `interpret_amt.py` and `train_lmac.py` of the checkout's `recipes/ESC50` as they are (they need
-torchvision), and this project's train.py and interpret.py. Each runs after the other in a process of its own, with the
-same clips, batch size (twice as large for CNN14) and threads, and without loader processes. Timed are the Brain's
-training stage and its test stage, so that neither imports nor decoding before them count. All weights are random on
-both sides: arithmetic takes as long on them. `ratio` is the stock recipe's seconds over ours.
+Runs `train.py`, `interpret_amt.py`, `train_lmac.py`, `train_piq.py` and `train_l2i.py` of the checkout's
+`recipes/ESC50` as they are (they need torchvision and quantus), and this project's train.py and interpret.py. Each runs
+after the other in a process of its own, with the same clips, batch size (twice as large for CNN14's training) and
+threads, and without loader processes. An epoch of an interpreter of the papers' sizes takes hours, so two of its steps
+stand for it. Timed are the Brain's training stage and its test stage, so that neither imports nor decoding before them
+count. All weights are random on both sides: arithmetic takes as long on them. `ratio` is the stock recipe's seconds
+over ours.
 """
 
 import argparse
@@ -32,10 +35,12 @@ from tools.runner import ROOT, check_out, positive, save_result, tool_parser
 from tools.stock_stages import Stage, run_timed
 
 TRAIN, SCORE, LMAC = "classification/train.py", "interpret/interpret_amt.py", "interpret/train_lmac.py"
-TASKS = ("focalnet", "cnn14", "lmac", "score")
-COLUMNS = ["task", "clips", "stock, s a clip", "ours, s a clip", "ratio", "ratio, CPU time"]
+PIQ, L2I = "interpret/train_piq.py", "interpret/train_l2i.py"
+TASKS = ("focalnet", "cnn14", "lmac", "l2i", "piq", "score")
+COLUMNS = ["task", "ratio, CPU time", "ratio", "CPU", "clips", "stock, s a clip", "ours, s a clip"]
 PEAKS = ["stock, peak GB", "ours, peak GB"]
 NO_REPORT = "--report_clips=0"
+TWO_STEPS = ["--debug", "--debug_batches=2", "--debug_epochs=1"]
 
 
 def subset(data_folder: Path, clips: int, folder: Path) -> int:
@@ -56,9 +61,10 @@ def subset(data_folder: Path, clips: int, folder: Path) -> int:
     return len({row["target"] for row in kept})
 
 
-def timed_process(line: list[str], threads: int) -> dict[str, Stage]:
+def timed_process(line: list[str], threads: int, last: str | None = None) -> dict[str, Stage]:
     """`run_timed` in a process of its own. Raises UsageError with the end of what it said when it fails."""
     command = [sys.executable, "-m", "tools.stock", "--child", json.dumps(line)]
+    command += ["--last", last] if last else []
     settings = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     print(" ".join(line[:2]), "…", file=sys.stderr, flush=True)
     process = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
@@ -83,29 +89,31 @@ class Comparison:
         self.precision = [f"--precision={options.precision}", f"--eval_precision={options.precision}"]
         self.tasks: dict[str, dict] = {}
 
-    def stock(self, script: str, recipe: str, batch_size: int, *changes: str) -> dict[str, Stage]:
-        """The stages of a stock recipe."""
+    def stock(
+        self, script: str, recipe: str, batch_size: int, *changes: str, last: str | None = None
+    ) -> dict[str, Stage]:
+        """The stages of a stock recipe, up to the last one that is wanted."""
         own = [f"--batch_size={batch_size}", "--number_of_epochs=1", f"--out_n_neurons={self.classes}"]
         own += [f"--output_folder={self.folder}/stock_{recipe}", f"--data_folder={self.data / 'stock'}"]
         line = [str(self.recipes / script), f"hparams/{recipe}.yaml", *self.shared, *own, *changes]
-        return timed_process(line, self.options.threads)
+        return timed_process(line, self.options.threads, last)
 
-    def ours(self, script: str, recipe: str, *changes: str) -> dict[str, Stage]:
-        """The stages of one of our recipes."""
+    def ours(self, script: str, recipe: str, *changes: str, last: str | None = None) -> dict[str, Stage]:
+        """The stages of one of our recipes, up to the last one that is wanted."""
         own = [f"--output_folder={self.folder}/ours", f"--cache_folder={self.folder}/cache"]
         own += [f"--data_folder={self.data / 'ours'}"]
         line = [str(ROOT / script), f"hparams/{recipe}.yaml", *self.shared, *own, *changes]
-        return timed_process(line, self.options.threads)
+        return timed_process(line, self.options.threads, last)
 
     def our_classifier(self, recipe: str, batch_size: int, *changes: str) -> Stage:
         """An epoch of one of our classifiers, whose bundle the interpreters need."""
         own = [f"--batch_size={batch_size}", "--epochs=1", f"--num_classes={self.classes}", *self.precision]
         return self.ours("train.py", recipe, *own, *changes)["train"]
 
-    def our_interpreter(self, recipe: str, classifier: str, *changes: str) -> dict[str, Stage]:
+    def our_interpreter(self, recipe: str, classifier: str, *changes: str, last: str | None = None) -> dict[str, Stage]:
         """The stages of one of our interpreters on the classifier that `our_classifier` trained."""
         bundle = f"{self.folder}/ours/{classifier}/1234/classifier"
-        return self.ours("interpret.py", recipe, f"--classifier={bundle}", NO_REPORT, *changes)
+        return self.ours("interpret.py", recipe, f"--classifier={bundle}", NO_REPORT, *changes, last=last)
 
     def record(self, task: str, stock: Stage, ours: Stage) -> None:
         """Keep a pair."""
@@ -122,32 +130,39 @@ class Comparison:
     def run(self) -> dict[str, dict]:
         """Every chosen task."""
         chosen, batch = set(self.options.only), self.options.batch_size
-        if chosen & {"focalnet", "score"}:
+        if chosen & {"focalnet", "score", "piq"}:
             ours = self.our_classifier("focalnet", batch, "--weights=null", f"--size={self.options.size}")
             if "focalnet" in chosen:
                 self.record("training epoch, FocalNet", self.stock(TRAIN, "focalnet", batch)["train"], ours)
-        if chosen & {"cnn14", "lmac"}:
+        if chosen & {"cnn14", "lmac", "l2i"}:
             ours = self.our_classifier("cnn14", 2 * batch)
             if "cnn14" in chosen:
                 stock = self.stock(TRAIN, "cnn14", 2 * batch, "--use_pretrained=False")["train"]
                 self.record("training epoch, CNN14", stock, ours)
         if "lmac" in chosen:
-            self.compare_lmac(batch)
+            stock = self.stock_steps(LMAC, "lmac_cnn14", "--save_interpretations=False")
+            self.compare_steps("L-MAC on CNN14, paper's decoder (237M)", stock, "lmac_paper", "cnn14")
+            self.compare_steps("L-MAC on CNN14, beside our default decoder", stock, "lmac", "cnn14")
+            self.compare_steps("L-MAC on CNN14, beside our small LMAC-TD", stock, "lmac_td_small", "cnn14")
+        if "l2i" in chosen:
+            self.compare_steps("L2I on CNN14", self.stock_steps(L2I, "l2i_cnn14"), "l2i", "cnn14")
+        if "piq" in chosen:
+            stock = self.stock_steps(PIQ, "piq_focalnet")
+            self.compare_steps("PIQ on FocalNet-base (71M)", stock, "piq_focalnet", "focalnet")
         if "score" in chosen:
             self.compare_scoring(batch)
         return self.tasks
 
-    def compare_lmac(self, batch: int) -> None:
-        """Epochs of our L-MAC with both decoders, and of our small LMAC-TD, beside one of the stock L-MAC."""
-        stock = self.stock(LMAC, "lmac_cnn14", batch, "--use_pretrained=False")["train"]
-        tasks = {
-            "training epoch, L-MAC on CNN14, paper's decoder": "lmac_paper",
-            "training epoch, L-MAC on CNN14, our default decoder": "lmac",
-            "training epoch, our small LMAC-TD beside the stock L-MAC": "lmac_td_small",
-        }
-        for task, recipe in tasks.items():
-            ours = self.our_interpreter(recipe, "cnn14", f"--batch_size={batch}", "--epochs=1", *self.precision)
-            self.record(task, stock, ours["train"])
+    def stock_steps(self, script: str, recipe: str, *changes: str) -> Stage:
+        """Two training steps of a stock interpreter."""
+        own = ["--use_pretrained=False", *TWO_STEPS, *changes]
+        return self.stock(script, recipe, self.options.batch_size, *own, last="train")["train"]
+
+    def compare_steps(self, task: str, stock: Stage, recipe: str, classifier: str) -> None:
+        """Two training steps of one of our interpreters beside those of a stock one."""
+        own = [f"--batch_size={self.options.batch_size}", "--epochs=1", *self.precision, *TWO_STEPS]
+        ours = self.our_interpreter(recipe, classifier, *own, last="train")
+        self.record(f"two training steps, {task}", stock, ours["train"])
 
     def compare_scoring(self, batch: int) -> None:
         """Modulation maps scored at one quantile, and at ten, for which the stock recipe runs ten times."""
@@ -163,14 +178,15 @@ class Comparison:
 
 
 def table(tasks: dict[str, dict]) -> str:
-    """The comparison as Markdown."""
+    """The comparison, measured on this machine, as Markdown."""
     rows = []
     for task, pair in tasks.items():
         stock, ours = Stage(**pair["stock"]), Stage(**pair["ours"])
         stock_seconds, our_seconds = stock.seconds / stock.clips, ours.seconds / ours.clips
         cpu_ratio = (stock.cpu_seconds / stock.clips) / (ours.cpu_seconds / ours.clips)
-        cells = [f"{stock_seconds:.3f}", f"{our_seconds:.3f}", f"{stock_seconds / our_seconds:.2f}", f"{cpu_ratio:.2f}"]
-        rows.append([task, str(ours.clips), *cells, f"{stock.peak_gb:.2f}", f"{ours.peak_gb:.2f}"])
+        ratios = [f"{cpu_ratio:.2f}", f"{stock_seconds / our_seconds:.2f}"]
+        sides = [f"{stock_seconds:.3f}", f"{our_seconds:.3f}", f"{stock.peak_gb:.2f}", f"{ours.peak_gb:.2f}"]
+        rows.append([task, *ratios, instructions(), str(ours.clips), *sides])
     return markdown_table([*COLUMNS, *PEAKS], rows)
 
 
@@ -186,13 +202,14 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of ours")
     parser.add_argument("--only", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--last", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
         return options
     for name in ("speechbrain", "data_folder"):
         if getattr(options, name) is None:
             raise UsageError(f"--{name} is missing: give the path of a folder")
-    for script in (TRAIN, SCORE, LMAC):
+    for script in (TRAIN, SCORE, LMAC, PIQ, L2I):
         if not (options.speechbrain / "recipes/ESC50" / script).is_file():
             raise UsageError(f"{options.speechbrain} has no recipes/ESC50/{script}: give a checkout of SpeechBrain")
     check_out(options.out)
@@ -203,7 +220,7 @@ def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
     options = read_options(arguments)
     if options.child:
-        stages = run_timed(options.child)
+        stages = run_timed(options.child, options.last)
         print(json.dumps({name: asdict(stage) for name, stage in stages.items()}))
         return
     with tempfile.TemporaryDirectory() as data, tempfile.TemporaryDirectory() as folder:

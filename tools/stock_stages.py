@@ -6,8 +6,10 @@ import runpy
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast
 
 import speechbrain as sb
 import torch
@@ -38,41 +40,61 @@ class Stage:
     peak_gb: float
 
 
-def run_timed(line: list[str]) -> dict[str, Stage]:
-    """Run a script in this process, as `python script …` would; its stages by name, "train" and "score"."""
+class _Measured(Exception):
+    """The stage that was wanted is over."""
+
+
+def run_timed(line: list[str], last: Literal["train"] | None = None) -> dict[str, Stage]:
+    """Run a script in this process, as `python script …` would; its stages by name, "train" and "score".
+
+    last: "train" to leave the script after that stage; None: it runs to its end.
+    """
     stages: dict[str, Stage] = {}
-    _time_the_brain(stages)
+    _time_the_brain(stages, last)
     _shrink_focalnet()
     script = Path(line[0]).resolve()
     os.chdir(script.parent)
     sys.argv = [str(script), *line[1:]]
     sys.path[0] = str(script.parent)
-    runpy.run_path(str(script), run_name="__main__")
+    with suppress(_Measured):
+        runpy.run_path(str(script), run_name="__main__")
     return stages
 
 
-def _time_the_brain(stages: dict[str, Stage]) -> None:
-    """From now on, every Brain's training stage and evaluation leave their times in `stages`."""
+def _time_the_brain(stages: dict[str, Stage], last: str | None) -> None:
+    """From now on, every Brain's training stage and evaluation leave their times in `stages`; after `last` it ends."""
     fit_train, evaluate = sb.Brain._fit_train, sb.Brain.evaluate
 
     def timed_fit_train(brain, *args, **options):
-        return _timed("train", options["train_set"], lambda: fit_train(brain, *args, **options), stages)
+        result = _timed(
+            "train", _clips(brain, options["train_set"]), lambda: fit_train(brain, *args, **options), stages
+        )
+        if last == "train":
+            raise _Measured
+        return result
 
     def timed_evaluate(brain, *args, **options):
         data = args[0] if args else options["test_set"]
-        return _timed("score", data, lambda: evaluate(brain, *args, **options), stages)
+        return _timed("score", _clips(brain, data), lambda: evaluate(brain, *args, **options), stages)
 
     sb.Brain._fit_train, sb.Brain.evaluate = timed_fit_train, timed_evaluate
 
 
-def _timed(name: str, data: DataLoader | Dataset, run_stage: Callable[[], object], stages: dict[str, Stage]) -> object:
+def _clips(brain: sb.Brain, data: DataLoader | Dataset) -> int:
+    """How many clips a stage takes; one that is cut short by `--debug` is given as a loader."""
+    if not isinstance(data, DataLoader):
+        return len(data)  # type: ignore[arg-type]  # all have a length
+    clips = len(data.dataset)  # type: ignore[arg-type]
+    return min(clips, brain.debug_batches * cast(int, data.batch_size)) if brain.debug else clips
+
+
+def _timed(name: str, clips: int, run_stage: Callable[[], object], stages: dict[str, Stage]) -> object:
     wall, cpu = time.perf_counter(), time.process_time()
     result = run_stage()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    clips = len(data.dataset if isinstance(data, DataLoader) else data)  # type: ignore[arg-type]  # all have a length
     stages[name] = Stage(seconds, cpu_seconds, clips, round(peak, 2))
     return result
 

@@ -6,8 +6,9 @@ import pytest
 
 import tools.stock
 from models.errors import UsageError
+from tools.bench import instructions
 from tools.runner import ROOT
-from tools.stock import Comparison, main, read_options, subset, table, timed_process
+from tools.stock import L2I, LMAC, PIQ, SCORE, TRAIN, Comparison, main, read_options, subset, table, timed_process
 from tools.stock_stages import Stage
 
 STAND_IN = """
@@ -39,6 +40,14 @@ def test_a_script_runs_as_it_is_with_its_stages_timed(tmp_path):
     assert all(stage.clips == 6 and stage.seconds > 0 for stage in found.values())
 
 
+def test_a_run_of_two_steps_counts_their_clips(tmp_path):
+    steps = 'run_opts={"noprogressbar": True, "debug": True, "debug_batches": 2, "debug_epochs": 1}'
+    (tmp_path / "script.py").write_text(STAND_IN.replace('run_opts={"noprogressbar": True', steps[:-1]))
+    stages = timed_process([str(tmp_path / "script.py"), "hparams/x.yaml", "--a=b"], threads=1, last="train")
+    assert stages.keys() == {"train"}
+    assert stages["train"].clips == 2  # of one clip each
+
+
 def test_a_subset_has_the_first_clips_of_every_fold_and_their_classes(corpus, tmp_path):
     assert subset(corpus, 4, tmp_path / "ESC-50") == 2
     rows = list(csv.DictReader((tmp_path / "ESC-50/meta/esc50.csv").open()))
@@ -54,17 +63,17 @@ def test_the_ratio_is_of_seconds_a_clip():
         "ours": {"seconds": 3.0, "cpu_seconds": 6.0, "clips": 6, "peak_gb": 1.5},
     }
     line = table({"training epoch": sides}).splitlines()[-1]
-    assert line == "| training epoch | 6 | 1.000 | 0.500 | 2.00 | 2.50 | 4.00 | 1.50 |"
+    assert line == f"| training epoch | 2.50 | 2.00 | {instructions()} | 6 | 1.000 | 0.500 | 4.00 | 1.50 |"
 
 
 def test_every_run_of_ours_has_a_folder_and_the_precision_of_its_own(tmp_path, monkeypatch):
-    for name in ("classification/train.py", "interpret/interpret_amt.py", "interpret/train_lmac.py"):
+    for name in (TRAIN, SCORE, LMAC, PIQ, L2I):
         script = tmp_path / "recipes" / "ESC50" / name
         script.parent.mkdir(parents=True, exist_ok=True)
         script.touch()
     lines = []
 
-    def stages(line: list[str], threads: int) -> dict[str, Stage]:
+    def stages(line: list[str], threads: int, last: str | None) -> dict[str, Stage]:
         lines.append(line)
         return dict.fromkeys(("train", "score"), Stage(1.0, 1.0, 1, 1.0))
 
@@ -77,7 +86,7 @@ def test_every_run_of_ours_has_a_folder_and_the_precision_of_its_own(tmp_path, m
         named = [argument for argument in line if argument.startswith("--experiment=")]
         experiments.append(named[0] if named else line[1])
         assert {"--precision=fp32", "--eval_precision=fp32"} & set(line)
-    assert len(experiments) == len(set(experiments)) == 5
+    assert len(experiments) == len(set(experiments)) == 7
 
 
 @pytest.mark.parametrize(

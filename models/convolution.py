@@ -1,0 +1,169 @@
+"""Convolutions as `torch.nn.Conv2d` computes them, to rounding, in ways that take less time on a CPU.
+
+oneDNN, torch's library for convolutions on CPUs, has three gaps. A map few columns wide keeps its vector units half
+idle, the weights' gradient of a depthwise kernel wider than 3 takes ten times as long as its arithmetic, and torch asks
+it for no 1 x 1 convolution of a small batch on one thread.
+"""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+NARROW = 8  # columns, below which patches times weights are faster than oneDNN's convolution
+SIDE = 3  # of the kernels whose patches are products, and columns of a depthwise one that oneDNN is fast at
+
+
+class NarrowConv2d(nn.Conv2d):
+    """A 3 x 3 convolution of stride 1 with a border of zeros and no bias, as a matrix product where maps are narrow.
+
+    At 5 columns and 1024 channels, a product of patches takes two thirds of the time, at 2 columns and 2048 a third.
+    """
+
+    @classmethod
+    def of(cls, convolution: nn.Conv2d) -> "NarrowConv2d":
+        """The same layer, which takes over the convolution's weights."""
+        return cast(NarrowConv2d, _same_layer(cls, convolution))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, D, H, W]."""
+        if x.shape[3] < NARROW and _is_plain(x):
+            return _Patches.apply(x, self.weight)
+        return super().forward(x)
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """A 5 x 5 depthwise convolution without bias, whose weights' gradient is put together from two of 5 x 3.
+
+    Of these, one sees the input from the left edge of the kernel and one up to its right edge.
+    """
+
+    @classmethod
+    def of(cls, convolution: nn.Conv2d) -> "DepthwiseConv2d":
+        """The same layer, which takes over the convolution's weights."""
+        return cast(DepthwiseConv2d, _same_layer(cls, convolution))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C, H', W']."""
+        if self.weight.requires_grad and torch.is_grad_enabled() and _is_plain(x):
+            return _Depthwise.apply(x, self.weight, self.stride, self.padding)
+        return super().forward(x)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1 x 1 convolution, as a matrix product on a CPU where the input lies channels last."""
+
+    def __init__(self, channels: int, out: int):
+        super().__init__(channels, out, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, D, H, W]."""
+        if x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(x)
+        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
+def _same_layer(kind: type[nn.Conv2d], convolution: nn.Conv2d) -> nn.Conv2d:
+    """A layer of another kind with the weights of a convolution without bias."""
+    channels, out, kernel = convolution.in_channels, convolution.out_channels, convolution.kernel_size
+    stride, padding, groups = convolution.stride, convolution.padding, convolution.groups
+    with torch.device("meta"):  # no random start is drawn for what is replaced at once
+        layer = kind(channels, out, kernel, stride, padding, groups=groups, bias=False)  # type: ignore[arg-type]
+    layer.weight = convolution.weight
+    return layer
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether a layer computes in float32 on a CPU."""
+    return x.device.type == "cpu" and x.dtype is torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
+def _patches(x: Tensor) -> Tensor:
+    """The 3 x 3 surroundings of every position of [B, C, H, W], zeros outside: [B H W, 9 C], channels innermost."""
+    batch, channels, height, width = x.shape
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+    of_clip, of_row, of_column, _ = padded.stride()
+    strides = (of_clip, of_row, of_column, of_row, of_column, 1)
+    surroundings = padded.as_strided((batch, height, width, SIDE, SIDE, channels), strides)
+    return surroundings.reshape(batch * height * width, SIDE * SIDE * channels)
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    """[D, C, 3, 3] as [D, 9 C] in the order of `_patches`, without a copy where it lies channels last."""
+    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
+
+
+class _Patches(torch.autograd.Function):
+    """A 3 x 3 convolution with a border of zeros: `_patches` times weights."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        batch, _, height, width = x.shape
+        product = _patches(x) @ _as_matrix(weight).t()
+        return product.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        batch, channels, height, width = x.shape
+        slope = slope.permute(0, 2, 3, 1).reshape(batch * height * width, -1)
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            surroundings = (slope @ _as_matrix(weight)).view(batch, height, width, SIDE, SIDE, channels)
+            padded = slope.new_zeros(batch, height + 2, width + 2, channels)
+            for row in range(SIDE):
+                for column in range(SIDE):
+                    padded[:, row : row + height, column : column + width] += surroundings[:, :, :, row, column]
+            of_x = padded[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+        if ctx.needs_input_grad[1]:
+            product = slope.t() @ _patches(x)
+            of_weight = product.view(-1, SIDE, SIDE, channels).permute(0, 3, 1, 2)
+        return of_x, of_weight
+
+
+class _Depthwise(torch.autograd.Function):
+    """A 5 x 5 depthwise convolution."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(x, weight, None, stride, padding, groups=len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+        x, weight = ctx.saved_tensors
+        slope = slope.contiguous(memory_format=torch.channels_last)
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = _gradients(slope, x, weight, ctx.stride, ctx.padding, (True, False, False))[0]
+        above, beside = ctx.padding
+        padded = F.pad(x, (beside, beside, above, above))
+        reach = ctx.stride[1] * (slope.shape[3] - 1) + SIDE  # columns that a kernel of three sees
+        of_weight = torch.empty_like(weight)
+        for left in (0, weight.shape[3] - SIDE):
+            columns = slice(left, left + SIDE)
+            seen = padded[..., left : left + reach].contiguous(memory_format=torch.channels_last)
+            kernel = weight[..., columns].contiguous()  # its numbers do not matter
+            of_weight[..., columns] = _gradients(slope, seen, kernel, ctx.stride, (0, 0), (False, True, False))[1]
+        return of_x, of_weight, None, None
+
+
+def _gradients(
+    slope: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    wanted: tuple[bool, bool, bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a depthwise convolution without bias by its input, weights and bias, where wanted."""
+    none = [0, 0]
+    return torch.ops.aten.convolution_backward(
+        slope, x, weight, None, stride, padding, [1, 1], False, none, len(weight), wanted
+    )
