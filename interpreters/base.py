@@ -162,6 +162,10 @@ class Interpreter(nn.Module, ABC):
         """The networks that released checkpoints fill, by the names of their files; none where none fits."""
         return {}
 
+    def class_layers(self) -> tuple[nn.Module, ...]:
+        """Those of its networks whose weights have a row for each class, in the order of the classifier's outputs."""
+        return ()
+
     def forward(self, *arguments, **options) -> dict[str, Tensor]:
         """`loss`, for wrappers of modules that hand on calls only, such as DistributedDataParallel."""
         return self.loss(*arguments, **options)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from speechbrain.lobes.models.Cnn14 import CNN14PSI_stft
+from speechbrain.lobes.models.L2I import CNN14PSI_stft_2d
 from torch import Tensor, nn
 
 from interpreters.interpolation import resize
@@ -269,3 +270,30 @@ class PaperMapDecoder(_PublishedDecoder):
         hidden = self.convt9(self.convt8(F.relu(self.convt7(hidden))))  # [B, 1, 11082, 256]
         sequence = hidden.squeeze(1).transpose(1, 2)[:, :, : self.STEPS]
         return F.pad(sequence, (1, 1), mode="replicate")
+
+
+class PaperActivationDecoder(_PublishedDecoder):
+    """The decoder of L2I in SpeechBrain (`CNN14PSI_stft_2d`), for any classifier and clip length.
+
+    Its transposed convolutions fit together for maps of (a, 2), (a, 2), (2a, 5) and (4a + 1, 10), coarse to fine, and
+    make 32a + 15 steps of them. The published attention has a weight for each of 431 steps, so a = 13: CNN14's maps at
+    5 s of 16 kHz are left as they are and have a step for every frame; other maps are average-pooled to these sizes.
+    It ends in a ReLU. Channels other than D, D/2, D/4, D/8 are projected by 1 x 1 convolutions. It has 237.6M
+    parameters for CNN14 (D = 2048) and 100 components.
+
+    Arguments
+    ---------
+    map_channels: C of the four maps, fine to coarse; D is the last. out_channels: components.
+
+    Raises UsageError for a number of maps other than four, and for fewer than 8 channels in the coarsest.
+    """
+
+    ROWS = 13
+
+    def __init__(self, map_channels: Sequence[int], out_channels: int):
+        super().__init__(map_channels, instead="MapDecoder")
+        self.psi = CNN14PSI_stft_2d(dim=self.width, K=out_channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """maps [B, C, h, w], fine to coarse, to activations [B, out_channels, 431], 0 or more."""
+        return self.psi(self.inputs(maps, self.ROWS, self.psi.convt1.weight.dtype))

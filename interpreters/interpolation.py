@@ -23,3 +23,10 @@ def sample_at(sequence: Tensor, position: Tensor) -> Tensor:
     below = index.long()
     above = (below + 1).clamp(max=sequence.shape[2] - 1)
     return torch.lerp(sequence[:, :, below], sequence[:, :, above], (index - below).to(sequence))
+
+
+def stretch(sequence: Tensor, steps: int) -> Tensor:
+    """[B, C, h] to [B, C, steps], linear; the sequence itself where it has as many."""
+    if sequence.shape[2] == steps:
+        return sequence
+    return sample_at(sequence, (torch.arange(steps, device=sequence.device) + 0.5) / steps)

@@ -3,19 +3,23 @@
 Parekh et al., NeurIPS 2022 (arXiv 2202.11479).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from speechbrain.lobes.models.L2I import NMFDecoderAudio, Theta
 from torch import Tensor, nn
 
 from interpreters.base import Interpreter, masked
-from interpreters.decoders import MapDecoder
-from interpreters.dictionary import learn_dictionary
-from interpreters.interpolation import sample_at
+from interpreters.decoders import MapDecoder, PaperActivationDecoder
+from interpreters.dictionary import EncoderDictionary, learn_dictionary
+from interpreters.interpolation import stretch
 from models.classifier import ClassifierInfo, Evidence
 from models.errors import UsageError
 from models.frontend import Spectrogram
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"softplus": F.softplus, "relu": F.relu}
 
 
 class L2I(Interpreter):
@@ -38,9 +42,20 @@ class L2I(Interpreter):
     size and clips of any length; softplus instead of ReLU, under which a component once silent would never learn again;
     one linear layer makes the attention of H, theirs a gated network; the weight of fidelity stays.
 
+    SpeechBrain's networks, with which the L-MAC and LMAC-TD papers compare, are `decoder` PaperActivationDecoder,
+    `attention_frames` 431, `activation` "relu" and `dictionary` EncoderDictionary. Its fidelity is a mean over classes,
+    too: the weight of 1 there is 1 / classes here.
+
     Arguments
     ---------
     components: K. width: channels inside the decoder.
+    decoder: called with the maps' channels and `out_channels` K, returns the module that takes the maps and gives
+        [B, K, h]; None: a `MapDecoder` of `width` channels.
+    attention_frames: None for the softmax over time, or the number of frames that have a weight each, without a
+        softmax. H of a clip of another length is stretched to as many before it is pooled.
+    activation: "softplus" or "relu", of what the decoder gives.
+    dictionary: called with the bins F and the components K, returns the module whose `learn` makes W of the training
+        clips; None: a factorisation of their `frames` under `dictionary_sparsity`.
     reconstruction, fidelity, sparsity: the weights, 0 or more.
     threshold: of the relevance, in [0, 1).
     frames: how many of each training clip, evenly spaced, the dictionary is learned from.
@@ -66,6 +81,10 @@ class L2I(Interpreter):
         threshold: float = 0.2,
         frames: int = 32,
         dictionary_sparsity: float = 0.0,
+        decoder: Callable[..., nn.Module] | None = None,
+        attention_frames: int | None = None,
+        activation: str = "softplus",
+        dictionary: Callable[[int, int], EncoderDictionary] | None = None,
     ):
         super().__init__(info)
         self.weights = {"reconstruction": reconstruction, "fidelity": fidelity, "sparsity": sparsity}
@@ -75,18 +94,32 @@ class L2I(Interpreter):
             raise UsageError(f"{self.weights} must be 0 or more in L2I, and threshold={threshold} in [0, 1)")
         if dictionary_sparsity < 0:
             raise UsageError(f"dictionary_sparsity={dictionary_sparsity} must be 0 or more in L2I")
+        if activation not in ACTIVATIONS:
+            raise UsageError(f"activation={activation!r} must be one of {', '.join(ACTIVATIONS)} in L2I")
+        if attention_frames is not None and attention_frames < 1:
+            raise UsageError(f"attention_frames={attention_frames} must be 1 or more, or null for a softmax, in L2I")
         self.threshold, self.frames, self.dictionary_sparsity = threshold, frames, dictionary_sparsity
-        self.decoder = MapDecoder(info.map_channels, width, components)
-        self.attention = nn.Linear(components, 1)
+        self.attention_frames, self.activation, self.make_dictionary = attention_frames, activation, dictionary
+        make_decoder = decoder or partial(MapDecoder, width=width)
+        self.decoder = make_decoder(info.map_channels, out_channels=components)
+        if attention_frames is None:
+            self.attention = nn.Linear(components, 1)
+        else:
+            self.attention = nn.Linear(attention_frames, 1, bias=False)
         self.theta = nn.Linear(components, info.num_classes, bias=False)
         # not a number until `fit`, so that a dictionary that was never learned cannot pass for one
         self.register_buffer("dictionary", torch.full((info.n_fft // 2 + 1, components), torch.nan))
 
     def fit(self, spectrograms: Iterable[Spectrogram]) -> None:
-        """Learn W from the training clips, its columns of length 1, always the same from the same clips.
+        """Learn W from the training clips, always the same from the same clips. Factorised columns have length 1.
 
-        Raises UsageError for more components than training frames or frequency bins.
+        Raises UsageError for a factorisation into more components than training frames or frequency bins, and as the
+        module that `dictionary` makes.
         """
+        if self.make_dictionary is not None:
+            learner = self.make_dictionary(*self.dictionary.shape).to(self.dictionary.device)
+            self.dictionary.copy_(learner.learn(spectrograms))
+            return
         kept = []
         for batch in spectrograms:
             chosen = torch.linspace(0, batch.log_magnitude.shape[1] - 1, self.frames).round().long().unique()
@@ -94,14 +127,40 @@ class L2I(Interpreter):
             kept.append(frames[frames.amax(dim=1) > 0].float().cpu())
         self.dictionary.copy_(learn_dictionary(torch.cat(kept), self.dictionary.shape[1], self.dictionary_sparsity))
 
+    def published_parts(self):
+        """SpeechBrain's `psi_model.ckpt`, `theta.ckpt` and `nmf_decoder.ckpt`, where the networks are its own.
+
+        The last two are SpeechBrain's modules around this interpreter's own weights: what fills them fills these.
+        """
+        is_published = (
+            isinstance(self.decoder, PaperActivationDecoder)
+            and self.decoder.takes_maps_as_they_are
+            and self.attention_frames is not None
+            and self.activation == "relu"
+        )
+        if not is_published:
+            return {}
+        bins, components = self.dictionary.shape
+        mimic = Theta(components, self.attention_frames, self.theta.out_features)
+        mimic.hard_att = self.attention
+        mimic.classifier[0] = self.theta
+        dictionary = NMFDecoderAudio(components, bins)
+        dictionary.W = nn.Parameter(self.dictionary, requires_grad=False)
+        return {"psi_model.ckpt": self.decoder.psi, "theta.ckpt": mimic, "nmf_decoder.ckpt": dictionary}
+
+    def class_layers(self):
+        """Theta: a released one mimics a classifier whose classes are numbered otherwise."""
+        return (self.theta,)
+
     def activations(self, evidence: Evidence, frames: int) -> Tensor:
-        """H as [B, K, frames], above 0, float32."""
+        """H as [B, K, frames], 0 or more, float32."""
         sequence = self.decoder([feature_map.detach() for feature_map in evidence.features.maps]).float()
-        position = (torch.arange(frames, device=sequence.device) + 0.5) / frames
-        return F.softplus(sample_at(sequence, position))
+        return ACTIVATIONS[self.activation](stretch(sequence, frames))
 
     def pool(self, activations: Tensor) -> Tensor:
-        """z [B, K]: the mean of H [B, K, T] over time, weighted by attention."""
+        """z [B, K]: the sum of H [B, K, T] over time, weighted by attention."""
+        if self.attention_frames is not None:
+            return self.attention(stretch(activations, self.attention_frames)).squeeze(2)
         weight = self.attention(activations.transpose(1, 2)).softmax(dim=1)  # [B, T, 1]
         return (activations @ weight).squeeze(2)
 
@@ -112,7 +171,8 @@ class L2I(Interpreter):
 
     def rebuilt(self, activations: Tensor) -> Tensor:
         """(W H) transposed, [B, T, F] float32, for H [B, K, T]."""
-        return (activations.transpose(1, 2) @ self.dictionary.T).float()
+        spectra = self.dictionary.clamp(min=0)  # a released W has numbers below 0, which count as 0
+        return (activations.transpose(1, 2) @ spectra.T).float()
 
     def interpret(self, classifier, spectrogram, evidence, target=None):
         target = self.asked_class(evidence, target)
@@ -127,10 +187,9 @@ class L2I(Interpreter):
         """Terms "reconstruction", "fidelity" and "sparsity"; X is what the classifier heard, so `clean` is not used."""
         heard = spectrogram.log_magnitude.float()
         activations = self.activations(evidence, heard.shape[1])
-        rebuilt = activations.transpose(1, 2) @ self.dictionary.T  # [B, T, F]
         logits = self.theta(self.pool(activations)).float()
         terms = {
-            "reconstruction": (heard - rebuilt).square().mean(dim=(1, 2)),
+            "reconstruction": (heard - self.rebuilt(activations)).square().mean(dim=(1, 2)),
             "fidelity": evidence.labels.cross_entropy(logits, evidence.probabilities.detach()),
             "sparsity": activations.mean(dim=(1, 2)),
         }

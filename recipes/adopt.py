@@ -20,8 +20,10 @@ makes a classifier of sentences of your own from a CLAP, without any data.
     python -m recipes.adopt hparams/paper/lmac.yaml FOLDER --data_folder=path/to/ESC-50
 
 adopts a released interpreter for the recipe's classifier, which comes first. FOLDER holds `psi_model.ckpt` for L-MAC
-(with `PaperDecoder`) and PIQ, and `encoder.ckpt`, `decoder.ckpt`, `masknet.ckpt` and `convt_decoder.ckpt` for LMAC-TD
-(with `PaperMapDecoder`). For PIQ, whose codes belong to classes, `label_encoder.txt` says which class is which.
+(with `PaperDecoder`) and PIQ, `encoder.ckpt`, `decoder.ckpt`, `masknet.ckpt` and `convt_decoder.ckpt` for LMAC-TD (with
+`PaperMapDecoder`), and `psi_model.ckpt`, `theta.ckpt` and `nmf_decoder.ckpt` for L2I (`hparams/paper/l2i.yaml`). PIQ's
+codes and the rows of L2I's theta belong to classes: `label_encoder.txt`, that of the classifier that the release
+explains, says which class is which.
 """
 
 import os
@@ -33,6 +35,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from torch import nn
 
 from models.bundle import BundleInfo, build_trusted, read_facts, save_bundle
 from models.clap import ClapClassifier
@@ -88,11 +91,14 @@ def reorder_head(classifier: AudioClassifier, published: tuple[str, ...], wanted
 
     Raises UsageError when the two are not the same classes.
     """
-    order = torch.tensor(order_of(published, wanted))
-    head = head_module(classifier)
+    _reorder_rows(head_module(classifier), order_of(published, wanted))
+
+
+def _reorder_rows(layer: nn.Module, order: Sequence[int]) -> None:
+    """Make row order[k] of a layer's weight, and of its bias where it has one, row k."""
     with torch.no_grad():
-        for parameter in head.parameters(recurse=False):  # the weight, and a linear head's bias
-            parameter.copy_(parameter[order])
+        for parameter in layer.parameters(recurse=False):
+            parameter.copy_(parameter[torch.tensor(order)])
 
 
 def adopt(recipe: Recipe, folder: Path) -> Path:
@@ -154,9 +160,15 @@ def adopt_interpreter(recipe: Recipe, folder: Path) -> Path:
     if not parts:
         raise UsageError(
             f"{recipe.path} builds no network that was released for this classifier: {type(interpreter).__name__} "
-            "needs the decoder of its paper, and maps of the published channels"
+            "needs the networks of its paper, as hparams/paper sets them, and maps of the published channels"
         )
+    class_layers = interpreter.class_layers()
+    order: list[int] = []
+    if class_layers:
+        order = order_of(read_label_encoder(folder / "label_encoder.txt"), subject.info.class_names)
     load_parts(parts, folder)
+    for layer in class_layers:
+        _reorder_rows(layer, order)
     corpus = read_corpus(values["data_folder"], values["subset"], values.get("columns") or {})
     data, classifier = _published_data(corpus, values), subject.info.source["classifier"]
     source = _source(values["experiment"], values["seed"], data, classifier) | {

@@ -39,6 +39,7 @@ SMALL_LMAC_TD = (
     "--intra_layers=1",
     "--heads=2",
 )
+SMALL_L2I = ("--components=10", "--rounds=1")
 SMALLER = {
     "focalnet": ("--size=nano",),
     "vit": ("--size=nano",),
@@ -51,9 +52,9 @@ SMALLER = {
     "lmac_finetuned": (),
     "lmac_ft16_cth06": (),
     "lmac_ft16_cth07": (),
-    "l2i": ("--components=10", "--frames=4"),
-    "l2i_rth02": ("--components=10", "--frames=4"),
-    "l2i_rth04": ("--components=10", "--frames=4"),
+    "l2i": SMALL_L2I,
+    "l2i_rth02": SMALL_L2I,
+    "l2i_rth04": SMALL_L2I,
     "lmac_td_alpha0": SMALL_LMAC_TD,
     "lmac_td_alpha075": SMALL_LMAC_TD,
     "lmac_td_alpha1": SMALL_LMAC_TD,

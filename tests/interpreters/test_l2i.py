@@ -28,7 +28,7 @@ class Known(L2I):
         super().__init__(INFO, **SIZES, **options)
         self.given = given
         self.dictionary.copy_(torch.tensor([[1.0, 0], [1, 0], [0, 2], [0, 1], [0, 0]]))
-        torch.nn.init.zeros_(self.attention.weight)  # the mean over time
+        torch.nn.init.zeros_(self.attention.weight)  # of a softmax: the mean over time
 
     def activations(self, evidence, frames):
         return self.given.expand(len(evidence.logits), -1, -1)
@@ -100,6 +100,29 @@ def test_attention_weighs_the_frames():
     torch.testing.assert_close(interpreter.pool(interpreter.given), torch.tensor([[4.0, 1.0]]))
 
 
+def test_each_frame_has_a_weight_and_a_longer_clip_is_stretched_to_them():
+    interpreter = Known(torch.tensor([[[0.0, 2.0, 4.0, 6.0], [1.0, 1.0, 1.0, 1.0]]]), attention_frames=2)
+    with torch.no_grad():
+        interpreter.attention.weight.copy_(torch.tensor([[10.0, -1.0]]))
+    torch.testing.assert_close(
+        interpreter.pool(interpreter.given), torch.tensor([[5.0, 9.0]])
+    )  # 10 x 1 - 5, and 10 - 1
+    torch.testing.assert_close(
+        interpreter.pool(interpreter.given[:, :, 1:3]), torch.tensor([[16.0, 9.0]])
+    )  # 10 x 2 - 4
+
+
+def test_the_decoders_activations_are_cut_at_0_by_relu():
+    class Steps(torch.nn.Module):
+        def forward(self, maps):
+            return torch.tensor([[[-2.0, 4.0], [1.0, 3.0]]])
+
+    interpreter = L2I(INFO, **SIZES, decoder=lambda channels, out_channels: Steps(), activation="relu")
+    assert interpreter.activations(evidence(1), 2).tolist() == [[[0, 4], [1, 3]]]
+    # at 1/8, 3/8, 5/8 and 7/8 of the clip
+    assert interpreter.activations(evidence(1), 4).tolist() == [[[0, 0, 2.5, 4], [1, 1.5, 2.5, 3]]]
+
+
 def test_the_loss_by_hand():
     interpreter = Known(torch.tensor([[[1.0, 3.0], [2.0, 0.0]]]), reconstruction=2.0, fidelity=3.0, sparsity=4.0)
     with torch.no_grad():
@@ -152,6 +175,8 @@ def test_it_learns_from_any_classifier_at_any_length(name, seconds, request):
         ({"sparsity": -1.0}, "'sparsity': -1.0} must be 0 or more in L2I"),
         ({"dictionary_sparsity": -0.1}, r"dictionary_sparsity=-0\.1 must be 0 or more in L2I"),
         ({"threshold": 1.0}, r"threshold=1.0 in \[0, 1\)"),
+        ({"activation": "gelu"}, "activation='gelu' must be one of softplus, relu in L2I"),
+        ({"attention_frames": 0}, "attention_frames=0 must be 1 or more, or null for a softmax, in L2I"),
     ],
 )
 def test_mistakes_are_told(options, sentence):

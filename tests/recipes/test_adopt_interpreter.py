@@ -7,6 +7,7 @@ import torch
 from recipe_files import HPARAMS
 from speechbrain.lobes.models.Cnn14 import CNN14PSI_stft
 from speechbrain.lobes.models.dual_path import Decoder, Dual_Path_Model, Encoder, SBTransformerBlock
+from speechbrain.lobes.models.L2I import CNN14PSI_stft_2d, NMFDecoderAudio, Theta
 from speechbrain.lobes.models.PIQ import VectorQuantizedPSI_Audio
 from torch import nn
 
@@ -54,6 +55,13 @@ def release(tmp_path: Path, **parts: nn.Module) -> Path:
     for name, part in parts.items():
         torch.save(part.state_dict(), folder / f"{name}.ckpt")
     return folder
+
+
+def numbered_otherwise(folder: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes in the order of a release, which its folder tells as SpeechBrain's encoders do."""
+    published = names[3:] + names[:3]
+    (folder / "label_encoder.txt").write_text("".join(f"'{name}' => {k}\n" for k, name in enumerate(published)))
+    return published
 
 
 def test_l_mac(adopt, heard, tmp_path):
@@ -105,8 +113,7 @@ def test_piq_codes_keep_their_classes(adopt, subject, heard, tmp_path):
     stock = VectorQuantizedPSI_Audio(dim=channels, K=64, numclasses=10).eval()
     folder = release(tmp_path, psi_model=stock)
     names = subject.info.class_names
-    published = names[3:] + names[:3]
-    (folder / "label_encoder.txt").write_text("".join(f"'{name}' => {k}\n" for k, name in enumerate(published)))
+    published = numbered_otherwise(folder, names)
     options = ("--interpreter.channels=null", "--interpreter.num_codes=64", "--interpreter.owners=published")
     ours = adopt(HPARAMS / "piq_cnn14.yaml", folder, *options, "--interpreter.decoder=spectrogram")
     encoded = torch.randn(2, channels, 3, 2)
@@ -119,11 +126,50 @@ def test_piq_codes_keep_their_classes(adopt, subject, heard, tmp_path):
     ours.interpret(None, *heard)
 
 
+@torch.no_grad()
+def test_l2i(adopt, subject, heard, tmp_path):
+    """Activations, the mimic's logits and masks are those of SpeechBrain's modules, whose classes have another order.
+
+    Layouts: `psi_model.ckpt` of CNN14PSI_stft_2d (convt1 to convt9), `theta.ckpt` of Theta (hard_att.weight [1, 431]
+    and classifier.0.weight [classes, components]), `nmf_decoder.ckpt` of NMFDecoderAudio (W [513, components]).
+    """
+    torch.manual_seed(2)
+    psi, theta, nmf = CNN14PSI_stft_2d(dim=128, K=20), Theta(20, 431, 10), NMFDecoderAudio(20, 513)
+    nmf.W.sub_(0.05)  # a trained W has numbers below 0, too
+    folder = release(tmp_path, psi_model=psi, theta=theta, nmf_decoder=nmf)
+    names = subject.info.class_names
+    published = numbered_otherwise(folder, names)
+    ours = adopt(HPARAMS / "paper/l2i.yaml", folder, "--interpreter.components=20")
+    spectrogram, evidence = heard
+
+    expected = psi(evidence.features.maps[::-1])
+    assert expected.shape == (2, 20, 431) and (expected > 0).any(dim=2).sum() > 20
+    activations = ours.activations(evidence, 431)
+    torch.testing.assert_close(activations, expected, atol=1e-5, rtol=1e-5)
+
+    order = [published.index(name) for name in names]
+    answers = ours.theta(ours.pool(activations)).softmax(dim=1)
+    torch.testing.assert_close(answers, theta(expected)[:, order], atol=1e-5, rtol=1e-5)
+
+    target = torch.tensor([0, 7])
+    masks = ours.interpret(None, spectrogram, evidence, target).mask
+    for clip, asked in enumerate(target.tolist()):
+        row = theta.classifier[0].weight[order[asked]]
+        share = row * theta.hard_att(expected[clip]).squeeze(1)
+        chosen = share / share.abs().max() > 0.2
+        spectra = nmf.return_W()
+        mask = spectra[:, chosen] @ expected[clip, chosen] / (spectra @ expected[clip] + 1e-10)
+        assert chosen.any() and not chosen.all()
+        torch.testing.assert_close(masks[clip], mask.T, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("recipe", "sentence"),
     [
-        ("lmac.yaml", "builds no network that was released for this classifier: LMAC needs the decoder of its paper"),
+        ("lmac.yaml", "builds no network that was released for this classifier: LMAC needs the networks of its paper"),
+        ("l2i.yaml", "L2I needs the networks of its paper, as hparams/paper sets them, and maps of the published chan"),
         ("lmac_paper.yaml", "no checkpoint .*psi_model.ckpt"),
+        ("paper/l2i.yaml", "no .*label_encoder.txt: it says which of the classifier's outputs is which class"),
         ("grad_cam.yaml", "builds no network that was released"),
         ("piq_cnn14.yaml", "owned otherwise than owners=even says: pass --interpreter.owners=published"),
     ],

@@ -50,7 +50,7 @@ INTERPRETERS = {
     "vit_piq": 40_381_441,  # as the released class has; the paper says 44.4M
     "lmac": 236_728_321,
     "lmac_finetuned": 236_728_321,
-    "l2i": 524_689,
+    "l2i": 237_628_571,  # SpeechBrain's psi and theta; its dictionary is no parameter here
     "lmac_td_alpha0": 8_256_769,
     "lmac_td_alpha075": 147_337_346,
     "lmac_td_alpha1": 147_337_346,
