@@ -200,12 +200,13 @@ def _synthetic(folder: Path) -> Path:
 
 def _arguments(path: Path, options: argparse.Namespace, shared: Mapping[str, object], folder: Path) -> list[str]:
     """The command line of one set-up, after the recipe."""
-    if not options.full:
-        size = [*accepted(path, {"epochs": 1}), *SMALLER[path.stem]]
-    elif options.batch_size:
-        size = [*accepted(path, {"batch_size": options.batch_size}), *ONE_BATCH]
+    if options.full:
+        shorter = {"rounds": 1}  # L2I's dictionary is learned from all clips before the one batch
+        if options.batch_size:
+            shorter["batch_size"] = options.batch_size
+        size = [*accepted(path, shorter), *ONE_BATCH]
     else:
-        size = [*ONE_BATCH]
+        size = [*accepted(path, {"epochs": 1}), *SMALLER[path.stem]]
     run = [*size, f"--device={options.device}", "--noprogressbar"]
     return [*accepted(path, shared), *builds_on(path, folder / "results"), *run]
 
