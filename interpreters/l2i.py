@@ -187,9 +187,10 @@ class L2I(Interpreter):
         """Terms "reconstruction", "fidelity" and "sparsity"; X is what the classifier heard, so `clean` is not used."""
         heard = spectrogram.log_magnitude.float()
         activations = self.activations(evidence, heard.shape[1])
+        rebuilt = self.rebuilt(activations)
         logits = self.theta(self.pool(activations)).float()
         terms = {
-            "reconstruction": (heard - self.rebuilt(activations)).square().mean(dim=(1, 2)),
+            "reconstruction": (heard - rebuilt).square().mean(dim=(1, 2)),
             "fidelity": evidence.labels.cross_entropy(logits, evidence.probabilities.detach()),
             "sparsity": activations.mean(dim=(1, 2)),
         }
