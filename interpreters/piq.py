@@ -18,6 +18,7 @@ from interpreters.base import Interpreter, masked
 from interpreters.interpolation import resize_map
 from interpreters.quantize import ClassCodebook
 from models.classifier import ClassifierInfo, Evidence
+from models.convolution import transposed_to_plane
 from models.errors import UsageError
 
 # Kernel and stride (time, frequency) of each transposed convolution.
@@ -49,11 +50,12 @@ def decode(decoder: nn.Sequential, codes: Tensor) -> Tensor:
     the last two convolutions take one clip after another, and the batch norm between them becomes part of the
     second one's weights. In evaluation batch norm ties no clips together: each goes through by itself.
     """
-    if not decoder.training:
-        return torch.cat([decoder(clip) for clip in codes.split(1)])
-    convolution, relu = decoder[-4], decoder[-3]
     norm, last = cast(nn.BatchNorm2d, decoder[-2]), cast(nn.ConvTranspose2d, decoder[-1])
-    padding = cast(tuple[int, ...], last.padding)
+    padding = cast(tuple[int, int], last.padding)
+    if not decoder.training:
+        planes = [transposed_to_plane(decoder[:-1](clip), last.weight, padding) for clip in codes.split(1)]
+        return torch.cat(planes) + cast(Tensor, last.bias)
+    convolution, relu = decoder[-4], decoder[-3]
     fine = [relu(convolution(clip)) for clip in decoder[:-4](codes).split(1)]
     scale, shift = _batch_norm_affine(norm, fine)
     weight = last.weight * scale[:, None, None, None]
@@ -62,7 +64,7 @@ def decode(decoder: nn.Sequential, codes: Tensor) -> Tensor:
         kernel = (last.weight * shift[:, None, None, None]).sum(dim=0, keepdim=True)
         plane = torch.ones_like(fine[0][:, :1], dtype=kernel.dtype)
         offset = F.conv_transpose2d(plane, kernel, last.bias, last.stride, padding)
-    logits = [F.conv_transpose2d(clip, weight, None, last.stride, padding) for clip in fine]
+    logits = [transposed_to_plane(clip, weight, padding) for clip in fine]
     return torch.cat(logits) + offset
 
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from models.errors import UsageError
 from models.pretrained import load_codec
 
+LARGEST_WEIGHTS = 2**26  # of an attention, above which they are not kept for the gradient: 256 MiB
+
 
 class Codec(nn.Module):
     """Encoder (strided convolution, ReLU) and decoder (transposed convolution) between sound and frames.
@@ -76,10 +78,26 @@ class Codec(nn.Module):
 
 
 class _Attention(MultiheadAttention):
-    """SpeechBrain's attention without the attention weights, which nobody reads and which fill the memory."""
+    """SpeechBrain's attention of a sequence to itself, without what nobody reads: weights, masks and a second layout."""
 
-    def forward(self, *arguments, **options):
-        return super().forward(*arguments, **options, return_attn_weights=False), None
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, **options: object) -> tuple[Tensor, None]:
+        """query [B, L, C], which key and value are too, to what it attends to [B, L, C]; options: masks, all None."""
+        layer, heads = self.att, self.att.num_heads
+        projected = F.linear(query, layer.in_proj_weight, layer.in_proj_bias)  # [B, L, 3 C]
+        parts = projected.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return layer.out_proj(_attended(*parts).transpose(1, 2).flatten(2)), None
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Values [B, H, L, D] weighted by the softmax of queries times keys over the root of D."""
+    batch, heads, length, size = query.shape
+    fits = batch * heads * length**2 <= LARGEST_WEIGHTS
+    if query.device.type != "cpu" or query.dtype is not torch.float32 or not fits:
+        return F.scaled_dot_product_attention(query, key, value)
+    # a quarter faster than torch's kernel for CPUs, which computes the weights anew for the gradient
+    query, key, value = (part.reshape(batch * heads, length, size) for part in (query, key, value))
+    weights = (query * size**-0.5 @ key.transpose(1, 2)).softmax(dim=2)
+    return (weights @ value).view(batch, heads, length, size)
 
 
 def _transformer(num_layers: int, width: int, heads: int, feed_forward: int) -> SBTransformerBlock:
