@@ -60,15 +60,19 @@ class FocalNet(nn.Module):
 
         A modulation map is the L2 norm over channels of a layer's modulator m(i, X) = h(sum over levels of gate x
         context), equation (2), that is the output of its context projection. The native map [B, 1, H/32, W/32] is the
-        last layer's, as in the paper; those of the layers before, from [B, 1, H/4, W/4] on, are the earlier maps.
+        last layer's, as in the paper; those of the layers before, from [B, 1, H/4, W/4] on, are the earlier maps. There
+        are none of these in training.
         """
         strengths: list[Tensor] = []
 
         def keep_strength(module: nn.Module, inputs: tuple[Tensor, ...], modulator: Tensor) -> None:
             strengths.append(torch.linalg.vector_norm(modulator.float(), dim=1, keepdim=True))
 
+        mapped = self.model.modulations()
+        if self.training:
+            mapped = mapped[-1:]
         hooks = []
-        for modulation in self.model.modulations():
+        for modulation in mapped:
             hooks.append(modulation.projection_context.register_forward_hook(keep_strength))
         try:
             maps = self.model(image.contiguous())

@@ -131,6 +131,8 @@ def test_features_of_focalnet():
     assert shapes(features.earlier_maps) == [(1, 56, 56), (1, 28, 28), (1, 14, 14), (1, 14, 14)]
     torch.testing.assert_close(features.embedding, features.maps[-1].mean(dim=(2, 3)))
     assert network.provenance == "from scratch"
+    in_training = network.train()(torch.randn(2, 3, 224, 224))
+    assert in_training.earlier_maps == () and in_training.native_map.shape == (2, 1, 7, 7)
 
 
 def test_gradients_of_a_focalnet_from_scratch_are_finite_on_digital_silence():
