@@ -78,7 +78,7 @@ class Codec(nn.Module):
 
 
 class _Attention(MultiheadAttention):
-    """SpeechBrain's attention of a sequence to itself, without what nobody reads: weights, masks and a second layout."""
+    """SpeechBrain's attention of a sequence to itself, without the weights, masks and layout that nobody needs."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, **options: object) -> tuple[Tensor, None]:
         """query [B, L, C], which key and value are too, to what it attends to [B, L, C]; options: masks, all None."""

@@ -34,6 +34,7 @@ MAY_SOFTMAX = {
     "models/labels.py": {"softmax"},
     # attention weights, not a posterior
     "models/vit.py": {"softmax"},
+    "interpreters/separator.py": {"softmax"},
     # of the kernels that a convolution mixes
     "models/dymn.py": {"softmax"},
     "interpreters/l2i.py": {"softmax"},
