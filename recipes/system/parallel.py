@@ -4,6 +4,7 @@
 all processes together, so that steps, rates and checkpoints mean the same under any number of them.
 """
 
+import atexit
 from collections.abc import Callable, Iterator
 from functools import partial
 from os import environ
@@ -24,6 +25,7 @@ from models.errors import UsageError
 def join(run_opts: RunOptions) -> None:
     """Meet the other processes that `torchrun` started, over NCCL on GPUs and gloo on CPUs; alone, do nothing.
 
+    The group is left when Python ends: gloo's threads otherwise outlive it now and then, and abort a finished run.
     Raises UsageError for a GPU that is named: each process has its own.
     """
     if "LOCAL_RANK" in environ and not is_distributed_initialized():
@@ -31,6 +33,7 @@ def join(run_opts: RunOptions) -> None:
             raise UsageError(f"device={run_opts.device!r} under torchrun: leave it out (a GPU a process), or pass cpu")
         on_cpu = (run_opts.device or infer_device()) == "cpu"
         ddp_init_group({"distributed_backend": "gloo" if on_cpu else "nccl"})
+        atexit.register(distributed.destroy_process_group)
 
 
 def rank() -> int:

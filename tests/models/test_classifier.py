@@ -39,7 +39,9 @@ def test_the_three_networks_describe_themselves(focalnet, vit, cnn14):
     common = {"num_classes": 5, "sample_rate": 16000, "n_fft": 1024, "logit_scale": 30.0, "provenance": "from scratch"}
     everything, maps = frozenset({"gradient", "maps", "native_map"}), frozenset({"gradient", "maps"})
     modulation, attention = common | {"map_name": "modulation"}, common | {"map_name": "attention"}
-    assert focalnet.describe() == ClassifierInfo(map_channels=(48, 96, 192, 192), provides=everything, **modulation)
+    assert focalnet.describe() == ClassifierInfo(
+        map_channels=(48, 96, 192, 192), provides=everything, earlier_maps=4, **modulation
+    )
     assert vit.describe() == ClassifierInfo(map_channels=(48,) * 4, provides=everything, **attention)
     assert cnn14.describe() == ClassifierInfo(map_channels=(16, 32, 64, 128), provides=maps, mel_top=8000.0, **common)
 

@@ -161,7 +161,7 @@ def test_a_training_by_two_processes_ends_with_the_weights_of_one(launch, tmp_pa
     recipe = steady(TINY, tmp_path)
     given = (recipe, "--peak_lr=0.001", f"--grad_accumulation_factor={accumulation}")
     one, two = (launch(n, "train.py", *given)[0] / "tiny/7" for n in (1, 2))
-    same_weights(one / "classifier", two / "classifier", 1e-6)
+    same_weights(one / "classifier", two / "classifier", 3e-6)  # sums of other orders, 4 steps of float32
     first, second = metrics(one), metrics(two)
     assert first["metrics"] == pytest.approx(second["metrics"], abs=1e-6)
     assert first["training"]["lr_highest"] == second["training"]["lr_highest"]
