@@ -1,8 +1,8 @@
 """Convolutions as `torch.nn.Conv2d` computes them, to rounding, in ways that take less time on a CPU.
 
 oneDNN, torch's library for convolutions on CPUs, has three gaps. A map few columns wide keeps its vector units half
-idle, the weights' gradient of a depthwise kernel wider than 3 takes ten times as long as its arithmetic, and torch asks
-it for no 1 x 1 convolution of a small batch on one thread.
+idle. The weights' gradient of a depthwise kernel wider than 3 takes ten times as long as its arithmetic, in float32 and
+in bf16. And torch asks it for no 1 x 1 convolution of a small batch on one thread.
 """
 
 from typing import cast
@@ -47,9 +47,10 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C, H', W']."""
-        if self.weight.requires_grad and torch.is_grad_enabled() and _is_plain(x):
-            return _Depthwise.apply(x, self.weight, self.stride, self.padding)
-        return super().forward(x)
+        if x.device.type != "cpu" or not (self.weight.requires_grad and torch.is_grad_enabled()):
+            return super().forward(x)
+        precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        return _Depthwise.apply(x.to(precision), self.weight.to(precision), self.stride, self.padding)
 
 
 class PointwiseConv2d(nn.Conv2d):

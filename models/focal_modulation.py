@@ -73,12 +73,15 @@ class Modulation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, context, gates = self._projected(x)
-        gathered = torch.zeros((), dtype=context.dtype, device=context.device)
-        for level, layer in enumerate(self.focal_layers):
+        contexts = []
+        for layer in self.focal_layers:
             context = layer(context)
+            contexts.append(context)
+        # before any is gated: the mean's gradient, channels first, is then added to one that lies as the contexts do
+        contexts.append(self.activation(context.mean(2, keepdim=True).mean(3, keepdim=True)))
+        gathered = torch.zeros((), dtype=context.dtype, device=context.device)
+        for level, context in enumerate(contexts):
             gathered = gathered + context * gates[:, level : level + 1]
-        whole = self.activation(context.mean(2, keepdim=True).mean(3, keepdim=True))
-        gathered = gathered + whole * gates[:, LEVELS:]
         modulated = query * self.projection_context(gathered)
         return self.projection_out(modulated.permute(0, 2, 3, 1).contiguous())
 

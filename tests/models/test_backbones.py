@@ -24,6 +24,7 @@ from models.classifier import AudioClassifier, CosineHead
 from models.cnn14 import CNN14
 from models.conv2d import Conv2d
 from models.errors import UsageError
+from models.focal_modulation import Modulation
 from models.focalnet import SIZES as FOCALNET_SIZES
 from models.focalnet import FocalNet, published_config
 from models.frontend import FrontEnd
@@ -133,6 +134,18 @@ def test_features_of_focalnet():
     assert network.provenance == "from scratch"
     in_training = network.train()(torch.randn(2, 3, 224, 224))
     assert in_training.earlier_maps == () and in_training.native_map.shape == (2, 1, 7, 7)
+
+
+def test_gradients_of_contexts_lie_channels_last_as_the_contexts_do():
+    modulation, layouts = Modulation(8), []
+
+    def keep_layout(layer, slopes_in, slopes_out):
+        layouts.append(slopes_out[0].is_contiguous(memory_format=torch.channels_last))
+
+    for layer in modulation.focal_layers:
+        layer.register_full_backward_hook(keep_layout)
+    modulation(torch.randn(2, 6, 7, 8)).square().sum().backward()
+    assert layouts == [True, True]
 
 
 def test_gradients_of_a_focalnet_from_scratch_are_finite_on_digital_silence():

@@ -64,6 +64,18 @@ def test_one_weight_of_a_depthwise_kernel_is_a_sum_of_products():
     assert layer.weight.grad[0, 0, 0, 4].item() == pytest.approx(x[..., :2, 2:].sum().item(), abs=1e-5)
 
 
+def test_a_depthwise_kernel_of_five_has_the_gradient_of_torchs_in_bf16():
+    convolution = nn.Conv2d(6, 6, 5, padding=2, groups=6, bias=False)
+    layer = DepthwiseConv2d.of(nn.Conv2d(6, 6, 5, padding=2, groups=6, bias=False))
+    layer.load_state_dict(convolution.state_dict())
+    x, slope = torch.randn(2, 6, 9, 11), torch.randn(2, 6, 9, 11).bfloat16()
+    for module in (convolution, layer):
+        with torch.autocast("cpu", torch.bfloat16):
+            module(x).backward(slope)
+    assert layer.weight.grad.dtype is torch.float32
+    torch.testing.assert_close(layer.weight.grad, convolution.weight.grad, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_a_pointwise_convolution_is_one(memory_format):
     layer = PointwiseConv2d(5, 3)
