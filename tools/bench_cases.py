@@ -1,5 +1,6 @@
 """What `tools.bench` measures: a case builds its networks with random weights and times one call of them."""
 
+import math
 import statistics
 import tempfile
 import time
@@ -45,6 +46,7 @@ SMALL_INTERPRETERS = (
 )
 PAPER_INTERPRETERS = ("paper/focalnet_piq", "paper/vit_piq", "paper/lmac", "paper/l2i", "paper/lmac_td_alpha075")
 SEARCHES = ("extremal", "freqrise", "segments", "audiolime")  # nothing is trained, and a clip takes seconds
+CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward
 SWEEP = tuple(k / 20 for k in range(10, 20))
 """Ten quantiles, from 0.5 to 0.95."""
 
@@ -109,9 +111,20 @@ def timed(call: Callable[[], object], budget: float, device: str, pick: Callable
 
 def flops_of(call: Callable[[], object]) -> float:
     """Floating-point operations of the convolutions and matrix products of a call."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping={CONVOLUTION_BACKWARD: _convolution_backward_flops}) as counter:
         call()
     return float(counter.get_total_flops())
+
+
+def _convolution_backward_flops(slope, x, weight, *settings, out_shape=None) -> int:
+    """Operations of a convolution's gradients, from the shapes of its output's gradient, its input and its weights.
+
+    Torch's own count takes every kernel of a depthwise convolution to see all channels.
+    """
+    *_, transposed, _, _, wanted = settings
+    positions = math.prod(x if transposed else slope)
+    of_weight, of_input = wanted[1], wanted[0]
+    return 2 * positions * math.prod(weight[1:]) * (of_weight + of_input)
 
 
 def recipe_of(name: str, *changes: str) -> Recipe:

@@ -1,7 +1,7 @@
 """Where the CPU time of a classifier goes, by kind of operation, beside the least that its products need.
 
     python -m tools.profile                                       training steps and scoring passes of four classifiers
-    python -m tools.profile --only "train cnn14" --out=data/profile.json
+    python -m tools.profile --only "train cnn14" --precision=bf16 --out=data/profile.json
 
 Weights are random and sounds are noise. Each line is the fastest of some steps under torch's profiler, which measures
 the wall clock: run it on a quiet machine. The floor is the time that the convolutions and matrix products of the step
@@ -84,28 +84,26 @@ def split(step: Callable[[], object]) -> dict[str, float]:
     return fastest
 
 
-def measure(stage: str, name: str) -> dict[str, float]:
-    """Milliseconds a clip in float32: by kind, in all ("all") and of the floor ("floor")."""
+def measure(stage: str, name: str, precision: str) -> dict[str, float]:
+    """Milliseconds a clip: by kind, in all ("all") and of the floor ("floor")."""
     recipe_name, batch = CLASSIFIERS[name]
-    bench, recipe = Bench(precision="fp32"), recipe_of(recipe_name)
+    bench, recipe = Bench(precision=precision), recipe_of(recipe_name)
     objects = recipe.build()
     classifier = objects["model"]["classifier"]
     spectrogram = classifier.frontend.analyze(bench.noise(batch))
 
     @torch.no_grad()
     def score() -> None:
-        classifier(spectrogram)
+        with bench.autocast(precision):
+            classifier(spectrogram)
 
-    rate = rates("cpu", ["fp32"])["fp32"]
-    operations = flops_of(score)
+    call = score
     if stage == "train":
-        operations *= (
-            3  # the gradients by inputs and by weights are as large; of a depthwise one, counters see too much
-        )
-        parts = split(training_step(objects, recipe.values, classifier, bench, batch))
+        call = training_step(objects, recipe.values, classifier, bench, batch)
     else:
         classifier.freeze()
-        parts = split(score)
+    operations, rate = flops_of(call), rates("cpu", [precision])[precision]
+    parts = split(call)
     milliseconds = {kind: 1000 * seconds / batch for kind, seconds in parts.items()}
     return milliseconds | {"all": sum(milliseconds.values()), "floor": 1000 * operations / rate / batch}
 
@@ -123,6 +121,7 @@ def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring. Raises UsageError where `--only` chooses nothing."""
     parser = tool_parser("profile", __doc__)
     parser.add_argument("--only", default="", help="the beginning of a step's name")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     options = parser.parse_args(arguments)
     check_out(options.out)
     multiply_in_float32()
@@ -131,9 +130,10 @@ def main(arguments: list[str]) -> None:
     chosen = [(stage, name) for stage, name in steps if f"{stage} {name}".startswith(options.only)]
     if not chosen:
         raise UsageError(f"--only={options.only} chooses no step: they begin with train or score")
-    cases = {f"{stage} {name}": measure(stage, name) for stage, name in chosen}
+    cases = {f"{stage} {name}": measure(stage, name, options.precision) for stage, name in chosen}
     print(table(cases))
-    save_result({"cpu": instructions(), "torch": torch.__version__, "cases": cases}, options.out)
+    content = {"cpu": instructions(), "precision": options.precision, "torch": torch.__version__, "cases": cases}
+    save_result(content, options.out)
 
 
 if __name__ == "__main__":

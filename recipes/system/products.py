@@ -34,7 +34,8 @@ def multiply_by_onednn() -> bool:
 def _is_faster() -> bool:
     cpu = torch.cpu.get_capabilities()
     is_wide = bool(cpu.get("avx512_f")) and "AMD" in cpu.get("cpu_name", "")
-    return is_wide and torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    has_both = torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return is_wide and has_both
 
 
 def _suits(left: Tensor, right: Tensor) -> bool:

@@ -1,9 +1,22 @@
 """The benchmark's table: floors, rates, and which cases there are."""
 
+import pytest
+import torch
+from torch import nn
+
 from tests.helpers import refusal
 from tools import bench
 from tools.bench import main, row, table
-from tools.bench_cases import PAPER_CLASSIFIERS, PAPER_INTERPRETERS, Bench, all_cases, networks_of, recipe_of, timed
+from tools.bench_cases import (
+    PAPER_CLASSIFIERS,
+    PAPER_INTERPRETERS,
+    Bench,
+    all_cases,
+    flops_of,
+    networks_of,
+    recipe_of,
+    timed,
+)
 
 RATE = {"fp32": 1e9, "bf16": 4e9, "bytes": 1e8}
 CASE = {
@@ -85,3 +98,19 @@ def test_two_checkouts_are_measured_in_turn_and_their_medians_compared(monkeypat
 def test_what_is_no_checkout_is_refused(tmp_path):
     told = refusal(main, [f"--before={tmp_path}", "--only=load"])
     assert told == f"--before={tmp_path} has no tools/bench.py: give a checkout of this project"
+
+
+@pytest.mark.parametrize(
+    ("layer", "flops"),
+    [
+        # two for each of 2 clips, 6 outputs, 9 x 11 positions and the 25 weights of a kernel that sees one channel
+        (nn.Conv2d(6, 6, 5, padding=2, groups=6), 2 * 2 * 6 * 9 * 11 * 25),
+        (nn.Conv2d(6, 8, 3), 2 * 2 * 8 * 7 * 9 * 6 * 9),
+        (nn.ConvTranspose2d(6, 4, 3, stride=2), 2 * 2 * 6 * 9 * 11 * 4 * 9),
+    ],
+)
+def test_both_gradients_of_a_convolution_take_as_many_operations_as_it_does(layer, flops):
+    x = torch.randn(2, 6, 9, 11, requires_grad=True)
+    assert flops_of(lambda: layer(x)) == flops
+    y = layer(x).sum()
+    assert flops_of(lambda: y.backward()) == 2 * flops
