@@ -14,6 +14,8 @@ from recipes.scoring.statistics import bootstrap_interval, holm, sign_flip_test
 
 REFERENCES = ("loudest_bins", "loudest_patches")
 """The controls that every method is held against."""
+CONTROLS = (*REFERENCES, "random_patches", "constant")
+"""What `recipes.masks` scores without being asked."""
 COMPARED = ("fid_i", "fa", "ap", "pointing")
 AVERAGED = (*FAITHFULNESS, *OF_MAP, "iou", *EQUAL_ENERGY)
 SIGNIFICANT = 0.05

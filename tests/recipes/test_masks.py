@@ -7,10 +7,9 @@ import pytest
 from recipe_files import HPARAMS
 
 from models.errors import UsageError
-from recipes.masks import main, parse_recipe
+from recipes.masks import controls, main, parse_recipe
+from recipes.report.mask_table import CONTROLS
 from recipes.scoring.fixed_area import KINDS_OF_CLIPS, settings_of
-
-CONTROLS = ("loudest_bins", "loudest_patches", "random_patches", "constant")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +89,10 @@ def test_without_a_recipe_the_summary_is_made_again(scored):
     (scored / "masks.json").unlink()
     main([f"--out={scored / 'masks'}"])
     assert rows_of(scored)[0].keys() == before[0].keys()
+
+
+def test_the_controls_are_those_that_tables_know():
+    assert tuple(controls(seed=0)) == CONTROLS == ("loudest_bins", "loudest_patches", "random_patches", "constant")
 
 
 def test_recipes_are_named_on_the_command_line():
