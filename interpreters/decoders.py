@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from interpreters.interpolation import resize
 from models.errors import UsageError
+from models.transposed import use_products
 
 FITS = ("stretch", "crop")
 
@@ -175,7 +176,7 @@ class PaperDecoder(_PublishedDecoder):
             raise UsageError(f"fit={fit!r} must be one of {', '.join(FITS)}: crop as published")
         super().__init__(map_channels, instead="LightDecoder")
         self.fit = fit
-        self.psi = CNN14PSI_stft(dim=self.width, outdim=1)
+        self.psi = use_products(CNN14PSI_stft(dim=self.width, outdim=1))
 
     def forward(self, maps: Sequence[Tensor], log_magnitude: Tensor) -> Tensor:
         """maps [B, C, h, w], fine to coarse, and log1p magnitude [B, T, F] to float32 logits [B, T, F]."""
@@ -262,6 +263,7 @@ class PaperMapDecoder(_PublishedDecoder):
         self.convt7 = nn.ConvTranspose2d(eighth, eighth, (4, 3), 2, (0, 5))
         self.convt8 = nn.ConvTranspose2d(eighth, sixteenth, (10, 7), (3, 1), (4, 2))
         self.convt9 = nn.ConvTranspose2d(sixteenth, 1, (8, 10), (7, 3), 0)
+        use_products(self)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """maps [B, C, h, w], fine to coarse, to [B, 256, 10001]."""
@@ -294,7 +296,7 @@ class PaperActivationDecoder(_PublishedDecoder):
 
     def __init__(self, map_channels: Sequence[int], out_channels: int):
         super().__init__(map_channels, instead="MapDecoder")
-        self.psi = CNN14PSI_stft_2d(dim=self.width, K=out_channels)
+        self.psi = use_products(CNN14PSI_stft_2d(dim=self.width, K=out_channels))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """maps [B, C, h, w], fine to coarse, to activations [B, out_channels, 431], 0 or more."""

@@ -18,8 +18,8 @@ from interpreters.base import Interpreter, masked
 from interpreters.interpolation import resize_map
 from interpreters.quantize import ClassCodebook
 from models.classifier import ClassifierInfo, Evidence
-from models.convolution import transposed_to_plane
 from models.errors import UsageError
+from models.transposed import transposed_to_plane, use_products
 
 # Kernel and stride (time, frequency) of each transposed convolution.
 DECODERS = {
@@ -40,7 +40,7 @@ def mask_decoder(channels: int, kind: str) -> nn.Sequential:
             nn.ReLU(inplace=True),
             nn.BatchNorm2d(channels),
         ]
-    return nn.Sequential(*layers, nn.ConvTranspose2d(channels, 1, kernel, stride, padding=1))
+    return use_products(nn.Sequential(*layers, nn.ConvTranspose2d(channels, 1, kernel, stride, padding=1)))
 
 
 def decode(decoder: nn.Sequential, codes: Tensor) -> Tensor:

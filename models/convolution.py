@@ -29,7 +29,7 @@ class NarrowConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, D, H, W]."""
-        if x.shape[3] < NARROW and _is_plain(x):
+        if x.shape[3] < NARROW and is_plain(x):
             return _Patches.apply(x, self.weight)
         return super().forward(x)
 
@@ -66,17 +66,6 @@ class PointwiseConv2d(nn.Conv2d):
         return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
-def transposed_to_plane(x: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
-    """`F.conv_transpose2d` of [B, C, H, W] with weights [C, 1, h, w] and a stride of 1: [B, 1, H + h - 1 - 2 p, …].
-
-    oneDNN computes one output channel as it would sixteen. On a CPU in float32, the products of all inputs with all
-    weights are taken first, and added where they belong: a 12 x 12 kernel of 64 channels takes a seventh of the time.
-    """
-    if _is_plain(x) and weight.dtype is torch.float32:
-        return _ToPlane.apply(x, weight, padding)
-    return F.conv_transpose2d(x, weight, padding=padding)
-
-
 def _same_layer(kind: type[nn.Conv2d], convolution: nn.Conv2d) -> nn.Conv2d:
     """A layer of another kind with the weights of a convolution without bias."""
     channels, out, kernel = convolution.in_channels, convolution.out_channels, convolution.kernel_size
@@ -87,7 +76,7 @@ def _same_layer(kind: type[nn.Conv2d], convolution: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-def _is_plain(x: Tensor) -> bool:
+def is_plain(x: Tensor) -> bool:
     """Whether a layer computes in float32 on a CPU."""
     return x.device.type == "cpu" and x.dtype is torch.float32 and not torch.is_autocast_enabled("cpu")
 
@@ -164,36 +153,6 @@ class _Depthwise(torch.autograd.Function):
             kernel = weight[..., columns].contiguous()  # its numbers do not matter
             of_weight[..., columns] = _gradients(slope, seen, kernel, ctx.stride, (0, 0), (False, True, False))[1]
         return of_x, of_weight, None, None
-
-
-class _ToPlane(torch.autograd.Function):
-    """`transposed_to_plane` by products."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.padding = padding
-        (batch, channels, height, width), (rows, columns) = x.shape, weight.shape[2:]
-        plane = x.new_zeros(batch, 1, height + rows - 1, width + columns - 1)
-        of_taps = weight.flatten(1).t()  # [h w, C]
-        for clip in range(batch):  # the products of one clip are as large as h w planes
-            inputs = x[clip].permute(1, 2, 0).reshape(height * width, channels)
-            products = (of_taps @ inputs.t()).view(rows, columns, height, width)
-            for row in range(rows):
-                for column in range(columns):
-                    plane[clip, 0, row : row + height, column : column + width] += products[row, column]
-        above, beside = padding
-        return plane[..., above : plane.shape[2] - above, beside : plane.shape[3] - beside]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False)
-        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
-            slope, x, weight, None, [1, 1], ctx.padding, [1, 1], True, [0, 0], 1, wanted
-        )
-        return of_x, of_weight, None
 
 
 def _gradients(

@@ -97,7 +97,7 @@ def measure(stage: str, name: str, precision: str) -> dict[str, float]:
         with bench.autocast(precision):
             classifier(spectrogram)
 
-    call = score
+    call: Callable[[], object] = score
     if stage == "train":
         call = training_step(objects, recipe.values, classifier, bench, batch)
     else:

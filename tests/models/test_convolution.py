@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.convolution import DepthwiseConv2d, NarrowConv2d, PointwiseConv2d, transposed_to_plane
+from models.convolution import DepthwiseConv2d, NarrowConv2d, PointwiseConv2d
 
 
 def passed(layer: nn.Conv2d, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -89,27 +89,3 @@ def test_a_layer_in_bf16_is_torchs():
     x = torch.randn(2, 5, 9, 2)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(NarrowConv2d.of(convolution)(x), convolution(x))
-
-
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_one_plane_of_a_transposed_convolution_is_torchs(memory_format):
-    torchs = nn.ConvTranspose2d(3, 1, (4, 5), padding=(1, 2), bias=False)
-    x = torch.randn(2, 3, 6, 7).contiguous(memory_format=memory_format)
-
-    class Ours(nn.ConvTranspose2d):
-        def forward(self, maps):
-            return transposed_to_plane(maps, self.weight, self.padding)
-
-    ours = Ours(3, 1, (4, 5), padding=(1, 2), bias=False)
-    ours.load_state_dict(torchs.state_dict())
-    assert agree(ours, torchs, x)
-
-
-def test_an_impulse_through_a_transposed_convolution_draws_its_kernel():
-    kernel = torch.arange(1.0, 7.0).view(1, 1, 2, 3)
-    impulse = torch.zeros(1, 1, 3, 3)
-    impulse[0, 0, 1, 1] = 1
-    plane = transposed_to_plane(impulse, kernel, (0, 0))
-    assert plane.shape == (1, 1, 4, 5)
-    assert plane[0, 0, 1:3, 1:4].tolist() == [[1, 2, 3], [4, 5, 6]]
-    assert plane.sum() == 21
