@@ -25,7 +25,7 @@ import soundfile
 
 from models.errors import UsageError
 from recipes.synthetic_sounds import CLASSES, EDGE_HZ  # noqa: F401  (the edge is part of what the corpus promises)
-from recipes.system.entry import tool_parser
+from recipes.system.entry import entry, tool_parser
 
 VERSION = 1  # raise it when a change here alters the sounds
 FOLDS = 5
@@ -204,18 +204,15 @@ def _write_table(path: Path, columns: Sequence[str], rows: list[tuple]) -> None:
         writer.writerows(sorted(rows))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Entry point; see the module's docstring."""
     parser = tool_parser("synthetic", __doc__)
     parser.add_argument("folder", help="where the corpus goes; a new folder, or one made with the same settings")
     for name, parameter in list(inspect.signature(make_corpus).parameters.items())[1:]:
         default = parameter.default
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{default} where it is left out")
-    try:
-        print(make_corpus(**vars(parser.parse_args(arguments))))
-    except UsageError as error:
-        parser.exit(2, f"{error}\n")
+    print(make_corpus(**vars(parser.parse_args(arguments))))
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

@@ -1,7 +1,5 @@
 import csv
 import json
-import runpy
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from models.errors import UsageError
 from recipes import synthetic
 from recipes.data.metadata import read_corpus
 from recipes.data.splits import cross_validation
-from recipes.synthetic import CATEGORIES, EDGE_HZ, make_clip, make_corpus
+from recipes.synthetic import CATEGORIES, EDGE_HZ, main, make_clip, make_corpus
 
 SMALL = {"clips_per_class": 5, "seconds": 1.0, "mixtures": 12}
 
@@ -220,15 +218,9 @@ def test_settings_out_of_range_are_refused(tmp_path, setting, sentence):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
-def test_command_line(corpus, monkeypatch, capsys):
-    options = ["--clips_per_class", "5", "--seconds", "1", "--mixtures", "12"]
-    monkeypatch.setattr(sys, "argv", ["synthetic", str(corpus), *options])
-    runpy.run_module("recipes.synthetic", run_name="__main__")
+def test_command_line(corpus, capsys):
+    arguments = [str(corpus), "--clips_per_class=5", "--seconds=1", "--mixtures=12"]
+    main(arguments)
     assert capsys.readouterr().out == f"{corpus}\n"
-
-    monkeypatch.setattr(sys, "argv", ["synthetic", str(corpus), *options, "--sample_rate", "22050"])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_module("recipes.synthetic", run_name="__main__")
-    assert caught.value.code == 2
-    assert "sample_rate=16000, not with sample_rate=22050" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="sample_rate=16000, not with sample_rate=22050"):
+        main([*arguments, "--sample_rate=22050"])
