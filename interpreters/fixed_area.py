@@ -21,13 +21,19 @@ def top_share(importance: Tensor, area: float, seed: int = 0) -> Tensor:
     are taken, in an order that follows from `seed` and is the same for every clip: were they drawn bin by bin, a map
     that is level over large parts would be cut into scattered bins, which tell a classifier more than they look.
     """
-    size, frames, bins = importance.shape
+    frames, bins = importance.shape[1:]
     count = max(1, round(area * frames * bins))
     drawn = _patch_order(frames, bins, seed).to(importance.device)
-    ranked = importance.flatten(1)[:, drawn].sort(dim=1, descending=True, stable=True).indices
-    chosen = drawn[ranked[:, :count]]
-    mask = torch.zeros(size, frames * bins, dtype=importance.dtype, device=importance.device)
-    return mask.scatter_(1, chosen, 1.0).view(size, frames, bins)
+    values = importance.flatten(1)[:, drawn]
+    smallest = values.kthvalue(
+        frames * bins - count + 1, dim=1, keepdim=True
+    ).values  # a sort takes three times as long
+    above, equal = values > smallest, values == smallest
+    missing = count - above.sum(dim=1, keepdim=True)
+    chosen = above | (equal & (equal.cumsum(dim=1) <= missing))
+    mask = torch.empty_like(values)
+    mask[:, drawn] = chosen.to(mask.dtype)
+    return mask.view_as(importance)
 
 
 def loudest_patches(log_magnitude: Tensor, patch: tuple[int, int] = PATCH) -> Tensor:

@@ -105,9 +105,11 @@ def score_importance(
     loudest bins that hold as much log energy as the mask are scored beside it.
     """
     of_map = score_map(heard, importance)
-    scores = {}
+    mask_of, scores = {}, {}
     for setting in settings:
-        mask = cut(importance, setting.area)
+        if setting.area not in mask_of:
+            mask_of[setting.area] = cut(importance, setting.area)
+        mask = mask_of[setting.area]
         columns = score_mask(classifier, heard, mask, setting.removal) | of_map
         if setting == Setting(HEADLINE, "silence"):
             louder = equal_energy(heard.spectrogram.log_magnitude, mask)

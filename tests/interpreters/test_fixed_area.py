@@ -42,6 +42,16 @@ def test_order_decides_and_scale_does_not():
     assert (kept > left).all()
 
 
+def test_of_equal_bins_at_the_edge_those_in_patches_drawn_first_are_taken():
+    level = torch.zeros(1, 16, 32)
+    first_seven = top_share(level, 7 / 512)
+    importance = level.clone()
+    leaders = first_seven.flatten().argsort()[:3]  # three that are not among them
+    importance.view(-1)[leaders] = 1.0
+    mask = top_share(importance, 10 / 512)
+    assert torch.equal(mask, first_seven + importance)
+
+
 def test_loudest_patches_by_hand():
     sound = torch.tensor([[[0.0, 2.0, 5.0], [4.0, 2.0, 7.0], [1.0, 3.0, 9.0]]])
     patches = loudest_patches(sound, (2, 2))
