@@ -14,7 +14,7 @@ from speechbrain.lobes.models.Cnn14 import Cnn14, ConvBlock
 from torch import Tensor, nn
 
 from models.classifier import Features
-from models.convolution import NarrowConv2d
+from models.convolution import NARROW, NarrowConv2d
 from models.errors import UsageError
 from models.pretrained import fill, read_checkpoint
 
@@ -47,10 +47,11 @@ class CNN14(nn.Module):
         if width != 1:
             for block, (before, after) in enumerate(zip([1, *channels], channels, strict=False), start=1):
                 setattr(self.model, f"conv_block{block}", ConvBlock(before, after, "bn"))
-        for block in range(1, 7):
-            layers = cast(ConvBlock, self.model.get_submodule(f"conv_block{block}"))
-            layers.conv1, layers.conv2 = NarrowConv2d.of(layers.conv1), NarrowConv2d.of(layers.conv2)
         self.model.to(memory_format=torch.channels_last)  # a quarter faster in bf16 on CPU, no slower elsewhere
+        for block in range(1, 7):
+            if num_mels // 2 ** (block - 1) < NARROW:
+                layers = cast(ConvBlock, self.model.get_submodule(f"conv_block{block}"))
+                layers.conv1, layers.conv2 = NarrowConv2d.of(layers.conv1), NarrowConv2d.of(layers.conv2)
         self.embedding_size = channels[-1]
         self.provenance = "from scratch"
         if weights is not None:

@@ -20,12 +20,16 @@ class NarrowConv2d(nn.Conv2d):
     """A 3 x 3 convolution of stride 1 with a border of zeros and no bias, as a matrix product where maps are narrow.
 
     At 5 columns and 1024 channels, a product of patches takes two thirds of the time, at 2 columns and 2048 a third.
+    Weights lie channels first, in which layout torch's fused Adam takes less than half of its time.
     """
 
     @classmethod
     def of(cls, convolution: nn.Conv2d) -> "NarrowConv2d":
-        """The same layer, which takes over the convolution's weights."""
-        return cast(NarrowConv2d, _same_layer(cls, convolution))
+        """The same layer, which takes over the convolution's weights, or a copy where they lie channels last."""
+        layer = cast(NarrowConv2d, _same_layer(cls, convolution))
+        if not layer.weight.is_contiguous():
+            layer.weight = nn.Parameter(layer.weight.detach().contiguous())
+        return layer
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, D, H, W]."""
@@ -82,18 +86,13 @@ def is_plain(x: Tensor) -> bool:
 
 
 def _patches(x: Tensor) -> Tensor:
-    """The 3 x 3 surroundings of every position of [B, C, H, W], zeros outside: [B H W, 9 C], channels innermost."""
+    """The 3 x 3 surroundings of every position of [B, C, H, W], zeros outside: [B H W, C 9]."""
     batch, channels, height, width = x.shape
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
     of_clip, of_row, of_column, _ = padded.stride()
-    strides = (of_clip, of_row, of_column, of_row, of_column, 1)
-    surroundings = padded.as_strided((batch, height, width, SIDE, SIDE, channels), strides)
-    return surroundings.reshape(batch * height * width, SIDE * SIDE * channels)
-
-
-def _as_matrix(weight: Tensor) -> Tensor:
-    """[D, C, 3, 3] as [D, 9 C] in the order of `_patches`, without a copy where it lies channels last."""
-    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
+    strides = (of_clip, of_row, of_column, 1, of_row, of_column)
+    surroundings = padded.as_strided((batch, height, width, channels, SIDE, SIDE), strides)
+    return surroundings.reshape(batch * height * width, channels * SIDE * SIDE)
 
 
 class _Patches(torch.autograd.Function):
@@ -103,7 +102,7 @@ class _Patches(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         batch, _, height, width = x.shape
-        product = _patches(x) @ _as_matrix(weight).t()
+        product = _patches(x) @ weight.flatten(1).t()
         return product.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
     @staticmethod
@@ -114,15 +113,14 @@ class _Patches(torch.autograd.Function):
         slope = slope.permute(0, 2, 3, 1).reshape(batch * height * width, -1)
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
-            surroundings = (slope @ _as_matrix(weight)).view(batch, height, width, SIDE, SIDE, channels)
+            surroundings = (slope @ weight.flatten(1)).view(batch, height, width, channels, SIDE, SIDE)
             padded = slope.new_zeros(batch, height + 2, width + 2, channels)
             for row in range(SIDE):
                 for column in range(SIDE):
-                    padded[:, row : row + height, column : column + width] += surroundings[:, :, :, row, column]
+                    padded[:, row : row + height, column : column + width] += surroundings[..., row, column]
             of_x = padded[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
         if ctx.needs_input_grad[1]:
-            product = slope.t() @ _patches(x)
-            of_weight = product.view(-1, SIDE, SIDE, channels).permute(0, 3, 1, 2)
+            of_weight = (slope.t() @ _patches(x)).view_as(weight)
         return of_x, of_weight
 
 
