@@ -37,7 +37,7 @@ from tools.stock_stages import Stage, run_timed
 TRAIN, SCORE, LMAC = "classification/train.py", "interpret/interpret_amt.py", "interpret/train_lmac.py"
 PIQ, L2I = "interpret/train_piq.py", "interpret/train_l2i.py"
 TASKS = ("focalnet", "cnn14", "lmac", "l2i", "piq", "score")
-COLUMNS = ["task", "ratio, CPU time", "ratio", "CPU", "clips", "stock, s a clip", "ours, s a clip"]
+COLUMNS = ["task", "ratio, CPU time", "ratio", "CPU", "ours in", "clips", "stock, s a clip", "ours, s a clip"]
 PEAKS = ["stock, peak GB", "ours, peak GB"]
 NO_REPORT = "--report_clips=0"
 TWO_STEPS = ["--debug", "--debug_batches=2", "--debug_epochs=1"]
@@ -117,11 +117,10 @@ class Comparison:
 
     def record(self, task: str, stock: Stage, ours: Stage) -> None:
         """Keep a pair."""
-        self.tasks[task] = {"stock": asdict(stock), "ours": asdict(ours)}
+        self.tasks[task] = {"precision": self.options.precision, "stock": asdict(stock), "ours": asdict(ours)}
         content = {
             "cpu": instructions(),
             "threads": self.options.threads,
-            "precision": self.options.precision,
             "torch": torch.__version__,
             "tasks": self.tasks,
         }
@@ -186,7 +185,7 @@ def table(tasks: dict[str, dict]) -> str:
         cpu_ratio = (stock.cpu_seconds / stock.clips) / (ours.cpu_seconds / ours.clips)
         ratios = [f"{cpu_ratio:.2f}", f"{stock_seconds / our_seconds:.2f}"]
         sides = [f"{stock_seconds:.3f}", f"{our_seconds:.3f}", f"{stock.peak_gb:.2f}", f"{ours.peak_gb:.2f}"]
-        rows.append([task, *ratios, instructions(), str(ours.clips), *sides])
+        rows.append([task, *ratios, instructions(), pair["precision"], str(ours.clips), *sides])
     return markdown_table([*COLUMNS, *PEAKS], rows)
 
 

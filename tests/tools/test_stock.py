@@ -59,11 +59,12 @@ def test_a_subset_has_the_first_clips_of_every_fold_and_their_classes(corpus, tm
 
 def test_the_ratio_is_of_seconds_a_clip():
     sides = {
+        "precision": "auto",
         "stock": {"seconds": 12.0, "cpu_seconds": 30.0, "clips": 12, "peak_gb": 4.0},
         "ours": {"seconds": 3.0, "cpu_seconds": 6.0, "clips": 6, "peak_gb": 1.5},
     }
     line = table({"training epoch": sides}).splitlines()[-1]
-    assert line == f"| training epoch | 2.50 | 2.00 | {instructions()} | 6 | 1.000 | 0.500 | 4.00 | 1.50 |"
+    assert line == f"| training epoch | 2.50 | 2.00 | {instructions()} | auto | 6 | 1.000 | 0.500 | 4.00 | 1.50 |"
 
 
 def test_every_run_of_ours_has_a_folder_and_the_precision_of_its_own(tmp_path, monkeypatch):
