@@ -197,10 +197,15 @@ def _trained_before(run: InterpreterRun) -> tuple[InterpreterRun, dict]:
 
 
 def _train(run: InterpreterRun) -> dict:
-    """Train the run's interpreter, leave it with the chosen epoch's weights, and return the facts of the training."""
+    """Train the run's interpreter, leave it with the chosen epoch's weights, and return the facts of the training.
+
+    With `epochs: 0` it keeps the weights that it starts from.
+    """
     start = find_start(run.values, run.folder)
     if start is not None:
         _start_from(run, start)
+    if not run.values["epochs"]:
+        return {"start_from": str(start), "epochs": 0}
     noise = {sb.Stage.TRAIN: training_noise(run, "train"), sb.Stage.VALID: training_noise(run, "valid")}
     brain = InterpreterBrain(run, noise, training=True)
     if start is None and brain.checkpointer.find_checkpoint() is None:

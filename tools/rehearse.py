@@ -3,6 +3,9 @@
 python -m tools.rehearse                                    small networks on generated sounds, an epoch each
 python -m tools.rehearse --data_folder=data/ESC-50          the same on one clip of each class and fold
 python -m tools.rehearse --full --data_folder=data/ESC-50   one batch of each at the published size: seconds and memory
+
+With --out=FILE.json every set-up that has ended is written at once, and rows of other set-ups that the file holds stay: with
+--folder and --only, one can follow another.
 """
 
 import argparse
@@ -24,6 +27,8 @@ from recipes.config.compose import compose, setting_names
 from recipes.config.yaml_text import plain
 from recipes.report.markdown import markdown_table
 from recipes.runs.departures import PAPER
+from recipes.runs.facts import device_name
+from recipes.runs.results import read_json
 from recipes.synthetic import make_corpus
 from recipes.system.entry import entry
 from recipes.tables import local_paper_runs, published_beside_ours
@@ -105,6 +110,11 @@ def accepted(path: Path, settings: Mapping[str, object]) -> list[str]:
     expanded = compose(path).expanded()
     known = [*expanded, *(name.rpartition(".")[2] for name in setting_names(expanded))]
     return [f"--{key}={value}" for key, value in settings.items() if key in known]
+
+
+def one_epoch(path: Path) -> list[str]:
+    """The key that makes a training as short as it can be; none where a recipe trains nothing."""
+    return ["--epochs=1"] if plain(compose(path).tree.get("epochs")) else []
 
 
 def small_data(data_folder: Path, folder: Path, clips: int) -> Path:
@@ -206,7 +216,7 @@ def _arguments(path: Path, options: argparse.Namespace, shared: Mapping[str, obj
             shorter["batch_size"] = options.batch_size
         size = [*accepted(path, shorter), *ONE_BATCH]
     else:
-        size = [*accepted(path, {"epochs": 1}), *SMALLER[path.stem]]
+        size = [*one_epoch(path), *SMALLER[path.stem]]
     run = [*size, f"--device={options.device}", "--noprogressbar"]
     return [*accepted(path, shared), *builds_on(path, folder / "results"), *run]
 
@@ -242,10 +252,38 @@ def _run_all(options: argparse.Namespace, folder: Path) -> list[Rehearsed]:
     for path in _chosen(options.only):
         log = folder / f"{path.stem}.log"
         done.append(rehearse(path, _arguments(path, options, shared, folder), options.limit_gb, log))
+        keep([done[-1]], _conditions(options), options.out)
         print(" ".join(map(str, asdict(done[-1]).values())), flush=True)
         if done[-1].outcome == "failed":
             print(log.read_text()[-2000:], flush=True)
     return done
+
+
+def _conditions(options: argparse.Namespace) -> dict:
+    """What must be equal for rows to stand in one file."""
+    return {
+        "full": options.full,
+        "data": options.data_folder.name if options.data_folder else "generated",
+        "batch_size": options.batch_size or "as published",
+        "device": device_name(options.device),
+    }
+
+
+def kept_rows(conditions: Mapping, out: Path | None) -> dict[str, dict]:
+    """The rows that a file of this tool holds, by set-up. Raises UsageError where they are of other conditions."""
+    if out is None or not out.exists():
+        return {}
+    held = read_json(out)
+    rows = held.pop("set_ups")
+    if held != conditions:
+        raise UsageError(f"{out} holds a rehearsal under other conditions, {held}: choose another --out")
+    return {row["name"]: row for row in rows}
+
+
+def keep(done: Sequence[Rehearsed], conditions: Mapping, out: Path | None) -> None:
+    """Add rows to a file, in place of those of the same set-ups. Raises UsageError as `kept_rows`."""
+    rows = kept_rows(conditions, out) | {run.name: asdict(run) for run in done}
+    save_result({**conditions, "set_ups": list(rows.values())}, out)
 
 
 def main(arguments: list[str]) -> None:
@@ -253,6 +291,7 @@ def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     check_out(options.out)
     _chosen(options.only)
+    kept_rows(_conditions(options), options.out)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
@@ -262,7 +301,6 @@ def main(arguments: list[str]) -> None:
         print(markdown_table(["set-up", "outcome", "seconds", "peak GB"], rows))
         print(f"\n{time.monotonic() - started:.0f} s in all, {os.cpu_count()} cores\n")
         print(published_beside_ours(local_paper_runs(folder / "results")))
-    save_result({"full": options.full, "set_ups": [asdict(run) for run in done]}, options.out)
     if any(run.outcome == "failed" for run in done):
         sys.exit(1)
 

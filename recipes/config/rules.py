@@ -153,8 +153,13 @@ def value_problems(values: Mapping) -> list[str]:
 
 
 def _needs_no_epoch(values: Mapping) -> bool:
-    """Whether a recipe asks for no training, of a classifier whose classes are prompts: it classifies without."""
-    return _whole(0, 0, values.get("epochs")) and "prompts" in block_settings(values)
+    """Whether a recipe asks for no training and has none to do.
+
+    A classifier whose classes are prompts classifies without, and an interpreter that starts from another is one.
+    """
+    if not _whole(0, 0, values.get("epochs")):
+        return False
+    return _text(values.get("start_from")) or "prompts" in block_settings(values)
 
 
 def _hint(value: object) -> str:

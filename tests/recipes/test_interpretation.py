@@ -363,6 +363,17 @@ def test_training_may_start_from_another_run(lmac, interpret, cnn14, tmp_path):
     assert metrics(run)["training"]["start_from"] == str(lmac)
 
 
+def test_a_run_of_no_epochs_scores_what_it_starts_from(lmac, interpret, cnn14, tmp_path):
+    changes = (cnn14, "--report_clips=0", "--epochs=0", f"--start_from={lmac}", "--debug", "--debug_batches=1")
+    run = interpret(HPARAMS / "lmac_finetuned.yaml", tmp_path, *changes)
+    weights = [(one / "interpreter/weights.safetensors").read_bytes() for one in (lmac, run)]
+    assert weights[0] == weights[1]
+    assert metrics(run)["training"] == {"start_from": str(lmac), "epochs": 0}
+    assert not (run / "save").exists()
+    told = refusal(interpret, LMAC, tmp_path / "fresh", cnn14, "--epochs=0")
+    assert "epochs=0 must be a whole number of 1 or more" in told
+
+
 def test_every_fold_starts_from_its_own(lmac, tmp_path):
     for fold in (1, 2):
         shutil.copytree(lmac, tmp_path / f"trained/fold{fold}")

@@ -84,7 +84,7 @@ def test_more_epochs_fine_tune_it_and_leave_its_prompts(zero_shot, train, tiny_c
     assert read_facts(run / "classifier", "classifier").source["data"]["train_folds"] == [1, 2, 3]
 
 
-def test_only_a_classifier_of_prompts_needs_no_epoch(arguments, tmp_path):
+def test_of_classifiers_only_one_of_prompts_needs_no_epoch(arguments, tmp_path):
     assert load_recipe(arguments(CLAP, tmp_path)).values["epochs"] == 0
     for value in ("false", "-1"):
         assert "epochs=" in refusal(load_recipe, arguments(CLAP, tmp_path, f"--epochs={value}"))

@@ -1,8 +1,9 @@
-"""The losses of L-MAC and LMAC-TD on fixed tensors against the values that the published code gives on them.
+"""The losses of L-MAC, LMAC-TD and PIQ on fixed tensors against the values that the published code gives on them.
 
 Published: `LMAC.compute_objectives` of SpeechBrain 9c826ef39 (`recipes/ESC50/interpret/train_lmac.py`) and of
-fpaissan/lmac-td-code c431179 (`interpret/train_lmactd.py`), called with these spectrograms, masks, sounds and linear
-classifiers in place of its own, and one weight after the other above 0.
+fpaissan/lmac-td-code c431179 (`interpret/train_lmactd.py`), and `PIQ.compute_objectives` of SpeechBrain (`train_piq.py`),
+called with these spectrograms, masks, codes, sounds and linear classifiers in place of its own, and one weight after the
+other above 0.
 """
 
 import math
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from interpreters.lmac import LMAC
 from interpreters.lmac_td import LMACTD, Separation
+from interpreters.piq import PIQ
+from interpreters.quantize import Quantized
 from models.classifier import ClassifierInfo, Evidence, Features
 from models.frontend import FrontEnd, Spectrogram
 
@@ -87,3 +90,17 @@ def test_lmac_td_has_the_published_loss():
     assert terms["inside"].mean().item() == pytest.approx(1.6114720, rel=1e-4)
     assert terms["outside"].mean().item() == pytest.approx(-0.1364696, rel=1e-4)
     assert terms["sparsity"].mean().item() == pytest.approx(0.0698590, rel=1e-4)
+
+
+def test_piq_has_the_published_loss(monkeypatch):
+    places = torch.arange(CLIPS * 2 * 2 * 3, dtype=torch.float64).reshape(CLIPS, 2, 2, 3)
+    encoded, codes = torch.sin(0.7 * places).float(), torch.cos(1.3 * places).float()
+    interpreter = PIQ(ClassifierInfo(CLASSES, 16000, 1024, (2,), frozenset({"maps"})), num_codes=CLASSES)
+    monkeypatch.setattr(interpreter, "encode", lambda evidence: encoded)
+    monkeypatch.setattr(interpreter.codebook, "forward", lambda *_: Quantized(codes, codes, torch.zeros(CLIPS, 2, 3)))
+    monkeypatch.setattr(interpreter, "mask_logit", lambda codes, frames, bins: LOGIT)
+    evidence = Evidence(torch.zeros(CLIPS, CLASSES), Features(encoded, (encoded,)))
+    terms = interpreter.loss(None, spectrogram(), evidence)
+    assert terms["mask"].mean().item() == pytest.approx(0.9691600, rel=1e-5)
+    assert (terms["codebook"] + terms["commitment"]).mean().item() == pytest.approx(2.1399198, rel=1e-5)
+    assert sum(terms.values()).mean().item() == pytest.approx(3.1090798, rel=1e-5)

@@ -17,6 +17,7 @@ def test_every_set_up_comes_after_what_it_builds_on():
     assert names[:3] == ["cnn14", "focalnet", "vit"]
     for later in ("lmac_finetuned", "lmac_ft16_cth06", "lmac_ft16_cth07"):
         assert names.index("lmac") < names.index(later)
+    assert names.index("l2i") < min(names.index("l2i_rth02"), names.index("l2i_rth04"))
     assert set(names) == set(rehearse.SMALLER)
 
 
@@ -32,6 +33,25 @@ def test_only_settings_that_a_set_up_has_are_passed():
     settings = {"epochs": 1, "channels": 16, "eval_batch_size": 2, "weights": "null"}
     assert rehearse.accepted(PAPER / "vit.yaml", settings) == ["--epochs=1", "--weights=null"]
     assert rehearse.accepted(PAPER / "vit_piq.yaml", settings) == ["--epochs=1", "--channels=16", "--eval_batch_size=2"]
+
+
+def test_a_set_up_is_shortened_to_an_epoch_unless_it_trains_nothing():
+    assert rehearse.one_epoch(PAPER / "l2i.yaml") == ["--epochs=1"]
+    assert rehearse.one_epoch(PAPER / "l2i_rth04.yaml") == []
+    assert rehearse.one_epoch(PAPER / "vit_attention.yaml") == []
+
+
+def test_rows_of_one_file_are_of_one_kind_and_a_new_one_replaces_that_of_its_set_up(tmp_path):
+    out, conditions = tmp_path / "rows.json", {"full": True, "device": "cpu, 1 threads"}
+    first, second = rehearse.Rehearsed("vit", "failed", 1.0, 2.0), rehearse.Rehearsed("lmac", "done", 3.0, 4.0)
+    rehearse.keep([first], conditions, out)
+    rehearse.keep([second], conditions, out)
+    rehearse.keep([rehearse.Rehearsed("vit", "done", 5.0, 6.0)], conditions, out)
+    rows = [(row["name"], row["outcome"], row["peak_gb"]) for row in rehearse.kept_rows(conditions, out).values()]
+    assert rows == [("vit", "done", 6.0), ("lmac", "done", 4.0)]
+    with pytest.raises(UsageError, match="rows.json holds a rehearsal under other conditions, .*'full': True"):
+        rehearse.kept_rows({**conditions, "full": False}, out)
+    assert rehearse.kept_rows(conditions, None) == {}
 
 
 def test_small_data_holds_the_first_clips_of_every_class_and_fold(tmp_path):

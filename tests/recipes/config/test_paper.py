@@ -56,6 +56,23 @@ INTERPRETERS = {
     "lmac_td_alpha1": 147_337_346,
 }
 
+CLIPS = 1200
+"""Of ESC-50's three training folds."""
+
+CYCLE = (2e-4 - 1e-8) / 65000
+"""What a step of the optimiser adds to a classifier's rate."""
+
+HALVED_FROM_104 = {1: 2e-4, 103: 2e-4, 104: 1e-4, 107: 1e-4, 108: 5e-5, 200: 1e-8}
+RATES = {
+    "focalnet": {1: 1e-8 + 75 * CYCLE, 100: 2.3085e-5},
+    "vit": {1: 1e-8 + 75 * CYCLE, 100: 2.3085e-5},
+    "cnn14": {1: 1e-8 + 37 * CYCLE, 200: 2.2778e-5},
+    "focalnet_piq": {1: 2e-4, 100: 2e-4},
+    "vit_piq": {1: 2e-4, 100: 2e-4},
+    "l2i": {1: 1e-4, 53: 1e-4, 54: 5e-5, 57: 5e-5, 58: 2.5e-5, 200: 1e-8},
+}
+"""The rate after some epochs and after the last, of a training whose validation loss grows with every one."""
+
 
 def name(path: Path) -> str:
     return path.stem
@@ -117,6 +134,25 @@ def test_an_interpreter_has_the_published_size(path, arguments, tmp_path):
         )
     count = sum(parameter.numel() for parameter in interpreter.parameters())
     assert count == INTERPRETERS[path.stem.partition("_ft1")[0].partition("_rth")[0]]
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if compose(path).tree.get("epochs")], ids=name)
+def test_a_training_has_the_published_optimiser_and_rates(path, arguments, tmp_path):
+    smaller = SMALLER[path.stem] if path in TRAINING else ()  # to build it in no time
+    recipe = load_recipe(arguments(path, tmp_path, *weights(path), *smaller))
+    objects = recipe.build()
+    adam = objects["optimizer"]([torch.nn.Parameter(torch.zeros(1))])
+    assert (type(adam), adam.defaults["weight_decay"], recipe.values["precision"]) == (torch.optim.Adam, 2e-6, "fp32")
+    steps = CLIPS // recipe.values["batch_size"]
+    schedule, rates = objects["schedule"](steps_per_epoch=steps), {}
+    for epoch in range(1, recipe.values["epochs"] + 1):
+        for _ in range(steps):
+            schedule.on_batch_end(adam)
+        schedule.on_epoch_end(adam, epoch, float(epoch))
+        rates[epoch] = adam.param_groups[0]["lr"]
+    expected = RATES.get(path.stem, HALVED_FROM_104)
+    assert max(expected) == len(rates)
+    assert {epoch: rates[epoch] for epoch in expected} == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.fixture(scope="module")
