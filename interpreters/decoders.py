@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from speechbrain.lobes.models.Cnn14 import CNN14PSI_stft
-from speechbrain.lobes.models.L2I import CNN14PSI_stft_2d
+from speechbrain.lobes.models.L2I import CNN14PSI_stft_2d, PsiOptimized
 from torch import Tensor, nn
 
 from interpreters.interpolation import resize
@@ -301,3 +301,32 @@ class PaperActivationDecoder(_PublishedDecoder):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """maps [B, C, h, w], fine to coarse, to activations [B, out_channels, 431], 0 or more."""
         return self.psi(self.inputs(maps, self.ROWS, self.psi.convt1.weight.dtype))
+
+
+class Conv2dActivationDecoder(nn.Module):
+    """The decoder of L2I in SpeechBrain for the Conv2d of PIQ's paper (`PsiOptimized`), from the coarsest map alone.
+
+    Its transposed convolutions make 417 steps of a map of (26, 32), which Conv2d has at 5 s of 16 kHz; other maps are
+    average-pooled to that size. It ends in a ReLU, and has 3.8M parameters for 256 channels and 100 components.
+
+    Arguments
+    ---------
+    map_channels: C of the maps, fine to coarse. out_channels: components.
+
+    Raises UsageError where there is no map.
+    """
+
+    MAP = (26, 32)
+    takes_maps_as_they_are = True
+
+    def __init__(self, map_channels: Sequence[int], out_channels: int):
+        if not map_channels:
+            raise UsageError("Conv2dActivationDecoder needs a feature map, and this classifier has none")
+        super().__init__()
+        self.psi = PsiOptimized(map_channels[-1], out_channels, use_adapter=False, adapter_reduce_dim=False)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """maps [B, C, h, w], fine to coarse, to activations [B, out_channels, 417], 0 or more."""
+        pooled = F.adaptive_avg_pool2d(maps[-1].to(self.psi.decoder[0].weight.dtype), self.MAP)
+        activations, _ = self.psi(pooled)  # [B, 1, 417, out_channels]
+        return activations.squeeze(1).transpose(1, 2)

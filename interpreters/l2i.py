@@ -12,7 +12,7 @@ from speechbrain.lobes.models.L2I import NMFDecoderAudio, Theta
 from torch import Tensor, nn
 
 from interpreters.base import Interpreter, masked
-from interpreters.decoders import MapDecoder, PaperActivationDecoder
+from interpreters.decoders import FITS, MapDecoder
 from interpreters.dictionary import EncoderDictionary, learn_dictionary
 from interpreters.interpolation import stretch
 from models.classifier import ClassifierInfo, Evidence
@@ -43,8 +43,8 @@ class L2I(Interpreter):
     one linear layer makes the attention of H, theirs a gated network; the weight of fidelity stays.
 
     SpeechBrain's networks, with which the L-MAC and LMAC-TD papers compare, are `decoder` PaperActivationDecoder,
-    `attention_frames` 431, `activation` "relu" and `dictionary` EncoderDictionary. Its fidelity is a mean over classes,
-    too: the weight of 1 there is 1 / classes here.
+    `attention_frames` 431, `activation` "relu" and `dictionary` EncoderDictionary; for the Conv2d of PIQ's paper,
+    Conv2dActivationDecoder and 417. Its fidelity is a mean over classes, too: the weight of 1 there is 1 / classes here.
 
     Arguments
     ---------
@@ -58,6 +58,9 @@ class L2I(Interpreter):
         clips; None: a factorisation of their `frames` under `dictionary_sparsity`.
     reconstruction, fidelity, sparsity: the weights, 0 or more.
     threshold: of the relevance, in [0, 1).
+    fit: how the decoder's steps become frames. "stretch": they are resized. "crop": each is the frame of its number,
+        and later frames count in no term and have an empty mask.
+    temperature: what f's logits are divided by before the softmax that theta z mimics; above 0.
     frames: how many of each training clip, evenly spaced, the dictionary is learned from.
     dictionary_sparsity: penalty of the activations as the dictionary is learned; 0.8 in the authors' dictionaries.
 
@@ -85,6 +88,8 @@ class L2I(Interpreter):
         attention_frames: int | None = None,
         activation: str = "softplus",
         dictionary: Callable[[int, int], EncoderDictionary] | None = None,
+        fit: str = "stretch",
+        temperature: float = 1.0,
     ):
         super().__init__(info)
         self.weights = {"reconstruction": reconstruction, "fidelity": fidelity, "sparsity": sparsity}
@@ -98,7 +103,10 @@ class L2I(Interpreter):
             raise UsageError(f"activation={activation!r} must be one of {', '.join(ACTIVATIONS)} in L2I")
         if attention_frames is not None and attention_frames < 1:
             raise UsageError(f"attention_frames={attention_frames} must be 1 or more, or null for a softmax, in L2I")
+        if fit not in FITS or temperature <= 0:
+            raise UsageError(f"fit={fit!r} must be one of {', '.join(FITS)}, and temperature={temperature} above 0, in L2I")
         self.threshold, self.frames, self.dictionary_sparsity = threshold, frames, dictionary_sparsity
+        self.crops, self.temperature = fit == "crop", temperature
         self.attention_frames, self.activation, self.make_dictionary = attention_frames, activation, dictionary
         make_decoder = decoder or partial(MapDecoder, width=width)
         self.decoder = make_decoder(info.map_channels, out_channels=components)
@@ -133,8 +141,7 @@ class L2I(Interpreter):
         The last two are SpeechBrain's modules around this interpreter's own weights: what fills them fills these.
         """
         is_published = (
-            isinstance(self.decoder, PaperActivationDecoder)
-            and self.decoder.takes_maps_as_they_are
+            getattr(self.decoder, "takes_maps_as_they_are", False)
             and self.attention_frames is not None
             and self.activation == "relu"
         )
@@ -153,9 +160,10 @@ class L2I(Interpreter):
         return (self.theta,)
 
     def activations(self, evidence: Evidence, frames: int) -> Tensor:
-        """H as [B, K, frames], 0 or more, float32."""
+        """H as [B, K, frames], 0 or more, float32; of a decoder that is cropped, with no more frames than it gives."""
         sequence = self.decoder([feature_map.detach() for feature_map in evidence.features.maps]).float()
-        return ACTIVATIONS[self.activation](stretch(sequence, frames))
+        sequence = sequence[:, :, :frames] if self.crops else stretch(sequence, frames)
+        return ACTIVATIONS[self.activation](sequence)
 
     def pool(self, activations: Tensor) -> Tensor:
         """z [B, K]: the sum of H [B, K, T] over time, weighted by attention."""
@@ -176,12 +184,13 @@ class L2I(Interpreter):
 
     def interpret(self, classifier, spectrogram, evidence, target=None):
         target = self.asked_class(evidence, target)
-        activations = self.activations(evidence, spectrogram.log_magnitude.shape[1])
+        frames = spectrogram.log_magnitude.shape[1]
+        activations = self.activations(evidence, frames)
         chosen = self.relevance(activations, target) > self.threshold
         part = self.rebuilt(activations * chosen.unsqueeze(2))
         whole = self.rebuilt(activations)
         mask = (part / whole.clamp(min=torch.finfo(whole.dtype).tiny)).clamp(0, 1)
-        return masked(spectrogram, mask, target)
+        return masked(spectrogram, F.pad(mask, (0, 0, 0, frames - mask.shape[1])), target)
 
     def loss(self, classifier, spectrogram, evidence, clean=None):
         """Terms "reconstruction", "fidelity" and "sparsity"; X is what the classifier heard, so `clean` is not used."""
@@ -189,9 +198,10 @@ class L2I(Interpreter):
         activations = self.activations(evidence, heard.shape[1])
         rebuilt = self.rebuilt(activations)
         logits = self.theta(self.pool(activations)).float()
+        answer = evidence.labels.probabilities(evidence.logits.detach() / self.temperature)
         terms = {
-            "reconstruction": (heard - rebuilt).square().mean(dim=(1, 2)),
-            "fidelity": evidence.labels.cross_entropy(logits, evidence.probabilities.detach()),
+            "reconstruction": (heard[:, : rebuilt.shape[1]] - rebuilt).square().mean(dim=(1, 2)),
+            "fidelity": evidence.labels.cross_entropy(logits, answer),
             "sparsity": activations.mean(dim=(1, 2)),
         }
         return {name: self.weights[name] * term for name, term in terms.items() if self.weights[name]}

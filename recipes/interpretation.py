@@ -212,6 +212,7 @@ def _train(run: InterpreterRun) -> dict:
         run.interpreter.fit(brain.training_spectrograms())
     brain.train()
     brain.on_evaluate_start(**brain.selection.keys)
+    brain.forget_training()
     facts: dict = {} if start is None else {"start_from": str(start)}
     facts |= brain.training_facts()
     stopwatch = brain.stopwatch

@@ -7,7 +7,7 @@ import torch
 from recipe_files import HPARAMS
 from speechbrain.lobes.models.Cnn14 import CNN14PSI_stft
 from speechbrain.lobes.models.dual_path import Decoder, Dual_Path_Model, Encoder, SBTransformerBlock
-from speechbrain.lobes.models.L2I import CNN14PSI_stft_2d, NMFDecoderAudio, Theta
+from speechbrain.lobes.models.L2I import CNN14PSI_stft_2d, NMFDecoderAudio, PsiOptimized, Theta
 from speechbrain.lobes.models.PIQ import VectorQuantizedPSI_Audio
 from torch import nn
 
@@ -161,6 +161,32 @@ def test_l2i(adopt, subject, heard, tmp_path):
         mask = spectra[:, chosen] @ expected[clip, chosen] / (spectra @ expected[clip] + 1e-10)
         assert chosen.any() and not chosen.all()
         torch.testing.assert_close(masks[clip], mask.T, atol=1e-5, rtol=1e-5)
+
+
+def test_l2i_of_the_conv2d(arguments, bundle, tmp_path):
+    """Layouts: `psi_model.ckpt` of PsiOptimized (decoder.0 to decoder.14), Theta of 417 frames, and the dictionary."""
+    torch.manual_seed(2)
+    subject = load_subject(bundle("conv2d"), "cpu")
+    channels = subject.offers.map_channels[-1]
+    psi = PsiOptimized(dim=channels, K=20, use_adapter=False, adapter_reduce_dim=False).eval()
+    theta, nmf = Theta(20, 417, 10), NMFDecoderAudio(20, 513)
+    folder = release(tmp_path, psi_model=psi, theta=theta, nmf_decoder=nmf)
+    published = numbered_otherwise(folder, subject.info.class_names)
+    classifier = f"--classifier={subject.bundle.path}"
+    _, *options = arguments(HPARAMS / "l2i_conv2d.yaml", tmp_path / "runs", classifier, "--interpreter.components=20")
+    main([str(HPARAMS / "l2i_conv2d.yaml"), str(folder), *options])
+    ours = load_interpreter(tmp_path / "runs/l2i_conv2d/1234", subject, "train").network
+    spectrogram = subject.classifier.frontend.analyze(torch.randn(2, 80000) * 0.1)
+    with torch.no_grad():
+        evidence = subject.classifier(spectrogram)
+        expected = psi(evidence.features.maps[-1])[0].squeeze(1).transpose(1, 2)
+        activations = ours.activations(evidence, 431)
+        answers, their_answers = ours.theta(ours.pool(activations)).softmax(dim=1), theta(expected)
+        mask = ours.interpret(None, spectrogram, evidence).mask
+    torch.testing.assert_close(activations, expected, atol=1e-5, rtol=1e-5)
+    order = [published.index(name) for name in subject.info.class_names]
+    torch.testing.assert_close(answers, their_answers[:, order], atol=1e-5, rtol=1e-5)
+    assert mask.shape == (2, 431, 513) and (mask[:, 417:] == 0).all()
 
 
 @pytest.mark.parametrize(

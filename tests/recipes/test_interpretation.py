@@ -363,6 +363,25 @@ def test_training_may_start_from_another_run(lmac, interpret, cnn14, tmp_path):
     assert metrics(run)["training"]["start_from"] == str(lmac)
 
 
+def test_scoring_holds_neither_gradients_nor_the_state_of_the_optimiser(interpret, cnn14, tmp_path, monkeypatch):
+    train, score, held = InterpreterBrain.train, InterpreterBrain.score_from, {}
+
+    def note_training(self):
+        train(self)
+        held.update(brain=self, trained=len(self.optimizer.state))
+
+    def note_scoring(self, journal):
+        gradients = [one for one in self.interpreter.parameters() if one.grad is not None]
+        held.update(gradients=len(gradients), scored=len(held["brain"].optimizer.state))
+        score(self, journal)
+
+    monkeypatch.setattr(InterpreterBrain, "train", note_training)
+    monkeypatch.setattr(InterpreterBrain, "score_from", note_scoring)
+    interpret(LMAC, tmp_path, cnn14, *SHORT, "--report_clips=0", "--debug", "--debug_batches=1", "--debug_epochs=1")
+    assert held["trained"] > 0
+    assert (held["gradients"], held["scored"]) == (0, 0)
+
+
 def test_a_run_of_no_epochs_scores_what_it_starts_from(lmac, interpret, cnn14, tmp_path):
     changes = (cnn14, "--report_clips=0", "--epochs=0", f"--start_from={lmac}", "--debug", "--debug_batches=1")
     run = interpret(HPARAMS / "lmac_finetuned.yaml", tmp_path, *changes)

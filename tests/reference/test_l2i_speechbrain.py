@@ -7,10 +7,10 @@ Published: `L2I.compute_objectives` and `L2I.interpret_computation_steps` of Spe
 import pytest
 import speechbrain as sb
 import torch
-from speechbrain.lobes.models.L2I import NMFDecoderAudio, NMFEncoder
+from speechbrain.lobes.models.L2I import NMFDecoderAudio, NMFEncoder, PsiOptimized
 from torch import Tensor, nn
 
-from interpreters.decoders import PaperActivationDecoder
+from interpreters.decoders import Conv2dActivationDecoder, PaperActivationDecoder
 from interpreters.dictionary import EncoderDictionary
 from interpreters.l2i import L2I
 from models.classifier import ClassifierInfo, Evidence, Features
@@ -78,6 +78,23 @@ def test_the_published_loss():
     assert sum(terms.values()).mean().item() == pytest.approx(4.6466880, rel=1e-5)
 
 
+def test_the_published_loss_of_a_clip_that_is_longer_than_what_is_decoded():
+    """Eight frames are heard and six decoded; the classifier's answer has a temperature of 0.3."""
+    heard = sound(torch.log1p(1 + torch.sin(steps(CLIPS, FRAMES + 2, BINS))).float())
+    cropped = interpreter(fit="crop", temperature=0.3)
+    terms = cropped.loss(None, heard, EVIDENCE)
+    assert terms["reconstruction"].mean().item() == pytest.approx(10 * 0.4096156, rel=1e-5)
+    assert terms["fidelity"].mean().item() == pytest.approx(0.3030329, rel=1e-5)
+    assert sum(terms.values()).mean().item() == pytest.approx(4.6548519, rel=1e-5)
+    mask, whole = cropped.interpret(None, heard, EVIDENCE).mask, interpreter().interpret(None, HEARD, EVIDENCE).mask
+    torch.testing.assert_close(mask[:, :FRAMES], whole)
+    assert (mask[:, FRAMES:] == 0).all()
+    with pytest.raises(UsageError, match=r"fit='cut' must be one of stretch, crop, and temperature=0\.3 above 0"):
+        interpreter(fit="cut", temperature=0.3)
+    with pytest.raises(UsageError, match=r"temperature=0 above 0"):
+        interpreter(temperature=0)
+
+
 @pytest.mark.parametrize(
     ("threshold", "kept"),
     [(0.2, [0, 0.2880730, 0.3194647, 0.7]), (0.4, [0, 0.2880730, 0.3194647, 0.4986154])],
@@ -110,6 +127,23 @@ def test_the_published_sizes():
     }
     assert size_of(learner.encoder) == 1_415_652
     assert size_of(learner.decoder) == 51_300
+
+
+@torch.no_grad()
+def test_the_decoder_for_the_conv2d_is_the_published_one():
+    torch.manual_seed(0)
+    ours = Conv2dActivationDecoder((3, 8), out_channels=5).eval()
+    stock = PsiOptimized(dim=8, K=5, use_adapter=False, adapter_reduce_dim=False).eval()
+    stock.load_state_dict(ours.psi.state_dict())
+    conv2d_map = torch.rand(2, 8, 26, 32)
+    expected = stock(conv2d_map)[0].squeeze(1).permute(0, 2, 1)  # as `train_l2i.py` turns it
+    assert expected.shape == (2, 5, 417)
+    torch.testing.assert_close(ours((torch.rand(2, 3, 9, 9), conv2d_map)), expected, atol=1e-5, rtol=1e-5)
+    assert ours((torch.rand(2, 3, 9, 9), torch.rand(2, 8, 7, 40))).shape == (2, 5, 417)
+    with torch.device("meta"):
+        assert size_of(Conv2dActivationDecoder((256,) * 4, out_channels=100)) == 3_826_889
+    with pytest.raises(UsageError, match="needs a feature map"):
+        Conv2dActivationDecoder((), out_channels=5)
 
 
 def size_of(module: nn.Module) -> int:
