@@ -44,7 +44,8 @@ class L2I(Interpreter):
 
     SpeechBrain's networks, with which the L-MAC and LMAC-TD papers compare, are `decoder` PaperActivationDecoder,
     `attention_frames` 431, `activation` "relu" and `dictionary` EncoderDictionary; for the Conv2d of PIQ's paper,
-    Conv2dActivationDecoder and 417. Its fidelity is a mean over classes, too: the weight of 1 there is 1 / classes here.
+    Conv2dActivationDecoder and 417. Its fidelity is a mean over classes, too: the weight of 1 there is 1 / classes
+    here.
 
     Arguments
     ---------
@@ -104,7 +105,9 @@ class L2I(Interpreter):
         if attention_frames is not None and attention_frames < 1:
             raise UsageError(f"attention_frames={attention_frames} must be 1 or more, or null for a softmax, in L2I")
         if fit not in FITS or temperature <= 0:
-            raise UsageError(f"fit={fit!r} must be one of {', '.join(FITS)}, and temperature={temperature} above 0, in L2I")
+            raise UsageError(
+                f"fit={fit!r} must be one of {', '.join(FITS)}, and temperature={temperature} above 0, in L2I"
+            )
         self.threshold, self.frames, self.dictionary_sparsity = threshold, frames, dictionary_sparsity
         self.crops, self.temperature = fit == "crop", temperature
         self.attention_frames, self.activation, self.make_dictionary = attention_frames, activation, dictionary

@@ -4,8 +4,8 @@ python -m tools.rehearse                                    small networks on ge
 python -m tools.rehearse --data_folder=data/ESC-50          the same on one clip of each class and fold
 python -m tools.rehearse --full --data_folder=data/ESC-50   one batch of each at the published size: seconds and memory
 
-With --out=FILE.json every set-up that has ended is written at once, and rows of other set-ups that the file holds stay: with
---folder and --only, one can follow another.
+With --out=FILE.json every set-up that has ended is written at once, and rows of other set-ups that the file holds stay:
+with --folder and --only, one can follow another.
 """
 
 import argparse
@@ -237,7 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(names: Sequence[str] | None) -> list[Path]:
+def chosen(names: Sequence[str] | None) -> list[Path]:
     """The recipes to run. Raises UsageError for a name that hparams/paper does not hold."""
     recipes = in_order(sorted(PAPER.glob("*.yaml")))
     known = [path.stem for path in recipes]
@@ -249,7 +249,7 @@ def _chosen(names: Sequence[str] | None) -> list[Path]:
 
 def _run_all(options: argparse.Namespace, folder: Path) -> list[Rehearsed]:
     shared, done = _data_options(options, folder), []
-    for path in _chosen(options.only):
+    for path in chosen(options.only):
         log = folder / f"{path.stem}.log"
         done.append(rehearse(path, _arguments(path, options, shared, folder), options.limit_gb, log))
         keep([done[-1]], _conditions(options), options.out)
@@ -290,7 +290,7 @@ def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring. Exit code 1 where a set-up failed."""
     options = _parser().parse_args(arguments)
     check_out(options.out)
-    _chosen(options.only)
+    chosen(options.only)
     kept_rows(_conditions(options), options.out)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,9 +1,9 @@
 """The losses of L-MAC, LMAC-TD and PIQ on fixed tensors against the values that the published code gives on them.
 
 Published: `LMAC.compute_objectives` of SpeechBrain 9c826ef39 (`recipes/ESC50/interpret/train_lmac.py`) and of
-fpaissan/lmac-td-code c431179 (`interpret/train_lmactd.py`), and `PIQ.compute_objectives` of SpeechBrain (`train_piq.py`),
-called with these spectrograms, masks, codes, sounds and linear classifiers in place of its own, and one weight after the
-other above 0.
+fpaissan/lmac-td-code c431179 (`interpret/train_lmactd.py`), and `PIQ.compute_objectives` of SpeechBrain
+(`train_piq.py`), called with these spectrograms, masks, codes, sounds and linear classifiers in place of its own, and
+one weight after the other above 0.
 """
 
 import math

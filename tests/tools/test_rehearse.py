@@ -49,7 +49,7 @@ def test_rows_of_one_file_are_of_one_kind_and_a_new_one_replaces_that_of_its_set
     rehearse.keep([rehearse.Rehearsed("vit", "done", 5.0, 6.0)], conditions, out)
     rows = [(row["name"], row["outcome"], row["peak_gb"]) for row in rehearse.kept_rows(conditions, out).values()]
     assert rows == [("vit", "done", 6.0), ("lmac", "done", 4.0)]
-    with pytest.raises(UsageError, match="rows.json holds a rehearsal under other conditions, .*'full': True"):
+    with pytest.raises(UsageError, match=r"rows\.json holds a rehearsal under other conditions, .*'full': True"):
         rehearse.kept_rows({**conditions, "full": False}, out)
     assert rehearse.kept_rows(conditions, None) == {}
 
