@@ -66,7 +66,7 @@ def step_memory(recipe: Recipe, clips: int, seconds: float = 5.0) -> dict[str, f
     """GB of a step of so many clips: "classifier", "interpreter" (with gradients and moments), "kept" and "sum"."""
     classifier, interpreter = networks(recipe)
     heard = classifier.frontend.analyze(torch.zeros(clips, round(seconds * classifier.frontend.sample_rate)))
-    heard = Spectrogram(**{key: _without_memory(value) for key, value in vars(heard).items()})
+    heard = Spectrogram(heard.log_magnitude.to("meta"), heard.stft.to("meta"), heard.num_samples)
     classifier.to("meta")
     with patch.object(torch, "autocast", lambda *_, **__: nullcontext()):  # which a device without memory lacks
         with torch.no_grad():
@@ -79,10 +79,6 @@ def step_memory(recipe: Recipe, clips: int, seconds: float = 5.0) -> dict[str, f
         "kept": kept / 1e9,
     }
     return {name: round(value, 2) for name, value in (parts | {"sum": sum(parts.values())}).items()}
-
-
-def _without_memory(value: object) -> object:
-    return value.to("meta") if isinstance(value, Tensor) else value
 
 
 def _count(module: nn.Module) -> int:
