@@ -26,8 +26,9 @@ from models.errors import UsageError
 from recipes.config.compose import compose, setting_names
 from recipes.config.yaml_text import plain
 from recipes.report.markdown import markdown_table
-from recipes.runs.departures import PAPER
+from recipes.runs.departures import BUILDS_ON, PAPER
 from recipes.runs.facts import device_name
+from recipes.runs.places import PUBLISHED
 from recipes.runs.results import read_json
 from recipes.synthetic import make_corpus
 from recipes.system.entry import entry
@@ -110,6 +111,19 @@ def accepted(path: Path, settings: Mapping[str, object]) -> list[str]:
     expanded = compose(path).expanded()
     known = [*expanded, *(name.rpartition(".")[2] for name in setting_names(expanded))]
     return [f"--{key}={value}" for key, value in settings.items() if key in known]
+
+
+def check_complete(recipes: Sequence[Path], output_folder: Path) -> None:
+    """Raises UsageError where a recipe builds on a run that is neither among the recipes nor below the folder."""
+    names = {path.stem for path in recipes}
+    for path in recipes:
+        for key, part in BUILDS_ON.items():
+            run = plain(compose(path).tree.get(key))
+            if not run:
+                continue
+            earlier = Path(run).parts[part].removeprefix(PUBLISHED)
+            if earlier not in names and not (output_folder / Path(run).relative_to("results")).exists():
+                raise UsageError(f"--only: {path.stem} builds on {earlier}, which is not in --folder: name it too")
 
 
 def one_epoch(path: Path) -> list[str]:
@@ -290,11 +304,11 @@ def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring. Exit code 1 where a set-up failed."""
     options = _parser().parse_args(arguments)
     check_out(options.out)
-    chosen(options.only)
     kept_rows(_conditions(options), options.out)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
+        check_complete(chosen(options.only), folder / "results")
         folder.mkdir(parents=True, exist_ok=True)
         done = _run_all(options, folder)
         rows = [[run.name, run.outcome, f"{run.seconds:g}", f"{run.peak_gb:g}"] for run in done]

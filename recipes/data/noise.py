@@ -29,11 +29,13 @@ _FILTER_REACH = 64
 def check_noise_folder(folder: str | Path) -> None:
     """Raise UsageError when `folder` is no folder or holds no sound file that can be opened."""
     if not Path(folder).is_dir():
-        raise UsageError(f"{folder} is not a folder: give the path of a folder of sound files.")
+        raise UsageError(f"noise_folder={folder} is not a folder: give the path of a folder of sound files")
     for path in sound_files(Path(folder)):
         if _opens(path):
             return
-    raise UsageError(f"{folder} holds no readable sound file (of {' '.join(SUFFIXES)}): give a folder that does.")
+    raise UsageError(
+        f"noise_folder={folder} holds no readable sound file (of {' '.join(SUFFIXES)}): give a folder that does"
+    )
 
 
 @dataclass(frozen=True)

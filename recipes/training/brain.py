@@ -388,11 +388,6 @@ class RecipeBrain(sb.Brain):
             f"valid_{self.selection.name}": chosen.meta[self.selection.name],
         }
 
-    def forget_training(self) -> None:
-        """Free gradients and the optimiser's state, with Adam three times the weights, which scoring does not need."""
-        self.modules.zero_grad(set_to_none=True)
-        self.optimizer.state.clear()
-
     def training_facts(self) -> dict:
         """Which epoch was chosen of how many, by what, in which precision, and the rates that this process used.
 

@@ -153,6 +153,11 @@ class InterpreterBrain(RecipeBrain):
         for batch in DataLoader(dataset, self.recipe_run.values["batch_size"], collate_fn=collate):
             yield self.classifier.frontend.analyze(batch.waveform.to(self.device))
 
+    def forget_training(self) -> None:
+        """Free gradients and the optimiser's state, with Adam three times the weights, which scoring does not need."""
+        self.modules.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
+
     def gather_stage(self):
         parts = gather((len(self.tables), self.cost, self.terms))
         settings, total = 0, Cost()

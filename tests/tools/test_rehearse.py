@@ -54,6 +54,18 @@ def test_rows_of_one_file_are_of_one_kind_and_a_new_one_replaces_that_of_its_set
     assert rehearse.kept_rows(conditions, None) == {}
 
 
+def test_what_a_set_up_builds_on_is_asked_for_before_anything_runs(tmp_path):
+    recipes = [PAPER / "lmac_finetuned.yaml", PAPER / "cnn14.yaml"]
+    with pytest.raises(
+        UsageError, match=r"--only: lmac_finetuned builds on lmac, which is not in --folder: name it too"
+    ):
+        rehearse.check_complete(recipes, tmp_path)
+    (tmp_path / "paper_lmac/1234").mkdir(parents=True)
+    rehearse.check_complete(recipes, tmp_path)
+    with pytest.raises(UsageError, match=r"vit_piq builds on vit, which"):
+        rehearse.main(["--only", "vit_piq", f"--folder={tmp_path}"])
+
+
 def test_small_data_holds_the_first_clips_of_every_class_and_fold(tmp_path):
     data = make_corpus(tmp_path / "all", 10, seconds=1.0)  # two clips of each class in each fold
     small = rehearse.small_data(data, tmp_path / "small", 1)

@@ -118,7 +118,7 @@ def test_missing_weights_are_told_with_the_line_that_fetches_them(tmp_path):
 
 def test_noise_that_training_needs_is_looked_for_first(tmp_path):
     paper = told_by_training("paper/cnn14.yaml", "--data_folder=/", "--weights=null", f"--noise_folder={tmp_path}/no")
-    assert paper == f"{tmp_path}/no is not a folder: give the path of a folder of sound files."
+    assert paper == f"noise_folder={tmp_path}/no is not a folder: give the path of a folder of sound files"
     weights = told_by_training("paper/cnn14.yaml", "--data_folder=/", "--train_noise=clean")
     assert "curl --create-dirs -Lo data/cnn14_vggsound.ckpt https://huggingface.co/speechbrain/cnn14-esc50/" in weights
 
