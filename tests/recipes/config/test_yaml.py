@@ -47,6 +47,7 @@ SMALLER = {
     "piq_vit": ("--channels=16",),
     "piq_cnn14": ("--channels=16",),
     "piq_conv2d": ("--channels=16",),
+    "l2i_conv2d": ("--components=10", "--rounds=1"),
 }
 # maps of the classifiers at the size that the recipes name
 MAPS = {
