@@ -26,7 +26,7 @@ from models.classifier import AudioClassifier, ClassifierInfo, Evidence, Feature
 from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
 from models.huggingface import WaveAdapter, plain_config
-from models.pretrained import check_allowed
+from models.pretrained import check_allowed, check_reachable
 from models.windows import WindowMaps
 
 EXTRACTOR = "ClapFeatureExtractor"
@@ -352,6 +352,7 @@ def _published(weights: str) -> tuple[ClapModel, dict]:
     """The whole network and the settings of its extractor."""
     check_allowed(weights)
     try:
+        check_reachable(weights)
         said = AutoFeatureExtractor.from_pretrained(weights).to_dict()
         model, report = ClapModel.from_pretrained(weights, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:

@@ -27,7 +27,7 @@ from models.classifier import AudioClassifier, ClassifierInfo, Features
 from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
 from models.heads import HEADS, Head
-from models.pretrained import check_allowed
+from models.pretrained import check_allowed, check_reachable
 from models.vit import token_attention
 
 OWN_HEAD = "own"
@@ -258,6 +258,7 @@ def _published(weights: str, num_classes: int | None) -> tuple[PreTrainedModel, 
     check_allowed(weights)
     options = {} if num_classes is None else {"num_labels": num_classes, "ignore_mismatched_sizes": True}
     try:
+        check_reachable(weights)
         heard = AutoFeatureExtractor.from_pretrained(weights).to_dict()
         model, report = AutoModelForAudioClassification.from_pretrained(
             weights, dtype=torch.float32, output_loading_info=True, **options

@@ -31,6 +31,9 @@ HEAD_FILES = ("classifier_esc50.ckpt", "classifier.ckpt")
 """What SpeechBrain's releases call the backbone and the head. Where one holds a fine-tuned backbone (`ft`), the head
 belongs to it, and `embedding_model.ckpt` is what its training started from."""
 
+CONFIG = "config.json"
+HUB_SECONDS = 20
+
 _forbidden: ContextVar[bool] = ContextVar("forbidden", default=False)
 
 
@@ -47,6 +50,26 @@ def nothing_fetched() -> Iterator[None]:
 def check_allowed(weights: object) -> None:
     if _forbidden.get():
         raise UsageError(f"weights={str(weights)!r} may not be loaded here: a bundle brings its own")
+
+
+def check_reachable(weights: str) -> None:
+    """Raise OSError for weights that are neither in a folder, nor kept from before, nor to be had from the hub now.
+
+    transformers tries the hub again for a minute and a half, and then says that a file is missing.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    if Path(weights).exists():
+        return
+    try:
+        if isinstance(try_to_load_from_cache(weights, CONFIG), str):
+            return
+        if constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set, and nothing is kept from before")
+        get_hf_file_metadata(hf_hub_url(weights, CONFIG), timeout=HUB_SECONDS)
+    except Exception as error:  # of huggingface_hub, or of the HTTP client that its version uses
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise OSError(f"no such folder, and from the hub: {reason}") from error
 
 
 def load_backbone(
@@ -71,6 +94,7 @@ def load_backbone(
         return network(config), "from scratch"
     check_allowed(weights)
     try:
+        check_reachable(weights)
         model, report = network.from_pretrained(weights, config=config, output_loading_info=True)
     except (OSError, RuntimeError) as error:
         raise UsageError(

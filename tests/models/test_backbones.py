@@ -2,8 +2,11 @@
 
 import pickle
 import re
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
+import huggingface_hub
 import pytest
 import torch
 from hyperpyyaml import load_hyperpyyaml
@@ -29,7 +32,7 @@ from models.focalnet import SIZES as FOCALNET_SIZES
 from models.focalnet import FocalNet, published_config
 from models.frontend import FrontEnd
 from models.heads import Head
-from models.pretrained import load_speechbrain, read_checkpoint
+from models.pretrained import check_reachable, load_speechbrain, read_checkpoint
 from models.vit import SIZES as VIT_SIZES
 from models.vit import ViT
 from recipes.config.recipe import load_recipe
@@ -273,6 +276,52 @@ def test_weights_come_from_a_local_folder(tmp_path, backbone, with_head):
     else:
         last = image_classifier.base_model.encoder.state_dict()
         assert all(torch.equal(value, last[key]) for key, value in loaded.model.focalnet.encoder.state_dict().items())
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub on this machine that holds a model `here/it-is` and nothing else."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200 if self.path.startswith("/here/it-is/") else 404)
+            self.send_header("ETag", '"1"')
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            """Say nothing."""
+
+    server = HTTPServer(("localhost", 0), Answer)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://localhost:{server.server_port}")
+    monkeypatch.setattr(
+        huggingface_hub.constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        f"http://localhost:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+    )
+    with server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_a_hub_is_asked_once_before_weights_are_loaded(hub, tmp_path):
+    check_reachable("here/it-is")
+    check_reachable(str(tmp_path))  # a folder needs no hub
+    with pytest.raises(OSError, match=r"no such folder, and from the hub: .*404"):
+        check_reachable("here/it-is-not")
+    with pytest.raises(OSError, match="no such folder, and from the hub: Repo id"):
+        check_reachable(str(tmp_path / "nowhere"))
+
+
+def test_a_hub_that_does_not_answer_is_told_at_once(hub, monkeypatch):
+    hub.shutdown()
+    hub.server_close()
+    with pytest.raises(UsageError, match="no such folder, and from the hub"):
+        FocalNet("nano", weights="here/it-is")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match="HF_HUB_OFFLINE is set, and nothing is kept"):
+        check_reachable("here/it-is")
 
 
 def test_weights_that_are_missing_or_do_not_fit_are_told(tmp_path):
