@@ -1,6 +1,8 @@
-"""Checks of an explainer beyond its scores, on clean test clips evenly spaced over the test folds.
+"""Checks of an explainer beyond its scores, on clean clips evenly spaced over the test folds.
 
 python -m recipes.checks hparams/modulation.yaml --check=curves --data_folder=path/to/ESC-50 [--clips=100] [--steps=10]
+
+--part=valid checks on the validation folds, where settings are chosen, and writes into <run>/checks/valid/.
 
 curves: the predicted class's probability as the most important bins are removed (deletion), or kept alone (insertion).
 randomization: how similar the map stays as the classifier's layers are drawn anew, from head to stem. The interpreter's
@@ -41,12 +43,16 @@ from recipes.system.entry import entry, tool_parser
 from recipes.system.files import write_atomically
 from recipes.training.brain import multiply_in_float32
 
+PARTS = ("test", "valid")
 SETTLING_CLIPS = 16
 
 
 @torch.no_grad()
-def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> Path:
-    """Make one of `CHECKS` and return the JSON it wrote. Raises UsageError for what cannot be checked."""
+def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10, part: str = "test") -> Path:
+    """Make one of `CHECKS` on clips of a part of `PARTS` and return the JSON it wrote.
+
+    Raises UsageError for what cannot be checked.
+    """
     started = time.monotonic()
     multiply_in_float32()
     if recipe.values["contamination"] != "clean" or recipe.values["folds"] is not None:
@@ -54,13 +60,14 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
     if clips < 1 or steps < 2:
         raise UsageError(f"--clips={clips} must be at least 1 and --steps={steps} at least 2")
     run = open_trained_run(recipe)
-    chosen = evenly_spaced(run.clips("test"), clips)
-    tables = _measure(run, check, chosen, steps)
+    chosen = evenly_spaced(run.clips(part), clips)
+    tables = _measure(run, check, part, chosen, steps)
     summary = ClipTable()
     summary.add(torch.tensor(chosen), **summarize_check(check, tables))
     facts = RunFacts.of_interpreter(run, training={})
-    facts = replace(facts, data=facts.data | {"clips": len(chosen), "steps": steps})
-    path = run.folder / "checks" / f"{check}.json"
+    facts = replace(facts, data=facts.data | {"part": part, "clips": len(chosen), "steps": steps})
+    folder = run.folder / "checks" if part == "test" else run.folder / "checks" / part
+    path = folder / f"{check}.json"
     rows = _setting_rows(tables)
     metrics = {name: summary.mean(name) for name in summary.columns}
     write_metrics(path, facts, metrics, time.monotonic() - started, rows)
@@ -73,8 +80,8 @@ def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10) -> 
     return path
 
 
-def _measure(run: InterpreterRun, check: str, chosen: Sequence[int], steps: int) -> dict[Setting, ClipTable]:
-    """What the check measures on the chosen clips, at every setting."""
+def _measure(run: InterpreterRun, check: str, part: str, chosen: Sequence[int], steps: int) -> dict[Setting, ClipTable]:
+    """What the check measures on the chosen clips of a part of the split, at every setting."""
     dataset = ClipDataset(run.store, chosen)
     first_clips = []
     for place in range(min(SETTLING_CLIPS, len(chosen))):
@@ -84,7 +91,8 @@ def _measure(run: InterpreterRun, check: str, chosen: Sequence[int], steps: int)
         run.subject.classifier,
         run.interpreter,
         run.store,
-        tuple(run.clips("test")),
+        part,
+        tuple(run.clips(part)),
         run.values["seed"],
         steps,
         settling.to(run.device).waveform,
@@ -121,10 +129,11 @@ def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
     parser = tool_parser("checks", __doc__, takes_recipe=True)
     parser.add_argument("--check", choices=CHECKS, required=True, help="what is checked")
-    parser.add_argument("--clips", type=int, default=100, help="number of test clips")
+    parser.add_argument("--clips", type=int, default=100, help="number of clips")
     parser.add_argument("--steps", type=int, default=10, help="steps of a curve, places of a cascade")
+    parser.add_argument("--part", choices=PARTS, default="test", help="the folds to check on")
     options, recipe_line = parser.parse_known_args(arguments)
-    run_check(load_recipe(recipe_line), options.check, options.clips, options.steps)
+    run_check(load_recipe(recipe_line), options.check, options.clips, options.steps, options.part)
 
 
 if __name__ == "__main__":

@@ -57,15 +57,17 @@ class Heard:
 class Bench:
     """An explainer under test, and the settings of its checks.
 
-    What the interpreter draws at random, it draws in the same way every time. tested: positions in the corpus of the
-    clips that mixtures draw from. steps: settings along a curve, places in the cascade of layers. settling: waveforms
-    [n, N] on which a network with newly drawn layers settles, the same whatever batch is checked.
+    What the interpreter draws at random, it draws in the same way every time. part: of the split, "test" or "valid".
+    members: positions in the corpus of its clips, from which mixtures draw. steps: settings along a curve, places in
+    the cascade of layers. settling: waveforms [n, N] on which a network with newly drawn layers settles, the same
+    whatever batch is checked.
     """
 
     classifier: AudioClassifier
     interpreter: Interpreter
     store: ClipStore
-    tested: tuple[int, ...]
+    part: str
+    members: tuple[int, ...]
     seed: int
     steps: int
     settling: Tensor
@@ -139,7 +141,7 @@ def robustness(bench: Bench, batch: ClipBatch) -> Iterator[Measurement]:
     for kind in ("white", "mixture"):
         for snr_db in SNRS_DB:
             settings = ContaminationSettings(kind, bench.seed, snr_db)
-            noise = Contamination(settings, bench.store, "test", bench.tested)
+            noise = Contamination(settings, bench.store, bench.part, bench.members)
             columns = _changed_scores(bench, clean, original, noise.apply(batch).waveform)
             yield Measurement(f"SNR in dB, {kind}", snr_db, columns)
     frontend = bench.classifier.frontend

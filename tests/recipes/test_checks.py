@@ -86,7 +86,7 @@ def clips() -> ClipBatch:
 def bench(kind: str, store=None, steps: int = 10, network: nn.Module | None = None) -> Bench:
     torch.manual_seed(0)
     classifier = (network or Bands()).eval().requires_grad_(False)
-    return Bench(classifier, Explainer(kind), store, (0, 1), 3, steps, torch.randn(4, RATE))
+    return Bench(classifier, Explainer(kind), store, "test", (0, 1), 3, steps, torch.randn(4, RATE))
 
 
 def rows(findings) -> dict[tuple, dict[str, list[float]]]:
@@ -277,7 +277,7 @@ def test_every_check_writes_its_rows_with_the_facts_of_a_run(check, command, bun
         "experiment", "classifier", "interpreter", "data", "seed", "commit", "config_sha256", "device", "torch",
         "seconds", "training", "metrics", "sweep",
     }  # fmt: skip
-    assert (found["data"]["clips"], found["data"]["steps"]) == (3, 3)
+    assert (found["data"]["part"], found["data"]["clips"], found["data"]["steps"]) == ("test", 3, 3)
     assert found["classifier"]["path"] == str(bundle("focalnet"))
     assert len(found["sweep"]) == {"curves": 4, "randomization": 3, "robustness": 19, "stability": 5}[check]
     scores = {name.partition(", ")[0] for name in found["metrics"]}
@@ -297,6 +297,17 @@ def test_every_check_writes_its_rows_with_the_facts_of_a_run(check, command, bun
         assert found["sweep"][0]["layer"].startswith("head")
     else:
         assert summary == pytest.approx(np.mean(means))
+
+
+def test_settings_are_chosen_on_the_validation_folds(command, tmp_path):
+    """What is found there lies apart, because `recipes.compare` takes what lies in checks/ for the test folds."""
+    main([*command(f"--output_folder={tmp_path}"), "--check=randomization", "--clips=3", "--steps=2", "--part=valid"])
+    (path,) = tmp_path.rglob("randomization.json")
+    assert path.parts[-3:-1] == ("checks", "valid")
+    found = json.loads(path.read_text())["data"]
+    assert (found["part"], found["clips"]) == ("valid", 3)
+    ids = [row["id"] for row in csv.DictReader(path.with_suffix(".csv").open())]
+    assert {int(one.partition("-")[0]) for one in ids} == set(found["valid_folds"])
 
 
 def test_a_check_is_repeated_to_the_bit_whatever_the_batch(command):
