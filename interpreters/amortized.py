@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from interpreters.activation import class_activations
-from interpreters.amortized_network import MaskNetwork, standardized
+from interpreters.amortized_network import MaskNetwork, loudness_gate, standardized
 from interpreters.extremal import Extremal
 from interpreters.gradients import seeded
 from interpreters.maps import MapInterpreter
@@ -86,6 +86,11 @@ class AmortizedMask(MapInterpreter):
         chunk: int = 1,
         frames_per_cell: int = 8,
         bands: int = 64,
+        level_weight: float = 1.5,
+        hears: str = "level",
+        gated_start: bool = False,
+        level_dropout: float = 0.0,
+        finish_gate: bool = False,
     ):
         super().__init__(info, quantile)
         for name, share in (("area", area), ("infill", infill), ("mixed", mixed), ("runner_up", runner_up)):
@@ -100,7 +105,15 @@ class AmortizedMask(MapInterpreter):
         self.runner_up, self.infill, self.infill_steps = runner_up, infill, infill_steps
         self.mixing = MixingRange(share=mixed)
         self.grid = MaskGrid(info.n_fft // 2 + 1, info.sample_rate, frames_per_cell, bands)
-        self.network = MaskNetwork(info, self.grid)
+        self.network = MaskNetwork(
+            info,
+            self.grid,
+            level_weight=level_weight,
+            hears=hears,
+            gated_start=gated_start,
+            level_dropout=level_dropout,
+        )
+        self.finish_gate = finish_gate
         self.finish = None
         if finish_steps:
             self.finish = Extremal(
@@ -128,6 +141,8 @@ class AmortizedMask(MapInterpreter):
         if self.finish is not None:
             level = self.grid.pool(spectrogram.log_magnitude)
             learned, loud = (standardized(plane.detach().unsqueeze(1)).squeeze(1) for plane in (cells, level))
+            if self.finish_gate:
+                learned = standardized((learned * loudness_gate(level.unsqueeze(1)).squeeze(1)).unsqueeze(1)).squeeze(1)
             start = FINISH_SCALE * learned + self.finish_level * loud
             return self.finish.improved(classifier, spectrogram, target, start)
         return self.grid.enlarge(cells, spectrogram.log_magnitude.shape[1])

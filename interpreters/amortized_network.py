@@ -19,6 +19,12 @@ def standardized(plane: Tensor) -> Tensor:
     return centred / deviation.clamp(min=1e-6)
 
 
+def loudness_gate(plane: Tensor) -> Tensor:
+    """Log1p magnitudes [B, 1, h, w] over their mean square root in the clip: 0 in silence."""
+    rms = plane.square().mean(dim=(2, 3), keepdim=True).sqrt()
+    return plane / rms.clamp(min=1e-6)
+
+
 class Refine(nn.Sequential):
     """3 x 3 convolution, normalisation over the clip (the same at every batch size) and SiLU."""
 
@@ -70,8 +76,12 @@ class MaskNetwork(nn.Module):
         channels: Sequence[int] = (24, 32, 48, 64),
         cam_weight: float = 2.0,
         level_weight: float = 1.5,
+        hears: str = "level",
+        gated_start: bool = False,
+        level_dropout: float = 0.0,
     ):
         super().__init__()
+        self.hears, self.gated_start, self.level_dropout = hears, gated_start, level_dropout
         self.grid = grid
         count = len(info.map_channels)
         levels = len(channels)
@@ -82,7 +92,7 @@ class MaskNetwork(nn.Module):
             centres = centres.unfold(0, 2, 2).mean(dim=1)
         self.placements = nn.ModuleList(placements)
         self.level_of_map = [max(0, levels - count + number) for number in range(count)]
-        shown = 2 + count  # the log1p magnitude, the area, and Grad-CAM of every map
+        shown = 1 + count + {"level": 1, "nothing": 0, "bands": 1, "gated": count}[hears]
         self.first = Refine(shown, channels[0])
         self.downs = nn.ModuleList(Refine(before, after) for before, after in pairwise(channels))
         self.projections = nn.ModuleList(
@@ -97,13 +107,26 @@ class MaskNetwork(nn.Module):
 
     def forward(self, log_magnitude: Tensor, activations: Sequence[Activation], area: Tensor) -> Tensor:
         """log1p magnitude [B, T, F], activations of B clips and area [B] in (0, 1) to logits [B, rows, bands]."""
-        level = standardized(self.grid.pool(log_magnitude).unsqueeze(1))
+        pooled = self.grid.pool(log_magnitude).unsqueeze(1)
+        level, gate = standardized(pooled), loudness_gate(pooled)
         rows = level.shape[2]
         cams = []
         for activation in activations:
             cams.append(standardized(self.placements[0](activation.cam, rows)))
         asked = area.log()[:, None, None, None].expand_as(level)
-        hidden = self.first(torch.cat([level, asked, *cams], dim=1))
+        if self.hears == "level":
+            heard = [level]
+            if self.training and self.level_dropout:
+                keep = torch.rand(len(level), device=level.device) >= self.level_dropout
+                heard = [level * keep[:, None, None, None]]
+        elif self.hears == "bands":
+            centred = pooled - pooled.mean(dim=2, keepdim=True)
+            heard = [centred / centred.square().mean(dim=2, keepdim=True).sqrt().clamp(min=0.05)]
+        elif self.hears == "gated":
+            heard = [cam * gate for cam in cams]
+        else:
+            heard = []
+        hidden = self.first(torch.cat([*heard, asked, *cams], dim=1))
         skips = []
         for depth in range(len(self.downs) + 1):
             hidden = hidden + self._activations_at(depth, activations, hidden.shape[2])
@@ -113,7 +136,8 @@ class MaskNetwork(nn.Module):
         for skip, up in zip(reversed(skips), reversed(self.ups), strict=True):
             grown = F.interpolate(hidden, skip.shape[2:], mode="bilinear", align_corners=False)
             hidden = up(torch.cat([grown, skip], dim=1))
-        start = self.prior[0] * cams[-1] + self.prior[1] * level
+        cam = cams[-1] * gate if self.gated_start else cams[-1]
+        start = self.prior[0] * cam + self.prior[1] * level
         return (start + self.last(hidden)).squeeze(1)
 
     def _activations_at(self, depth: int, activations: Sequence[Activation], rows: int) -> Tensor | float:
