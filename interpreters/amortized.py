@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from interpreters.activation import class_activations
-from interpreters.amortized_network import MaskNetwork, loudness_gate, standardized
+from interpreters.amortized_network import MaskNetwork, standardized
 from interpreters.extremal import Extremal
 from interpreters.gradients import seeded
 from interpreters.maps import MapInterpreter
@@ -58,6 +58,7 @@ class AmortizedMask(MapInterpreter):
         class on the kept part and of staying near that start. chunk: clips that these steps take together.
     areas: smallest and largest share of the plane in training, drawn evenly in log. area: what the network is asked
         for when it explains. removed: w. temperature: of the relaxed masks. frames_per_cell, bands: of the grid.
+    gated: how the network hears loudness (`MaskNetwork`). Bundles from before it say nothing of it and have False.
 
     Raises UsageError for an argument out of range.
     """
@@ -86,11 +87,7 @@ class AmortizedMask(MapInterpreter):
         chunk: int = 1,
         frames_per_cell: int = 8,
         bands: int = 64,
-        level_weight: float = 1.5,
-        hears: str = "level",
-        gated_start: bool = False,
-        level_dropout: float = 0.0,
-        finish_gate: bool = False,
+        gated: bool = False,
     ):
         super().__init__(info, quantile)
         for name, share in (("area", area), ("infill", infill), ("mixed", mixed), ("runner_up", runner_up)):
@@ -105,15 +102,7 @@ class AmortizedMask(MapInterpreter):
         self.runner_up, self.infill, self.infill_steps = runner_up, infill, infill_steps
         self.mixing = MixingRange(share=mixed)
         self.grid = MaskGrid(info.n_fft // 2 + 1, info.sample_rate, frames_per_cell, bands)
-        self.network = MaskNetwork(
-            info,
-            self.grid,
-            level_weight=level_weight,
-            hears=hears,
-            gated_start=gated_start,
-            level_dropout=level_dropout,
-        )
-        self.finish_gate = finish_gate
+        self.network = MaskNetwork(info, self.grid, gated)
         self.finish = None
         if finish_steps:
             self.finish = Extremal(
@@ -141,8 +130,6 @@ class AmortizedMask(MapInterpreter):
         if self.finish is not None:
             level = self.grid.pool(spectrogram.log_magnitude)
             learned, loud = (standardized(plane.detach().unsqueeze(1)).squeeze(1) for plane in (cells, level))
-            if self.finish_gate:
-                learned = standardized((learned * loudness_gate(level.unsqueeze(1)).squeeze(1)).unsqueeze(1)).squeeze(1)
             start = FINISH_SCALE * learned + self.finish_level * loud
             return self.finish.improved(classifier, spectrogram, target, start)
         return self.grid.enlarge(cells, spectrogram.log_magnitude.shape[1])

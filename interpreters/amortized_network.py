@@ -20,7 +20,7 @@ def standardized(plane: Tensor) -> Tensor:
 
 
 def loudness_gate(plane: Tensor) -> Tensor:
-    """Log1p magnitudes [B, 1, h, w] over their mean square root in the clip: 0 in silence."""
+    """Log1p magnitudes [B, 1, h, w] over their root mean square in the clip, same shape: 0 in silence."""
     rms = plane.square().mean(dim=(2, 3), keepdim=True).sqrt()
     return plane / rms.clamp(min=1e-6)
 
@@ -60,28 +60,34 @@ class MapPlacement(nn.Module):
 class MaskNetwork(nn.Module):
     """Logits of a mask on the grid, from the pooled log1p magnitude, the class's activations and the area asked for.
 
-    The U-Net corrects a starting point: `cam_weight` times the coarsest map's Grad-CAM plus `level_weight` times the
-    log1p magnitude, each standardised in the clip. Its last layer starts at 0, so training begins from there.
+    The U-Net corrects a starting point, and its last layer starts at 0, so training begins from there. Loudness enters
+    in one of two ways:
+
+        gated       as a factor of the class's activations: the U-Net sees every map's Grad-CAM and its product with
+                    `loudness_gate`, and starts from that product of the coarsest map
+        not gated   beside them: the U-Net sees the level as a channel of its own, and starts from Grad-CAM plus level
+
+    A mask that is not gated keeps the loudness in it whatever the classifier says. With the gate, loudness counts for
+    or against a place as the class's activation does, and where that is 0, for nothing.
 
     Arguments
     ---------
-    info: of the classifier. grid: of the mask. channels: of the U-Net's levels, fine to coarse, two or more.
-    cam_weight, level_weight: the starting point; both are learned on.
+    info: of the classifier. grid: of the mask. gated: see above. channels: of the U-Net's levels, fine to coarse, two
+    or more. cam_weight: of the standardised Grad-CAM in the start. level_weight: of the standardised level there, where
+    it is not gated. Both are learned on.
     """
 
     def __init__(
         self,
         info: ClassifierInfo,
         grid: MaskGrid,
+        gated: bool,
         channels: Sequence[int] = (24, 32, 48, 64),
         cam_weight: float = 2.0,
         level_weight: float = 1.5,
-        hears: str = "level",
-        gated_start: bool = False,
-        level_dropout: float = 0.0,
     ):
         super().__init__()
-        self.hears, self.gated_start, self.level_dropout = hears, gated_start, level_dropout
+        self.gated = gated
         self.grid = grid
         count = len(info.map_channels)
         levels = len(channels)
@@ -92,7 +98,8 @@ class MaskNetwork(nn.Module):
             centres = centres.unfold(0, 2, 2).mean(dim=1)
         self.placements = nn.ModuleList(placements)
         self.level_of_map = [max(0, levels - count + number) for number in range(count)]
-        shown = 1 + count + {"level": 1, "nothing": 0, "bands": 1, "gated": count}[hears]
+        of_loudness = count if gated else 1
+        shown = of_loudness + 1 + count  # between them the area, at the end Grad-CAM of every map
         self.first = Refine(shown, channels[0])
         self.downs = nn.ModuleList(Refine(before, after) for before, after in pairwise(channels))
         self.projections = nn.ModuleList(
@@ -103,30 +110,23 @@ class MaskNetwork(nn.Module):
         self.last = nn.Conv2d(channels[0], 1, 3, padding=1)
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
-        self.prior = nn.Parameter(torch.tensor([cam_weight, level_weight]))
+        self.prior = nn.Parameter(torch.tensor([cam_weight] if gated else [cam_weight, level_weight]))
 
     def forward(self, log_magnitude: Tensor, activations: Sequence[Activation], area: Tensor) -> Tensor:
         """log1p magnitude [B, T, F], activations of B clips and area [B] in (0, 1) to logits [B, rows, bands]."""
         pooled = self.grid.pool(log_magnitude).unsqueeze(1)
-        level, gate = standardized(pooled), loudness_gate(pooled)
-        rows = level.shape[2]
         cams = []
         for activation in activations:
-            cams.append(standardized(self.placements[0](activation.cam, rows)))
-        asked = area.log()[:, None, None, None].expand_as(level)
-        if self.hears == "level":
-            heard = [level]
-            if self.training and self.level_dropout:
-                keep = torch.rand(len(level), device=level.device) >= self.level_dropout
-                heard = [level * keep[:, None, None, None]]
-        elif self.hears == "bands":
-            centred = pooled - pooled.mean(dim=2, keepdim=True)
-            heard = [centred / centred.square().mean(dim=2, keepdim=True).sqrt().clamp(min=0.05)]
-        elif self.hears == "gated":
-            heard = [cam * gate for cam in cams]
+            cams.append(standardized(self.placements[0](activation.cam, pooled.shape[2])))
+        if self.gated:
+            gate = loudness_gate(pooled)
+            loudness = [cam * gate for cam in cams]
+            start = self.prior[0] * loudness[-1]
         else:
-            heard = []
-        hidden = self.first(torch.cat([*heard, asked, *cams], dim=1))
+            loudness = [standardized(pooled)]
+            start = self.prior[0] * cams[-1] + self.prior[1] * loudness[0]
+        asked = area.log()[:, None, None, None].expand_as(pooled)
+        hidden = self.first(torch.cat([*loudness, asked, *cams], dim=1))
         skips = []
         for depth in range(len(self.downs) + 1):
             hidden = hidden + self._activations_at(depth, activations, hidden.shape[2])
@@ -136,8 +136,6 @@ class MaskNetwork(nn.Module):
         for skip, up in zip(reversed(skips), reversed(self.ups), strict=True):
             grown = F.interpolate(hidden, skip.shape[2:], mode="bilinear", align_corners=False)
             hidden = up(torch.cat([grown, skip], dim=1))
-        cam = cams[-1] * gate if self.gated_start else cams[-1]
-        start = self.prior[0] * cam + self.prior[1] * level
         return (start + self.last(hidden)).squeeze(1)
 
     def _activations_at(self, depth: int, activations: Sequence[Activation], rows: int) -> Tensor | float:

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from interpreters.activation import Activation
 from interpreters.amortized import AmortizedMask
+from interpreters.amortized_network import MaskNetwork, loudness_gate
 from interpreters.fixed_area import top_share
+from interpreters.mask_grid import MaskGrid
 from models.classifier import ClassifierInfo, Evidence, Features
 from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
@@ -46,14 +49,68 @@ def inside(mask: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return torch.where(target == 0, low, 1 - low)
 
 
-def test_before_training_the_map_is_the_class_activation_and_the_level():
+@pytest.mark.parametrize("gated", [False, True])
+def test_before_training_the_map_is_of_the_class_and_of_what_is_loud(gated):
     torch.manual_seed(0)
-    interpreter, classifier, sound = AmortizedMask(INFO), Halves(), clips()
+    interpreter, classifier, sound = AmortizedMask(INFO, gated=gated), Halves(), clips()
     evidence = classifier(sound)
     for target in (evidence.prediction, 1 - evidence.prediction):
         importance = interpreter.importance(classifier, sound, evidence, target)
         assert importance.shape == sound.log_magnitude.shape
         assert (inside(top_share(importance, 0.2), target) > 0.9).all()
+
+
+def test_the_gate_is_the_level_over_its_root_mean_square():
+    plane = torch.tensor([[[[0.0, 3.0], [4.0, 0.0]]]])  # root mean square 2.5
+    torch.testing.assert_close(loudness_gate(plane), torch.tensor([[[[0.0, 1.2], [1.6, 0.0]]]]))
+    assert torch.equal(loudness_gate(torch.zeros(1, 1, 2, 2)), torch.zeros(1, 1, 2, 2))
+
+
+def start_of(gated: bool, cam: torch.Tensor, log_magnitude: torch.Tensor) -> torch.Tensor:
+    """[4, 16] an untrained network's logits on as many cells, for one clip whose only map has that Grad-CAM."""
+    maps = cam.expand(1, 2, -1, -1)
+    network = MaskNetwork(replace(INFO, mel_top=8000.0), MaskGrid(513, 16000, 8, 16), gated)
+    activation = Activation(maps, torch.zeros_like(maps), cam[None, None])
+    return network(log_magnitude[None], (activation,), torch.tensor([0.2]))[0].detach()
+
+
+def test_loudness_is_added_to_the_class_activation_or_weighs_it():
+    """Sound in the first half of the clip, the class's activation in the upper half of the map."""
+    log_magnitude = torch.zeros(32, 513)
+    log_magnitude[:16] = 1
+    cam = torch.zeros(4, 16)
+    cam[:, 8:] = 1
+    # standardised, both are -1 and 1; the gate is 0 and the square root of 2
+    sounding, silent, of_class, other = slice(0, 2), slice(2, 4), slice(8, 16), slice(0, 8)
+    gated, added = start_of(True, cam, log_magnitude), start_of(False, cam, log_magnitude)
+    heard = MaskGrid(513, 16000, 8, 16).pool(log_magnitude[None])[0]
+    assert set(heard.unique().tolist()) == {0.0, 1.0}, "every band holds a bin"
+    for rows, columns, product, total in (
+        (sounding, of_class, 2 * 2**0.5, 3.5),
+        (sounding, other, -2 * 2**0.5, -0.5),
+        (silent, of_class, 0.0, 0.5),
+        (silent, other, 0.0, -3.5),
+    ):
+        inner = gated[rows, columns]
+        torch.testing.assert_close(inner, torch.full_like(inner, product), rtol=0, atol=1e-4)
+        outer = added[rows, columns]
+        torch.testing.assert_close(outer, torch.full_like(outer, total), rtol=0, atol=1e-4)
+
+
+def test_with_a_gate_loudness_says_nothing_where_the_classifier_says_nothing():
+    log_magnitude = torch.rand(32, 513)
+    constant = torch.ones(4, 16)
+    assert torch.equal(start_of(True, constant, log_magnitude), torch.zeros(4, 16))
+    assert start_of(False, constant, log_magnitude).std() > 1
+
+
+def test_a_bundle_that_knows_no_gate_has_its_shapes():
+    """Two maps: level, area and two Grad-CAMs came in, and the start had two weights."""
+    two_maps = replace(INFO, map_channels=(2, 2))
+    shapes = {name: tuple(value.shape) for name, value in AmortizedMask(two_maps).state_dict().items()}
+    assert shapes["network.first.0.weight"] == (24, 4, 3, 3) and shapes["network.prior"] == (2,)
+    shapes = {name: tuple(value.shape) for name, value in AmortizedMask(two_maps, gated=True).state_dict().items()}
+    assert shapes["network.first.0.weight"] == (24, 5, 3, 3) and shapes["network.prior"] == (1,)
 
 
 def test_the_mask_has_the_area_asked_for():
@@ -64,12 +121,14 @@ def test_the_mask_has_the_area_asked_for():
         assert interpretation.mask.mean(dim=(1, 2)).tolist() == pytest.approx([area, area], abs=0.01)
 
 
-def test_training_finds_a_region_that_it_does_not_start_from():
+@pytest.mark.parametrize("gated", [False, True])
+def test_training_finds_a_region_that_it_does_not_start_from(gated):
     """It starts from the opposite of the class activation, as a network would that was taught wrongly."""
     torch.manual_seed(0)
-    interpreter = AmortizedMask(INFO, mixed=0.0, infill=0.0, frames_per_cell=8, bands=16)
+    interpreter = AmortizedMask(INFO, mixed=0.0, infill=0.0, frames_per_cell=8, bands=16, gated=gated)
     with torch.no_grad():
-        interpreter.network.prior.copy_(torch.tensor([-1.0, 0.0]))
+        interpreter.network.prior.zero_()
+        interpreter.network.prior[0] = -1
     interpreter.network.prior.requires_grad_(False)
     classifier, sound = Halves(), clips(8)
     target = classifier(sound).prediction
@@ -109,8 +168,9 @@ def test_validation_draws_alike_every_time_and_counts_no_step():
     assert interpreter.steps == 0
 
 
-def test_gradients_are_finite_on_silence():
-    interpreter, classifier = AmortizedMask(INFO, infill=1.0, infill_steps=0), Halves()
+@pytest.mark.parametrize("gated", [False, True])
+def test_gradients_are_finite_on_silence(gated):
+    interpreter, classifier = AmortizedMask(INFO, infill=1.0, infill_steps=0, gated=gated), Halves()
     silent = FrontEnd().analyze(torch.zeros(4, 8000))
     sum(interpreter.loss(classifier, silent, classifier(silent)).values()).mean().backward()
     for parameter in interpreter.parameters():
@@ -120,7 +180,7 @@ def test_gradients_are_finite_on_silence():
 @pytest.mark.parametrize("name", ["cnn14", "focalnet", "vit"])
 def test_every_classifier_with_maps_is_explained_and_trained_for(name, request):
     classifier = request.getfixturevalue(name).freeze()
-    interpreter = AmortizedMask(classifier.describe())
+    interpreter = AmortizedMask(classifier.describe(), gated=True)
     sound = classifier.frontend.analyze(torch.rand(2, 16000) - 0.5)
     with torch.no_grad():
         evidence = classifier(sound)
