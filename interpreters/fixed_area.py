@@ -25,9 +25,8 @@ def top_share(importance: Tensor, area: float, seed: int = 0) -> Tensor:
     count = max(1, round(area * frames * bins))
     drawn = _patch_order(frames, bins, seed).to(importance.device)
     values = importance.flatten(1)[:, drawn]
-    smallest = values.kthvalue(
-        frames * bins - count + 1, dim=1, keepdim=True
-    ).values  # a sort takes three times as long
+    # a sort takes three times as long
+    smallest = values.kthvalue(frames * bins - count + 1, dim=1, keepdim=True).values
     above, equal = values > smallest, values == smallest
     missing = count - above.sum(dim=1, keepdim=True)
     chosen = above | (equal & (equal.cumsum(dim=1) <= missing))

@@ -5,13 +5,14 @@ idle. The weights' gradient of a depthwise kernel wider than 3 takes ten times a
 in bf16. And torch asks it for no 1 x 1 convolution of a small batch on one thread.
 """
 
-from typing import cast
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+Convolution = TypeVar("Convolution", bound=nn.Conv2d | nn.ConvTranspose2d)
 NARROW = 8  # columns, below which patches times weights are faster than oneDNN's convolution
 SIDE = 3  # of the kernels whose patches are products, and columns of a depthwise one that oneDNN is fast at
 
@@ -26,7 +27,7 @@ class NarrowConv2d(nn.Conv2d):
     @classmethod
     def of(cls, convolution: nn.Conv2d) -> "NarrowConv2d":
         """The same layer, which takes over the convolution's weights, or a copy where they lie channels last."""
-        layer = cast(NarrowConv2d, _same_layer(cls, convolution))
+        layer = same_layer(cls, convolution)
         if not layer.weight.is_contiguous():
             layer.weight = nn.Parameter(layer.weight.detach().contiguous())
         return layer
@@ -47,7 +48,7 @@ class DepthwiseConv2d(nn.Conv2d):
     @classmethod
     def of(cls, convolution: nn.Conv2d) -> "DepthwiseConv2d":
         """The same layer, which takes over the convolution's weights."""
-        return cast(DepthwiseConv2d, _same_layer(cls, convolution))
+        return same_layer(cls, convolution)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C, H', W']."""
@@ -70,13 +71,13 @@ class PointwiseConv2d(nn.Conv2d):
         return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
-def _same_layer(kind: type[nn.Conv2d], convolution: nn.Conv2d) -> nn.Conv2d:
-    """A layer of another kind with the weights of a convolution without bias."""
+def same_layer(kind: type[Convolution], convolution: nn.Conv2d | nn.ConvTranspose2d) -> Convolution:
+    """A layer of another kind with the weights, and the bias, of a convolution without dilation."""
     channels, out, kernel = convolution.in_channels, convolution.out_channels, convolution.kernel_size
     stride, padding, groups = convolution.stride, convolution.padding, convolution.groups
     with torch.device("meta"):  # no random start is drawn for what is replaced at once
         layer = kind(channels, out, kernel, stride, padding, groups=groups, bias=False)  # type: ignore[arg-type]
-    layer.weight = convolution.weight
+    layer.weight, layer.bias = convolution.weight, convolution.bias
     return layer
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.convolution import is_plain
+from models.convolution import is_plain, same_layer
 
 WIDE = 512  # input channels, from which products are faster
 Network = TypeVar("Network", bound=nn.Module)
@@ -34,21 +34,13 @@ def use_products(network: Network) -> Network:
     for parent in list(network.modules()):
         for name, layer in parent.named_children():
             if type(layer) is nn.ConvTranspose2d and _pays(layer):
-                setattr(parent, name, _same_layer(layer))
+                setattr(parent, name, same_layer(WideTransposedConv2d, layer))
     return network
 
 
 def _pays(layer: nn.ConvTranspose2d) -> bool:
     is_simple = layer.groups == 1 and layer.dilation == (1, 1) and layer.output_padding == (0, 0)
     return is_simple and layer.in_channels >= WIDE
-
-
-def _same_layer(layer: nn.ConvTranspose2d) -> WideTransposedConv2d:
-    channels, out, kernel = layer.in_channels, layer.out_channels, layer.kernel_size
-    with torch.device("meta"):  # no random start is drawn for what is replaced at once
-        wide = WideTransposedConv2d(channels, out, kernel, layer.stride, layer.padding)  # type: ignore[arg-type]
-    wide.weight, wide.bias = layer.weight, layer.bias
-    return wide
 
 
 class _ByColumns(torch.autograd.Function):

@@ -32,6 +32,7 @@ from models.errors import UsageError
 from recipes.config.recipe import Recipe, load_recipe
 from recipes.data.clips import ClipDataset, collate
 from recipes.data.corpus import evenly_spaced
+from recipes.data.kinds import SCORED_PARTS
 from recipes.report.figures import encode, lines_figure
 from recipes.runs.facts import RunFacts, score_table, write_metrics
 from recipes.runs.run import InterpreterRun
@@ -43,13 +44,12 @@ from recipes.system.entry import entry, tool_parser
 from recipes.system.files import write_atomically
 from recipes.training.brain import multiply_in_float32
 
-PARTS = ("test", "valid")
 SETTLING_CLIPS = 16
 
 
 @torch.no_grad()
 def run_check(recipe: Recipe, check: str, clips: int = 100, steps: int = 10, part: str = "test") -> Path:
-    """Make one of `CHECKS` on clips of a part of `PARTS` and return the JSON it wrote.
+    """Make one of `CHECKS` on clips of a part of `SCORED_PARTS` and return the JSON it wrote.
 
     Raises UsageError for what cannot be checked.
     """
@@ -131,7 +131,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--check", choices=CHECKS, required=True, help="what is checked")
     parser.add_argument("--clips", type=int, default=100, help="number of clips")
     parser.add_argument("--steps", type=int, default=10, help="steps of a curve, places of a cascade")
-    parser.add_argument("--part", choices=PARTS, default="test", help="the folds to check on")
+    parser.add_argument("--part", choices=SCORED_PARTS, default="test", help="the folds to check on")
     options, recipe_line = parser.parse_known_args(arguments)
     run_check(load_recipe(recipe_line), options.check, options.clips, options.steps, options.part)
 

@@ -26,7 +26,7 @@ from models.errors import UsageError
 from recipes.report.figures import encode, intervals_figure
 from recipes.report.leaderboard import compare_pairs, summarize_group
 from recipes.report.leaderboard_page import file_name, leaderboard_markdown
-from recipes.report.markdown import fill_tables
+from recipes.report.markdown import fill_page
 from recipes.runs.methods import Method, check_comparable, load_methods
 from recipes.system.entry import entry, tool_parser
 from recipes.system.files import csv_of, write_atomically
@@ -70,9 +70,8 @@ def write_leaderboard(
     write_atomically(out / "pairs.csv", csv_of(pair_rows))
     write_atomically(out / "checks.csv", csv_of(setting_rows))
     write_atomically(out / "leaderboard.json", (json.dumps(board, indent=1) + "\n").encode())
-    page = page_file.read_text(encoding="utf-8") if page_file.exists() else EMPTY_PAGE
     table = leaderboard_markdown(board, os.path.relpath(out, page_file.parent), shown)
-    write_atomically(page_file, fill_tables(page, {"leaderboard": table}).encode())
+    fill_page(page_file, EMPTY_PAGE, {"leaderboard": table})
     return board
 
 

@@ -15,11 +15,11 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 
 from models.errors import UsageError
-from recipes.report.markdown import fill_tables, markdown_table
+from recipes.report.markdown import fill_page, markdown_table
 from recipes.report.mask_table import AVERAGED, CONTROLS, HEADLINE_SETTING
 from recipes.runs.results import column, read_json
 from recipes.scoring.fixed_area import EQUAL_ENERGY
@@ -42,11 +42,11 @@ class ScoredFold:
     @property
     def splits(self) -> set[tuple[int, int]]:
         """The (fold, seed) that its clips and its training are of."""
-        found = set()
+        splits = set()
         for row in self.rows:
             for fold in row["folds"]:
-                found.add((fold, row["seed"]))
-        return found
+                splits.add((fold, row["seed"]))
+        return splits
 
     def row(self, method: str, clips: str) -> dict | None:
         """The row of a method on one kind of clips; None where the file has none."""
@@ -90,9 +90,9 @@ def check_folds(files: Sequence[ScoredFold]) -> None:
         for row in file.rows:
             named.setdefault(row["classifier"], file.path)
     if len(named) > 1:
-        (one, first_path), (other, second_path) = list(named.items())[:2]
+        (first_name, first_path), (second_name, second_path) = list(named.items())[:2]
         raise UsageError(
-            f"{first_path} explains {one} and {second_path} explains {other}: name files of one classifier"
+            f"{first_path} explains {first_name} and {second_path} explains {second_name}: name files of one classifier"
         )
 
 
@@ -105,7 +105,7 @@ def shared_methods(files: Sequence[ScoredFold]) -> tuple[list[tuple[str, str]], 
     for file in files:
         for row in file.rows:
             name = row["method"], row["clips"]
-            if all(other.row(*name) is not None for other in files):
+            if all(each.row(*name) is not None for each in files):
                 if name not in shared:
                     shared.append(name)
             elif row["method"] not in lacking:
@@ -130,7 +130,7 @@ def fold_rows(files: Sequence[ScoredFold], shared: Sequence[tuple[str, str]]) ->
         of_files = [file.row(method, clips) for file in files]
         row = {"classifier": of_files[0]["classifier"], "method": method, "clips": clips}
         row |= {"area": HEADLINE_SETTING.area, "removal": HEADLINE_SETTING.removal}
-        row |= {"folds": sorted({fold for one in of_files for fold in one["folds"]})}
+        row |= {"folds": sorted(set(chain.from_iterable(column(of_files, "folds"))))}
         row |= {"seeds": sorted(set(column(of_files, "seed")))}
         row |= {"files": len(of_files), "n": sum(column(of_files, "n")), "mean": {}, "spread": {}}
         for score in AVERAGED:
@@ -183,8 +183,7 @@ def main(arguments: list[str]) -> None:
         print(f"left out, because some file lacks them: {', '.join(lacking)}")
     write_atomically(options.out, (json.dumps(rows, indent=1) + "\n").encode())
     if options.page is not None:
-        page = options.page.read_text(encoding="utf-8") if options.page.exists() else EMPTY_PAGE
-        write_atomically(options.page, fill_tables(page, {"mask_folds": tables}).encode())
+        fill_page(options.page, EMPTY_PAGE, {"mask_folds": tables})
     print(f"mask folds: {options.out}")
 
 

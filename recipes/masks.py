@@ -29,8 +29,9 @@ from models.bundle import read_info
 from models.errors import UsageError
 from recipes.config.recipe import Recipe, load_recipe
 from recipes.data.corpus import evenly_spaced
+from recipes.data.kinds import SCORED_PARTS
 from recipes.report.figures import encode
-from recipes.report.markdown import fill_tables
+from recipes.report.markdown import fill_page
 from recipes.report.mask_table import page_tables, summary_rows, trade_figure
 from recipes.runs.facts import commit, device_name
 from recipes.runs.heard_clips import HeardClips
@@ -41,7 +42,6 @@ from recipes.system.entry import entry, tool_parser
 from recipes.system.files import write_atomically
 from recipes.training.brain import multiply_in_float32
 
-PARTS = ("test", "valid")
 EMPTY_PAGE = "# Masks of fixed areas\n\n<!-- masks -->\n<!-- /masks -->\n"
 
 Ranking = Callable[[Heard], Tensor]
@@ -165,8 +165,7 @@ def summarize(out: Path, page_file: Path | None) -> Path:
     names = [scores.facts.method for scores in methods if scores.facts.is_control]
     write_atomically(out.with_suffix(".svg"), encode(trade_figure(rows, names), "svg"))
     if page_file is not None:
-        page = page_file.read_text(encoding="utf-8") if page_file.exists() else EMPTY_PAGE
-        write_atomically(page_file, fill_tables(page, {"masks": page_tables(rows)}).encode())
+        fill_page(page_file, EMPTY_PAGE, {"masks": page_tables(rows)})
     return summary
 
 
@@ -201,7 +200,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/masks"), help="folder of the scores clip by clip")
     parser.add_argument("--page", type=Path, help="Markdown file to fill")
     parser.add_argument("--clips", type=int, help="number of clips, evenly spaced over the folds; all by default")
-    parser.add_argument("--part", choices=PARTS, default="test", help="the folds to score on")
+    parser.add_argument("--part", choices=SCORED_PARTS, default="test", help="the folds to score on")
     options, changes = parser.parse_known_args(arguments)
     named = [parse_recipe(text, changes) for text in options.recipes]
     check_one_classifier([recipe for _, recipe in named])

@@ -7,6 +7,8 @@ from pathlib import Path
 from models.errors import UsageError
 
 PARTS = ("train", "valid", "test")
+SCORED_PARTS = ("test", "valid")
+"""Parts of a split that methods are compared on: results are of the test folds, settings are chosen on the others."""
 FOLDER_KINDS = ("speech", "noise")
 SNR_DB = {
     "mixture": 20 * math.log10(0.8 / 0.2),

@@ -3,6 +3,9 @@
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
+from pathlib import Path
+
+from recipes.system.files import write_atomically
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -35,6 +38,12 @@ def fill_tables(document: str, tables: dict[str, str]) -> str:
         # a function, because a replacement text would be read for backslashes
         document = between.sub(partial(_filled, f"{start}{table}\n{end}"), document)
     return document
+
+
+def fill_page(path: Path, empty: str, tables: dict[str, str]) -> None:
+    """`fill_tables` of a file, which is made from the text `empty` where it is not there."""
+    page = path.read_text(encoding="utf-8") if path.exists() else empty
+    write_atomically(path, fill_tables(page, tables).encode())
 
 
 def _filled(text: str, match: re.Match) -> str:
