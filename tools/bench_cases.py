@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
 from interpreters.base import Interpreter, masked
 from interpreters.masking import masking_terms
@@ -45,6 +46,17 @@ SMALL_INTERPRETERS = (
     "modulation",
 )
 PAPER_INTERPRETERS = ("paper/focalnet_piq", "paper/vit_piq", "paper/lmac", "paper/l2i", "paper/lmac_td_alpha075")
+GRADIENTS = (
+    "gradient",
+    "input_x_gradient",
+    "grad_cam",
+    "guided_grad_cam",
+    "smoothgrad",
+    "integrated_gradients",
+    "gradient_shap",
+    "amortized_mobilenet",
+)
+SURROGATES = ("occlusion", "lime", "kernel_shap")
 SEARCHES = ("extremal", "freqrise", "segments", "audiolime")  # nothing is trained, and a clip takes seconds
 CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward
 SWEEP = tuple(k / 20 for k in range(10, 20))
@@ -109,9 +121,22 @@ def timed(call: Callable[[], object], budget: float, device: str, pick: Callable
     return pick(times)
 
 
+class _NoModules(ModuleTracker):
+    """Counts for the whole network: torch's own hooks on modules refuse `autograd.grad` by an input."""
+
+    def __enter__(self):
+        self.parents = {"Global"}
+        return self
+
+    def __exit__(self, *raised):
+        pass
+
+
 def flops_of(call: Callable[[], object]) -> float:
     """Floating-point operations of the convolutions and matrix products of a call."""
-    with FlopCounterMode(display=False, custom_mapping={CONVOLUTION_BACKWARD: _convolution_backward_flops}) as counter:
+    counter = FlopCounterMode(display=False, custom_mapping={CONVOLUTION_BACKWARD: _convolution_backward_flops})
+    counter.mod_tracker = _NoModules()
+    with counter:
         call()
     return float(counter.get_total_flops())
 
@@ -323,7 +348,7 @@ def all_cases(long: bool) -> dict[str, Case]:
         if name != "modulation":  # nothing in it is trained
             cases[f"train {name}"] = partial(train_interpreter, name)
         cases[f"explain {name}"] = partial(explain, name)
-    for name in SEARCHES:
+    for name in (*GRADIENTS, *SURROGATES, *SEARCHES):
         cases[f"explain {name}"] = partial(explain, name)
     for name in ("modulation", "lmac"):
         cases[f"score {name}"] = partial(score, name)

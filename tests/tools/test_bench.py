@@ -114,3 +114,11 @@ def test_both_gradients_of_a_convolution_take_as_many_operations_as_it_does(laye
     assert flops_of(lambda: layer(x)) == flops
     y = layer(x).sum()
     assert flops_of(lambda: y.backward()) == 2 * flops
+
+
+def test_the_operations_of_a_gradient_by_the_input_are_counted():
+    """A gradient method asks for it by `autograd.grad`, which torch's tracker of modules refuses."""
+    layer, x = nn.Linear(7, 5), torch.randn(3, 7, requires_grad=True)
+    layer.requires_grad_(False)
+    forward = 2 * 3 * 7 * 5
+    assert flops_of(lambda: torch.autograd.grad(layer(x).sum(), x)) == 2 * forward
