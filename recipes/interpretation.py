@@ -140,11 +140,38 @@ def make_explainer(recipe: Recipe, subject: Subject) -> Explainer:
     return explainer
 
 
+def train_interpreter(recipe: Recipe) -> InterpreterRun:
+    """Train a recipe's interpreter on its one split and keep its bundle, without scoring it on the test folds.
+
+    A training that was finished is not repeated. Returns the run with the chosen epoch's weights. Raises UsageError as
+    `run_interpreter` does.
+    """
+    join(recipe.run_opts)
+    multiply_in_float32()
+    check_all(*(partial(check, recipe.values) for check in REQUIRED))
+    subject = _subject(recipe, None)
+    make_run = _prepare(recipe, subject, None)
+    store = open_data(recipe.values, subject)
+    (split,) = splits_of(recipe.values, store.corpus)
+    run, _ = _ready_to_score(make_run(store=store, split=split))
+    return run
+
+
 def _run_split(run: InterpreterRun) -> Path:
     """Train or load the run's interpreter, keep it, and score it under every contamination.
 
     Returns the folder of the scores.
     """
+    run, facts = _ready_to_score(run)
+    # they go when all scores are there: what is given again goes on behind the last batch of any contamination
+    journals = [_score(run, kind, facts) for kind in contaminations(run.values)]
+    for journal in journals:
+        on_main(journal.remove)
+    return run.results_folder
+
+
+def _ready_to_score(run: InterpreterRun) -> tuple[InterpreterRun, RunFacts]:
+    """Open the run's folder, train or load its interpreter, and keep it there."""
     _check_unseen(run)
     run = open_run(run)
     training: dict = {}
@@ -155,11 +182,7 @@ def _run_split(run: InterpreterRun) -> Path:
     facts = RunFacts.of_interpreter(run, training)
     if not run.test_only:
         on_main(_keep, run, facts)
-    # they go when all scores are there: what is given again goes on behind the last batch of any contamination
-    journals = [_score(run, kind, facts) for kind in contaminations(run.values)]
-    for journal in journals:
-        on_main(journal.remove)
-    return run.results_folder
+    return run, facts
 
 
 def _keep(run: InterpreterRun, facts: RunFacts) -> None:

@@ -87,6 +87,7 @@ _PATH_OR_NULL_RULE = ("null or a path", _or_null(_path))
 _LEVEL = ("null or a number of dB from -100 to 100", _or_null(partial(_number, -100, 100)))
 _PRECISION = ("auto, fp32, bf16 or fp16", _one_of("auto", "fp32", "bf16", "fp16"))
 _SIZE = ("a whole number of 1 or more", _count)
+_SIZE_OR_NULL = ("null or a whole number of 1 or more", _or_null(_count))
 _RATE = ("a number above 0", partial(_number, 1e-30, 1e3))
 _WEIGHT = ("a number of 0 or more", partial(_number, 0, 1e9))
 
@@ -113,7 +114,7 @@ RULES: dict[str, tuple[str, Check]] = {
     "clip_seconds": ("a number of seconds in (0, 3600]", partial(_number, 1e-3, 3600)),
     "num_classes": ("a whole number of 2 or more", partial(_whole, 2, 1e6)),
     **dict.fromkeys(("epochs", "batch_size", "eval_batch_size", "grad_accumulation_factor", "step_size"), _SIZE),
-    **dict.fromkeys(("patience", "mask_clips"), ("null or a whole number of 1 or more", _or_null(_count))),
+    **dict.fromkeys(("patience", "mask_clips", "mask_steps"), _SIZE_OR_NULL),
     **dict.fromkeys(("peak_lr", "base_lr", "max_lr", "lr"), _RATE),
     "loss": (", ".join(LOSSES[:-1]) + f" or {LOSSES[-1]}", _one_of(*LOSSES)),
     "margin": ("a number in [0, 1]", _fraction),

@@ -13,6 +13,7 @@ UNTRAINED_KEYS = (
     "tensorboard",
     "trust",
     "ckpt_interval_minutes",
+    "mask_steps",
 )
 """Keys that leave the trained weights alone."""
 

@@ -210,6 +210,12 @@ def _weights(values: Mapping) -> None:
     raise UsageError(f"weights={path} is not there: {way}, or pass --weights=null to train from scratch")
 
 
+def _mask_steps(values: Mapping) -> None:
+    """Raises UsageError where masks are to be scored within an epoch, and on no clips."""
+    if values.get("mask_steps") is not None and values["mask_clips"] is None:
+        raise UsageError(f"mask_steps={values['mask_steps']} scores the masks of no clips: pass --mask_clips=100 too")
+
+
 RUN_KEYS = ("folds", "output_folder", "experiment", "seed")
 REQUIRED: dict[Callable[[Mapping], None], Collection[str]] = {
     _noise: ("contamination", "snr_db", "noise_folder", "train_noise", "train_snr_db"),
@@ -219,6 +225,7 @@ REQUIRED: dict[Callable[[Mapping], None], Collection[str]] = {
     _audio: ("audio", "target", "classifier"),
     _trained: ("audio", "epochs", *RUN_KEYS),
     _one_quantile: ("audio", "quantile"),
+    _mask_steps: ("mask_clips", "mask_steps"),
     _data: ("audio", "data_folder"),
 }
 """What `interpret.py` looks for: each check, with the keys that it reads."""

@@ -20,14 +20,15 @@ from recipes.system.console import quiet, say
 from recipes.system.parallel import Share, gather, on_main, rank
 from recipes.training.brain import RecipeBrain, Selection
 from recipes.training.kept_evidence import KeptEvidence
-from recipes.training.mask_gain import MASK_GAIN, MaskGain, mean_gain
+from recipes.training.mask_gain import MASK_GAIN, MaskGain, add_to_curve, mean_gain
 
 
 class InterpreterBrain(RecipeBrain):
     """Trains and scores any `Interpreter`. The frozen classifier is never among the Brain's own modules.
 
     noise: what each stage mixes into its clips. training: as for `RecipeBrain`. The epoch is chosen by the validation
-    loss, or where the recipe says on how many clips (`mask_clips`), by what its masks gain (`mask_gain`).
+    loss, or where the recipe says on how many clips (`mask_clips`), by what its masks gain (`mask_gain`). With
+    `mask_steps` that is scored within an epoch too, after every so many batches, and chooses nothing.
     """
 
     selection = Selection("loss", larger_is_better=False)
@@ -176,7 +177,24 @@ class InterpreterBrain(RecipeBrain):
         scores = {name: fmean(values) for name, values in self.terms.items()}
         if self.mask_gain is None:
             return scores
-        return scores | mean_gain(gather(self.mask_gain.columns(self.interpreter)))
+        return scores | self._gain_after(self.steps, self.mask_gain)
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        super().on_fit_batch_end(batch, outputs, loss, should_step)
+        every = self.recipe_run.values.get("mask_steps")
+        ends_the_epoch = self.step == self.batches[sb.Stage.TRAIN]
+        if self.mask_gain is None or not every or self.step % every or ends_the_epoch:
+            return
+        self.modules.eval()
+        with torch.no_grad():
+            self._gain_after(self.step, self.mask_gain)
+        self.modules.train()
+
+    def _gain_after(self, step: int, mask_gain: MaskGain) -> dict[str, float]:
+        """The mask gain and its parts after a step of the epoch in progress; they become a point of the run's curve."""
+        gain = mean_gain(gather(mask_gain.columns(self.interpreter)))
+        on_main(add_to_curve, self.recipe_run.folder, self.counter.current, step, gain)
+        return gain
 
 
 def _empty_tables(settings: int) -> list[ClipTable]:

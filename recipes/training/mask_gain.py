@@ -4,19 +4,24 @@ A training loss of soft masks falls on while the masks that are cut from them se
 (docs/masks.md), so the loss may choose the wrong epoch.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from interpreters.base import Interpreter
 from interpreters.fixed_area import top_share
+from recipes.runs.results import read_rows
 from recipes.scoring.fixed_area import HEADLINE, KINDS_OF_CLIPS, score_map, score_mask
+from recipes.system.files import csv_of, write_atomically
 
 if TYPE_CHECKING:
     from recipes.runs.heard_clips import HeardClips
 
 MASK_GAIN = "mask_gain"
 PARTS = ("ad_gain", "fa_gain", "pointing")
+CURVE_FILE = "mask_gain.csv"
+"""In a run's folder: the gain and its parts, by epoch and by the step in it after which they were scored."""
 
 
 class MaskGain:
@@ -70,3 +75,26 @@ def mean_gain(columns: list[dict[str, list[float]]]) -> dict[str, float]:
             values += part[name]
         means[name] = sum(values) / len(values) if values else 0.0
     return means | {MASK_GAIN: sum(means.values())}
+
+
+def add_to_curve(folder: Path, epoch: int, step: int, gain: dict[str, float]) -> None:
+    """Add a point to a run's `CURVE_FILE`. Points that a stopped run had reached beyond it are forgotten."""
+    points: list[dict] = []
+    for point in read_curve(folder):
+        if (point["epoch"], point["step"]) < (epoch, step):
+            points.append(point)
+    points.append({"epoch": epoch, "step": step} | gain)
+    write_atomically(folder / CURVE_FILE, csv_of(points))
+
+
+def read_curve(folder: Path) -> list[dict]:
+    """The points of a run's `CURVE_FILE` in their order: epoch and step (from 1), `PARTS` and `MASK_GAIN`; or none."""
+    if not (folder / CURVE_FILE).is_file():
+        return []
+    points = []
+    for row in read_rows(folder / CURVE_FILE):
+        point: dict = {"epoch": int(row["epoch"]), "step": int(row["step"])}
+        for name in (*PARTS, MASK_GAIN):
+            point[name] = float(row[name])
+        points.append(point)
+    return points

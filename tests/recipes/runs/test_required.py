@@ -173,3 +173,8 @@ def test_a_classifier_without_the_map_that_a_method_shows_is_told_with_one_that_
     (results / "x.wav").touch()
     line = [f"--audio={results / 'x.wav'}", f"--classifier={path}", "--data_folder=/"]
     assert load_recipe([str(HPARAMS / "modulation.yaml"), *line], REQUIRED).values["map"] == "modulation"
+
+
+def test_masks_are_scored_within_an_epoch_on_some_clips_only():
+    told_of = told("lmac", "--classifier=/", "--mask_steps=50")
+    assert "mask_steps=50 scores the masks of no clips: pass --mask_clips=100 too" in told_of

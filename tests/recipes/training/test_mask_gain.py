@@ -12,7 +12,7 @@ from recipes.data.corpus import evenly_spaced
 from recipes.runs.heard_clips import HeardClips
 from recipes.runs.trained import open_trained_run
 from recipes.scoring.fixed_area import HEADLINE, KINDS_OF_CLIPS, score_map, score_mask
-from recipes.training.mask_gain import MaskGain, mean_gain
+from recipes.training.mask_gain import MaskGain, add_to_curve, mean_gain, read_curve
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +82,15 @@ def test_the_epoch_whose_masks_gain_most_is_kept(interpret, bundle, tmp_path, mo
     # patience ends the training with the third epoch
     assert (training["epoch"], training["valid_mask_gain"], training["epochs"]) == (2, 0.9, 3)
     assert "mask_gain" in (folder / "train_log.txt").read_text()
+
+
+def test_a_run_that_goes_on_from_an_earlier_step_forgets_the_points_beyond_it(tmp_path):
+    gain = {"ad_gain": 0.25, "fa_gain": -0.125, "pointing": 0.5, "mask_gain": 0.625}
+    assert read_curve(tmp_path) == []
+    for epoch, step in ((1, 50), (1, 75), (2, 50)):
+        add_to_curve(tmp_path, epoch, step, gain)
+    add_to_curve(tmp_path, 1, 75, gain | {"mask_gain": 0.75})
+    assert read_curve(tmp_path) == [
+        {"epoch": 1, "step": 50, **gain},
+        {"epoch": 1, "step": 75, **gain, "mask_gain": 0.75},
+    ]
