@@ -20,6 +20,7 @@ from recipes.runs.cross_validation import summarize_folds
 from recipes.runs.data import open_data, splits_of
 from recipes.runs.explainer import Explainer, keep_bundles
 from recipes.runs.facts import Result, RunFacts, write_metrics
+from recipes.runs.kept_settings import check_settings_kept
 from recipes.runs.leaks import add_seen, check_interpreter_unseen, check_unseen, seen_clips
 from recipes.runs.opening import open_run
 from recipes.runs.places import classifier_path, contaminations, first_fold, part_folder, run_folder
@@ -135,6 +136,8 @@ def make_explainer(recipe: Recipe, subject: Subject) -> Explainer:
     factory = interpreter_factory(recipe, recipe.build(), subject, folder)
     command = f"python interpret.py {recipe.path}"
     interpreter = untrained_or_loaded(factory, folder, subject, command, recipe.trust).to(device_of(recipe))
+    if interpreter.trainable:
+        check_settings_kept(recipe, folder)
     explainer = Explainer(recipe.path.stem, subject, interpreter, folder, interpreter_block(recipe, folder))
     on_main(keep_bundles, explainer)
     return explainer
@@ -215,6 +218,7 @@ def _trained_before(run: InterpreterRun) -> tuple[InterpreterRun, dict]:
     """The run with the interpreter that its training left, and what its bundle tells of that training."""
     command = f"python interpret.py {run.recipe.path}"
     bundle = load_interpreter(run.folder, run.subject, command, run.recipe.trust)
+    check_settings_kept(run.recipe, run.folder)
     check_unseen(bundle.info, run, bundle.path)
     return replace(run, interpreter=bundle.network), bundle.info.source["training"]
 

@@ -42,6 +42,12 @@ def meaning(text: str) -> dict[str, object]:
     return meant
 
 
+def meaning_of_bundle(text: str, kind: str) -> dict[str, object]:
+    """The object that a bundle's `model.yaml` builds, under its kind, as `meaning` has that of a recipe's block."""
+    document = parse(with_current_names(text), "the bundle's YAML")
+    return {kind: _normal(document.get(BLOCK_OBJECTS.get(kind, kind)))}
+
+
 def _normal(value: object) -> object:
     """A value in which an object is written in one way: with the defaults of what builds it."""
     if isinstance(value, Tagged):

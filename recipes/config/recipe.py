@@ -14,7 +14,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from models.errors import UsageError
 from recipes.config.command_line import SWITCHES, CommandLine, read_line
-from recipes.config.compose import Draft, compose, environment_value, find_recipe, resolve
+from recipes.config.compose import Draft, compose, environment_value, find_recipe, full_name, resolve
 from recipes.config.factories import check_factories
 from recipes.config.fit import misfits
 from recipes.config.options import device_problems
@@ -48,13 +48,14 @@ class Recipe:
 
     path: the YAML. text: the YAML resolved, includes and references gone. values: its plain values: those of the
     recipe itself, and those inside its blocks by their last name. options: SpeechBrain's run options (device,
-    precision, debug, …) of the command line.
+    precision, debug, …) of the command line. given: full names of the keys that the command line gives.
     """
 
     path: Path
     text: str
     values: dict
     options: Mapping = field(default_factory=dict)
+    given: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -135,6 +136,7 @@ def load_recipe(
     _check_command(draft, command)
     problems: list[str] = []
     line = read_line(arguments[1:], draft, problems)
+    given = tuple(full_name(key, draft.expanded()) for key in line.changes)
     tree = _changed(draft, line, problems)
     values = dict(plain(tree)) if tree is not None else _written_values(draft)
     out_of_range = _out_of_range(values, line)
@@ -143,7 +145,7 @@ def load_recipe(
     known = _plain_values(values, line)
     unset = set(draft.tree).difference(values)
     check_all(*_possible(checks, known, unset), earlier=problems)
-    return Recipe(path, write_tree(tree), known, line.options)
+    return Recipe(path, write_tree(tree), known, line.options, given)
 
 
 def _plain_values(values: Mapping, line: CommandLine) -> Settings:

@@ -100,10 +100,11 @@ def _test_only(run: Run) -> tuple[str, tuple[str, ...]]:
     """Compare a run that is only tested with what its folder holds, which stays as it is. Returns as `_begin`."""
     claim_run(run.folder)
     earlier = Identity.kept_in(run.folder)
-    if _held(run) == CHECKPOINTS and (run.folder / "hyperparams.yaml").is_file():
+    held = _held(run)
+    if held and (run.folder / "hyperparams.yaml").is_file():
         changes = _recipe_changes(run, earlier is not None)
         if changes:
-            raise _refusal(run, CHECKPOINTS, phrases(changes))
+            raise _refusal(run, held, phrases(changes))
     name = _name_beside(run, earlier)
     if name:
         _open_beside(replace(run, results_name=name))

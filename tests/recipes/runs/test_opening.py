@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 from recipe_files import HPARAMS, TINY
@@ -368,6 +369,36 @@ def test_a_trial_does_not_replace_scores(interpret, explained, tones, trained, t
     told = refusal(interpret, LMAC, tmp_path / "out", *given, "--debug")
     assert "metrics.json holds scores of another configuration (debug: nothing -> True); remove that file" in told
     assert interpret(LMAC, tmp_path / "out", *given) == tmp_path / "out/lmac/1234"
+
+
+@pytest.mark.parametrize(
+    ("removed", "sentence"),
+    [
+        (("save",), "holds results of another configuration (interpreter.sparsity: 0.4 -> 7.0)"),
+        (("save", "hyperparams.yaml", "identity.json"), "which are others (interpreter.sparsity: 0.4 -> 7.0)"),
+    ],
+    ids=["without checkpoints", "adopted, or of an older version"],
+)
+def test_other_settings_than_those_that_were_trained_are_not_tested(
+    interpret, explained, tones, trained, tmp_path, removed, sentence
+):
+    run = tmp_path / "out/lmac/1234"
+    shutil.copytree(explained, run)
+    shutil.rmtree(run / removed[0])
+    for name in removed[1:]:
+        (run / name).unlink()
+    given = (f"--data_folder={tones.folder}", f"--classifier={trained / 'classifier'}", *LMAC_SMALL, "--test_only")
+    assert sentence in refusal(interpret, LMAC, tmp_path / "out", *given, "--sparsity=7.0")
+    interpret(LMAC, tmp_path / "out", *given)
+
+
+def test_a_sound_is_explained_with_the_settings_that_were_trained(interpret, explained, tones, trained, tmp_path):
+    shutil.copytree(explained, tmp_path / "out/lmac/1234")
+    given = (f"--classifier={trained / 'classifier'}", f"--audio={tones.folder / 'audio/5-low-0.wav'}")
+    told = refusal(interpret, LMAC, tmp_path / "out", *given, "--sparsity=7.0")
+    assert "which are others (interpreter.sparsity: 0.4 -> 7.0): leave these out" in told
+    assert f"--start_from={tmp_path / 'out/lmac/1234'} --epochs=0" in told
+    interpret(LMAC, tmp_path / "out", *given, "--sparsity=0.4")
 
 
 def test_testing_writes_no_bundle(modulation):
