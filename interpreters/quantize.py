@@ -80,7 +80,11 @@ class ClassCodebook(nn.Module):
             owner = torch.tensor(class_order)[owner]
         self.embedding = nn.Embedding(num_codes, dim)
         nn.init.uniform_(self.embedding.weight, -1 / num_codes, 1 / num_codes)
-        self.register_buffer("owner", owner, persistent=False)  # [K] class of each code
+        self.register_buffer("owner", owner)  # [K] class of each code
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        state_dict.setdefault(f"{prefix}owner", self.owner)  # releases, and bundles of before, leave it to the settings
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, encoded: Tensor, target: Tensor) -> Quantized:
         """Replace each vector of encoded [B, D, h, w] by the nearest code (L2) of its clip's target [B]."""

@@ -300,3 +300,19 @@ def test_wrong_settings_are_told_in_one_sentence(settings, sentence):
 def test_a_classifier_without_maps_is_refused():
     with pytest.raises(UsageError, match="PIQ needs maps of a classifier, and this one has no maps"):
         PIQ(ClassifierInfo(2, 16000, 1024, (), frozenset({"gradient"})))
+
+
+def test_weights_say_whose_a_code_is():
+    """What takes over a release's weights, such as a fine-tuning or a check, has other settings than its adoption."""
+    released = ClassCodebook(6, 2, 3, "published", class_order=[2, 0, 1])
+    taken = ClassCodebook(6, 2, 3)
+    assert taken.owner.tolist() == [0, 0, 1, 1, 2, 2]
+    taken.load_state_dict(released.state_dict())
+    assert taken.owner.tolist() == released.owner.tolist() == [2, 2, 0, 0, 1, 1]
+
+
+def test_weights_without_owners_leave_them_to_the_settings():
+    """Releases and bundles of before hold the codes alone."""
+    codebook = ClassCodebook(6, 2, 3, class_order=[2, 0, 1])
+    codebook.load_state_dict({"embedding.weight": torch.ones(6, 2)})
+    assert codebook.owner.tolist() == [2, 2, 0, 0, 1, 1]
