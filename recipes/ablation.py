@@ -9,8 +9,8 @@ checked before the first one runs. Other arguments are given to each of them.
 
 The trained masks are cut to 20 % of the plane and scored under silence on `--clips` validation clips, clean and mixed
 at 0 dB, and never on a test clip. The curve is the mask gain on the recipe's `mask_clips` validation clips, after every
-epoch and with `mask_steps` within it. Numbers go to --out, the table is printed, and with --page put between
-`<!-- ablation -->` and `<!-- /ablation -->` of a Markdown file.
+epoch and with `mask_steps` within it. Numbers go to --out, where the lines of earlier calls stay, the table of them all
+is printed, and with --page put between `<!-- ablation -->` and `<!-- /ablation -->` of a Markdown file.
 """
 
 import json
@@ -32,6 +32,7 @@ from recipes.report.markdown import fill_page, markdown_table, short_number
 from recipes.runs.facts import device_name
 from recipes.runs.heard_clips import HeardClips
 from recipes.runs.required import REQUIRED
+from recipes.runs.results import read_json
 from recipes.runs.run import InterpreterRun
 from recipes.scoring.fixed_area import FAITHFULNESS, HEADLINE, KINDS_OF_CLIPS, OF_MAP, score_map, score_mask
 from recipes.system.entry import entry, tool_parser
@@ -133,6 +134,25 @@ def train_line(line: Line, recipe: Recipe, count: int) -> dict:
     }
 
 
+def with_row(rows: Sequence[dict], row: dict) -> list[dict]:
+    """The rows with one more, in the place of that of the same line where there is one.
+
+    Raises UsageError where they are of another recipe or were scored on another number of clips.
+    """
+    names = []
+    for each in rows:
+        before, now = (each["recipe"], each["scores"]["clean"]["n"]), (row["recipe"], row["scores"]["clean"]["n"])
+        if before != now:
+            raise UsageError(
+                f"{each['line']!r} is a line of {before[0]} on {before[1]} clips and {row['line']!r} one of {now[0]} on "
+                f"{now[1]}: name another --out"
+            )
+        names.append(each["line"])
+    if row["line"] not in names:
+        return [*rows, row]
+    return [row if each["line"] == row["line"] else each for each in rows]
+
+
 def table(rows: Sequence[dict]) -> str:
     """The rows as Markdown: the curve's points, the parts of the chosen epoch's gain, and the scores."""
     points = curve_points(rows)
@@ -199,10 +219,10 @@ def main(arguments: list[str]) -> None:
         recipes.append(line.recipe([options.recipe, *given]))
 
     check_all(*(partial(load, line) for line in lines))
-    rows = []
+    rows = read_json(options.out) if options.out.is_file() else []
     for line, recipe in zip(lines, recipes, strict=True):
         print(f"{line.name}: {', '.join(line.changes) or 'nothing changed'}", flush=True)
-        rows.append(train_line(line, recipe, options.clips))
+        rows = with_row(rows, train_line(line, recipe, options.clips))
         write_atomically(options.out, (json.dumps(rows, indent=1) + "\n").encode())
     text = table(rows)
     print(text)

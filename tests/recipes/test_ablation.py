@@ -7,7 +7,7 @@ import torch
 from recipe_files import HPARAMS
 
 from models.errors import UsageError
-from recipes.ablation import Line, chosen_point, main, parse_line, table
+from recipes.ablation import Line, chosen_point, main, parse_line, table, with_row
 from recipes.config.recipe import load_recipe
 from recipes.data.corpus import evenly_spaced
 from recipes.interpretation import train_interpreter
@@ -89,6 +89,25 @@ def test_a_finished_line_is_not_trained_again(ablated, options, monkeypatch, tmp
     (again,) = rows_of(tmp_path)
     first, _ = rows_of(ablated)
     assert (again["curve"], again["scores"]) == (first["curve"], first["scores"])
+
+
+def row_of(line: str, seed: int, n: int = 6) -> dict:
+    return {"line": line, "seed": seed, "recipe": "amortized_mobilenet", "scores": {"clean": {"n": n}}}
+
+
+def test_lines_of_earlier_calls_stay_in_the_file():
+    rows = [row_of("one", 1), row_of("two", 1)]
+    assert with_row(rows, row_of("one", 2)) == [row_of("one", 2), row_of("two", 1)]
+    assert with_row(rows, row_of("three", 1)) == [*rows, row_of("three", 1)]
+
+
+def test_lines_on_other_clips_are_not_put_into_one_table(ablated, options):
+    recipe, *given = options
+    message = "'as it is' is a line of amortized_mobilenet on 6 clips and 'no mixtures' one of .* on 5"
+    with pytest.raises(UsageError, match=message):
+        changed = "no mixtures:interpreter.mixed=0"
+        main([recipe, changed, *given, f"--out={ablated / 'ablation.json'}", "--clips=5", "--mask_steps=2"])
+    assert [row["scores"]["clean"]["n"] for row in rows_of(ablated)] == [6, 6]
 
 
 def test_the_page_holds_the_table(ablated):
