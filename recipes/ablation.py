@@ -144,8 +144,8 @@ def with_row(rows: Sequence[dict], row: dict) -> list[dict]:
         before, now = (each["recipe"], each["scores"]["clean"]["n"]), (row["recipe"], row["scores"]["clean"]["n"])
         if before != now:
             raise UsageError(
-                f"{each['line']!r} is a line of {before[0]} on {before[1]} clips and {row['line']!r} one of {now[0]} on "
-                f"{now[1]}: name another --out"
+                f"{each['line']!r} is a line of {before[0]} on {before[1]} clips and {row['line']!r} one of {now[0]} "
+                f"on {now[1]}: name another --out"
             )
         names.append(each["line"])
     if row["line"] not in names:
