@@ -32,10 +32,10 @@ from recipes.data.corpus import evenly_spaced
 from recipes.data.kinds import SCORED_PARTS
 from recipes.report.figures import encode
 from recipes.report.markdown import fill_page
-from recipes.report.mask_table import page_tables, summary_rows, trade_figure
+from recipes.report.mask_table import CONTROLS, page_tables, summary_rows, trade_figure
 from recipes.runs.facts import commit, device_name
 from recipes.runs.heard_clips import HeardClips
-from recipes.runs.mask_scores import MaskFacts, MaskScores, read_mask_scores
+from recipes.runs.mask_scores import MaskFacts, MaskScores, check_comparable, file_stem, read_mask_scores
 from recipes.runs.trained import open_trained_run
 from recipes.scoring.fixed_area import KINDS_OF_CLIPS, Heard, score_importance, settings_of
 from recipes.system.entry import entry, tool_parser
@@ -125,7 +125,7 @@ def open_clips(recipe: Recipe, part: str, count: int | None) -> HeardClips:
     return HeardClips(run, part, evenly_spaced(members, len(members) if count is None else count))
 
 
-def score_recipe(clips: HeardClips, name: str | None, out: Path) -> None:
+def score_recipe(clips: HeardClips, name: str, out: Path) -> None:
     """Score the interpreter of the clips' run on both kinds of clips and leave its files."""
     run, training = clips.run, {}
     if run.interpreter.trainable:
@@ -136,7 +136,7 @@ def score_recipe(clips: HeardClips, name: str | None, out: Path) -> None:
 
     for kind in KINDS_OF_CLIPS:
         facts = replace(
-            facts_of(clips, name or run.values["experiment"], kind),
+            facts_of(clips, name, kind),
             recipe=run.recipe.path.stem,
             epochs=training.get("epochs"),
             cpu_minutes=round(training["cpu_seconds"] / 60, 1) if "cpu_seconds" in training else None,
@@ -181,6 +181,35 @@ def check_one_classifier(recipes: Sequence[Recipe]) -> None:
                 )
 
 
+def method_names(named: Sequence[tuple[str | None, Recipe]]) -> list[str]:
+    """What the files of each recipe are called. Raises UsageError where two would share them, or one a control's."""
+    names: list[str] = []
+    for name, recipe in named:
+        name = name or recipe.values["experiment"]
+        if file_stem(name) in (*CONTROLS, *map(file_stem, names)):
+            raise UsageError(
+                f"{name!r} is a control's name or an earlier recipe's, with which {recipe.path} would share its files: "
+                f'give it one of its own, as in "name={recipe.path}"'
+            )
+        names.append(name)
+    return names
+
+
+def check_folder(clips: HeardClips, names: Sequence[str], out: Path) -> None:
+    """Raise UsageError where the scores that a folder holds could not stand beside those of these methods.
+
+    names: of the methods, whose own earlier files will be replaced.
+    """
+    corpus = clips.run.store.corpus
+    ids = [corpus.clips[index].id for index in clips.chosen]
+    for path in sorted(out.glob("*.json")):
+        earlier = MaskScores.read(path)
+        if earlier.facts.method not in names:
+            new = MaskScores(facts_of(clips, names[0], earlier.facts.clips))
+            new.add_clips(ids, ids)
+            check_comparable(earlier, new, out)
+
+
 def parse_recipe(text: str, changes: Sequence[str]) -> tuple[str | None, Recipe]:
     """A recipe as it is named on the command line: `[name=]path[:key=value[:key=value]]`."""
     name, separator, rest = text.partition("=")
@@ -204,8 +233,10 @@ def main(arguments: list[str]) -> None:
     options, changes = parser.parse_known_args(arguments)
     named = [parse_recipe(text, changes) for text in options.recipes]
     check_one_classifier([recipe for _, recipe in named])
-    for name, recipe in named:
+    names = method_names(named)
+    for name, (_, recipe) in zip(names, named, strict=True):
         clips = open_clips(recipe, options.part, options.clips)
+        check_folder(clips, names, options.out)
         score_recipe(clips, name, options.out)
         score_controls(clips, options.out)
     print(f"masks: {summarize(options.out, options.page)}")

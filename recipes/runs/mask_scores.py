@@ -45,8 +45,12 @@ class MaskFacts:
     @property
     def file_name(self) -> str:
         """Of its two files, without the ending."""
-        safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in self.method)
-        return f"{safe}.{self.clips}"
+        return f"{file_stem(self.method)}.{self.clips}"
+
+
+def file_stem(method: str) -> str:
+    """A method's name as a file may be called."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in method)
 
 
 class MaskScores:
@@ -113,18 +117,29 @@ class MaskScores:
 def read_mask_scores(folder: Path) -> list[MaskScores]:
     """Every method in a folder, in the order of file names.
 
-    Raises UsageError for an empty folder, and where methods on one kind of clips were scored on other clips or another
-    classifier: they could not be compared.
+    Raises UsageError for an empty folder, and as `check_comparable` for methods on one kind of clips.
     """
     methods = [MaskScores.read(path) for path in sorted(folder.glob("*.json"))]
     if not methods:
         raise UsageError(f"{folder} holds no scores of masks: name recipes, such as hparams/grad_cam.yaml")
     first_of = {}
     for scores in methods:
-        first = first_of.setdefault(scores.facts.clips, scores)
-        names = f"{first.facts.method} and {scores.facts.method} in {folder}"
-        if scores.facts.classifier_sha256 != first.facts.classifier_sha256:
-            raise UsageError(f"{names} explain different classifiers: give each classifier a folder of its own")
-        if scores.ids != first.ids:
-            raise UsageError(f"{names} were scored on different clips: score them alike, or remove one")
+        check_comparable(first_of.setdefault(scores.facts.clips, scores), scores, folder)
     return methods
+
+
+def check_comparable(first: MaskScores, second: MaskScores, folder: Path) -> None:
+    """Raise UsageError where two methods in a folder explain different classifiers or hear different clips.
+
+    With another seed a mixture is made of other clips.
+    """
+    names = f"{first.facts.method} and {second.facts.method} in {folder}"
+    if second.facts.classifier_sha256 != first.facts.classifier_sha256:
+        raise UsageError(f"{names} explain different classifiers: give each classifier a folder of its own")
+    if second.ids != first.ids:
+        raise UsageError(f"{names} have different clips: score them alike, or give one another --out")
+    if second.facts.seed != first.facts.seed:
+        raise UsageError(
+            f"{names} have seed={first.facts.seed} and seed={second.facts.seed}, which mix other clips: give each seed "
+            "a folder of its own"
+        )

@@ -120,3 +120,25 @@ def test_recipes_of_different_seeds_are_refused(options, tmp_path):
     path = HPARAMS / "grad_cam.yaml"
     with pytest.raises(UsageError, match=r"has seed=1 and .* has seed=2"):
         main([f"a={path}:seed=1", f"b={path}:seed=2", f"--out={tmp_path / 'masks'}", *options])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--seed=2"], r"have seed=1234 and seed=2, which mix other clips: give each seed a folder of its own"),
+        (["--clips=5"], r"constant and other in .* have different clips: score them alike"),
+    ],
+)
+def test_what_cannot_stand_in_a_folder_is_told_before_it_is_scored(scored, options, changes, message):
+    before = sorted(path.name for path in (scored / "masks").iterdir())
+    with pytest.raises(UsageError, match=message):
+        main([f"other={HPARAMS / 'grad_cam.yaml'}", f"--out={scored / 'masks'}", "--clips=6", *options, *changes])
+    assert sorted(path.name for path in (scored / "masks").iterdir()) == before
+
+
+@pytest.mark.parametrize("names", [("same", "same"), ("a b", "a_b"), ("one", "loudest bins")])
+def test_names_that_would_share_files_are_refused(options, tmp_path, names):
+    recipes = [f"{name}={HPARAMS / 'grad_cam.yaml'}" for name in names]
+    with pytest.raises(UsageError, match=f"'{names[1]}' is a control's name or an earlier recipe's"):
+        main([*recipes, f"--out={tmp_path / 'masks'}", *options])
+    assert not (tmp_path / "masks").exists()

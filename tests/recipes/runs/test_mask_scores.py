@@ -62,5 +62,5 @@ def test_scores_of_other_clips_or_classifiers_are_not_mixed(tmp_path):
     longer.add_clips(["c"], ["r3"])
     longer.add_values(SETTING, {"fid_i": [1.0], "fa": [0.5], "ap": [1.0]})
     longer.write(tmp_path)
-    with pytest.raises(UsageError, match="scored on different clips"):
+    with pytest.raises(UsageError, match="have different clips"):
         read_mask_scores(tmp_path)
