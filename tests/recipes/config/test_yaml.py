@@ -26,6 +26,7 @@ TEXT = {path: path.read_text(encoding="utf-8") for path in FILES}
 DRAFTS = {path: compose(path) for path in RECIPES}
 TRAINING = [path for path in RECIPES if "model" in DRAFTS[path].tree]
 INTERPRETING = [path for path in RECIPES if "interpreter" in DRAFTS[path].tree]
+CHOOSING_AN_EPOCH = {"mask_clips", "patience"}  # inherited, and unread, where a recipe has no epochs to choose from
 STEP = ("--batch_size=2", "--debug", "--debug_batches=1", "--debug_epochs=1")
 # what makes a recipe small enough for a test; its size as written is built, and trained a step, further below
 SMALLER = {
@@ -158,7 +159,8 @@ def test_an_interpreting_recipe_takes_a_step_and_reads_every_key(path, arguments
         changes += (f"--start_from={interpret(start, tmp_path, classifier, '--report_clips=0', *STEP)}",)
     recipe, read = watch(load_recipe(arguments(path, tmp_path, *changes)))
     folder = run_interpreter(recipe)
-    assert dead(recipe, read) == set()
+    unread = CHOOSING_AN_EPOCH if plain.get("epochs") == 0 else set()
+    assert dead(recipe, read) == unread
     assert folder == tmp_path / path.stem / "1234"
     facts = json.loads((folder / "metrics.json").read_text())
     assert all(math.isfinite(facts["metrics"][score]) for score in ("fid_i", "fa", "ai", "ad", "ag", "kept"))
