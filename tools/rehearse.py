@@ -247,7 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", help="set-ups by name; what they build on must be there already")
     parser.add_argument("--folder", type=Path, help="where runs go and stay; without it, a temporary folder")
     parser.add_argument("--limit_gb", type=float, default=20.0, help="memory at which a set-up is ended")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where set-ups run")
     return parser
 
 

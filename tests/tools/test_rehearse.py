@@ -96,3 +96,10 @@ def test_a_process_is_watched_until_it_ends_or_holds_too_much(code, limit, outco
 def test_an_unknown_set_up_is_refused_by_name():
     with pytest.raises(UsageError, match="holds no lmak; it holds cnn14, "):
         rehearse.main(["--only", "lmac", "lmak"])
+
+
+def test_an_unknown_device_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        rehearse.main([f"--folder={tmp_path / 'rows'}", "--device=gpu"])
+    assert ended.value.code == 2
+    assert "invalid choice: 'gpu'" in capsys.readouterr().err
