@@ -14,7 +14,7 @@ from recipes.report.markdown import fill_tables, markdown_table, short_number
 from recipes.report.paper_table import PaperRun, paper_tables
 from recipes.runs.departures import departures, paper_recipe
 from recipes.runs.places import PUBLISHED
-from recipes.runs.results import condition, read_json, result_folders, run_name
+from recipes.runs.results import condition, own_results, read_json, result_folders, run_name
 from recipes.scoring.scores import heading
 from recipes.system.entry import entry, tool_parser
 from recipes.system.files import write_atomically
@@ -130,10 +130,11 @@ def local_paper_runs(output_folder: Path) -> dict[str, list[PaperRun]]:
     runs: dict[str, list[PaperRun]] = {}
     for run in sorted(output_folder.glob(f"{PUBLISHED}*/*/")):
         recipe = paper_recipe(run.parent.name)
-        if recipe is None or not [*run.glob("metrics.json"), *run.glob("*/metrics.json")]:
+        folders = own_results(run)
+        if recipe is None or not folders:
             continue
         differing = departures(run, recipe)
-        for folder in result_folders(run):
+        for folder in folders:
             runs.setdefault(recipe.stem, []).append(PaperRun(read_json(folder / "metrics.json"), differing))
     return runs
 

@@ -53,9 +53,12 @@ def _matters_less(phrase: str) -> bool:
 
 def _instead(folder: Path, recipe: Path) -> str:
     """What lies where a run of a recipe is expected: a bundle whose weights were adopted, or nothing."""
-    if not is_bundle(folder / "classifier"):
-        return f"{folder} is no run of {recipe.name}"
-    return f"adopted, {read_facts(folder / 'classifier', 'classifier').source['classifier']['weights']}"
+    if is_bundle(folder / "interpreter"):
+        source = read_facts(folder / "interpreter", "interpreter").source
+        return f"adopted, {source['training']['weights']}, for {source['classifier']['weights']}"
+    if is_bundle(folder / "classifier"):
+        return f"adopted, {read_facts(folder / 'classifier', 'classifier').source['classifier']['weights']}"
+    return f"{folder} is no run of {recipe.name}"
 
 
 def _inherited(published: Mapping, kept: Mapping) -> list[str]:

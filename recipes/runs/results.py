@@ -2,34 +2,48 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from models.errors import UsageError
-from recipes.runs.places import IN_OTHER_PRECISION, ON_OTHER_CLIPS
+from recipes.runs.places import IN_OTHER_PRECISION, ON_OTHER_CLIPS, is_bundle
 
 
-def metrics_files(run: Path) -> list[Path]:
-    """A run's metrics.json files: its own, and those of its contaminations and folds.
-
-    Raises UsageError when the folder holds none.
-    """
-    files = [*sorted(run.glob("metrics.json")), *sorted(run.glob("*/metrics.json"))]
-    if not files:
+def result_folders(run: Path) -> list[Path]:
+    """As `own_results`, for a run that must have some. Raises UsageError when there are none."""
+    folders = own_results(run)
+    if not folders:
         raise UsageError(f"{run} holds no metrics.json: give a run's folder such as results/focalnet/1234")
-    return files
+    return folders
 
 
-def result_folders(run: Path) -> Iterator[Path]:
-    """The folders of a run that hold results of their own: the run and its contaminations.
+def own_results(run: Path) -> list[Path]:
+    """The folders of a run that hold results of its own: the run and its contaminations.
 
-    Its folds are parts of its results; scores on other test clips or in another precision, which lie beside them, are
-    not its own: give their folder for a run's. Raises UsageError as `metrics_files`.
+    Its folds are parts of its results. Scores on other test clips or in another precision lie beside them and are not
+    its own: give their folder for a run's. An adopted network has no test clips of its own, so that all its scores are.
     """
-    for path in metrics_files(run):
-        inside = path.parent != run
+    folders = _scored_inside(run)
+    if not folders and _is_adopted(run):
+        for beside in sorted(run.glob(f"{ON_OTHER_CLIPS}*/")):
+            folders += _scored_inside(beside)
+    return folders
+
+
+def _scored_inside(folder: Path) -> list[Path]:
+    """The folder and those of its contaminations, where each holds a metrics.json."""
+    folders = []
+    for path in [*folder.glob("metrics.json"), *sorted(folder.glob("*/metrics.json"))]:
+        inside = path.parent != folder
         if not (inside and path.parent.name.startswith(("fold", ON_OTHER_CLIPS, IN_OTHER_PRECISION))):
-            yield path.parent
+            folders.append(path.parent)
+    return folders
+
+
+def _is_adopted(run: Path) -> bool:
+    """Whether a run's folder holds a bundle that no recipe trained there: a released network."""
+    has_bundle = is_bundle(run / "interpreter") or is_bundle(run / "classifier")
+    return has_bundle and not (run / "hyperparams.yaml").is_file()
 
 
 def read_json(path: Path) -> dict:

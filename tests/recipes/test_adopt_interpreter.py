@@ -17,6 +17,7 @@ from models.errors import UsageError
 from models.frontend import Spectrogram
 from recipes.adopt import main
 from recipes.runs.subject import Subject, load_interpreter, load_subject
+from recipes.tables import main as tables_main
 
 SMALL = {"width": 16, "chunk": 50, "heads": 2, "feed_forward": 16, "layers": 1, "intra_layers": 1, "inter_layers": 1}
 
@@ -220,3 +221,18 @@ def test_an_adopted_interpreter_is_scored_and_never_replaced(adopt, interpret, s
     options = (f"--classifier={subject.bundle.path}", "--test_only", "--report_clips=0")
     scored = interpret(HPARAMS / "lmac_paper.yaml", tmp_path / "runs", *options)
     assert '"weights": "released checkpoint released"' in (scored / "metrics.json").read_text()
+
+
+def test_an_adopted_interpreter_of_a_published_set_up_stands_below_its_row(adopt, interpret, subject, tmp_path, capsys):
+    adopt(
+        HPARAMS / "paper/lmac.yaml",
+        release(tmp_path, psi_model=CNN14PSI_stft(dim=128, outdim=1)),
+        "--train_noise=clean",
+    )
+    options = (f"--classifier={subject.bundle.path}", "--test_only", "--train_noise=clean", "--report_clips=0")
+    interpret(HPARAMS / "paper/lmac.yaml", tmp_path / "runs", *options)
+    capsys.readouterr()
+    tables_main(["--paper", f"--runs={tmp_path / 'runs'}"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if "released checkpoint released" in line]
+    assert len(rows) == 2  # two papers have this row
+    assert all(row.startswith("| `lmac` | ours, seed 1234 |") for row in rows)
