@@ -134,8 +134,9 @@ def one_epoch(path: Path) -> list[str]:
 def small_data(data_folder: Path, folder: Path, clips: int) -> Path:
     """A data folder with links to the first clips of every class and fold of another one in ESC-50's layout."""
     (folder / "meta").mkdir(parents=True, exist_ok=True)
-    if not (folder / "audio").exists():
-        (folder / "audio").symlink_to((data_folder / "audio").resolve())
+    audio = folder / "audio"
+    audio.unlink(missing_ok=True)  # of an earlier rehearsal in this folder, perhaps on other data
+    audio.symlink_to((data_folder / "audio").resolve())
     tables = sorted((data_folder / "meta").glob("*.csv"))
     if not tables:
         raise UsageError(f"{data_folder} holds no meta/*.csv: give a data folder in ESC-50's layout")

@@ -159,7 +159,16 @@ def _reference(values: Mapping) -> None:
 
 
 def _start(values: Mapping) -> None:
-    require_start(values, run_folder(values, first_fold(values)))
+    if values["audio"] is None:  # a sound is explained by what the run left, wherever its training started
+        require_start(values, run_folder(values, first_fold(values)))
+
+
+def _released_parts(values: Mapping) -> None:
+    """Raises UsageError where a training would begin with a release, such as L2I's dictionary, that is not there."""
+    path = values.get("weights")
+    trained = is_bundle(run_folder(values, first_fold(values)) / "interpreter")
+    if path is not None and not trained and not Path(path).exists():
+        raise UsageError(f"weights={path} is not there: give the path of a release, or null to begin without one")
 
 
 def _audio(values: Mapping) -> None:
@@ -221,7 +230,8 @@ REQUIRED: dict[Callable[[Mapping], None], Collection[str]] = {
     _noise: ("contamination", "snr_db", "noise_folder", "train_noise", "train_snr_db"),
     _classifier: ("classifier", "folds", "output_folder"),
     _reference: ("reference", *RUN_KEYS),
-    _start: ("start_from", *RUN_KEYS),
+    _start: ("start_from", "audio", *RUN_KEYS),
+    _released_parts: ("weights", *RUN_KEYS),
     _audio: ("audio", "target", "classifier"),
     _trained: ("audio", "epochs", *RUN_KEYS),
     _one_quantile: ("audio", "quantile"),

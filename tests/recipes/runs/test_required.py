@@ -178,3 +178,23 @@ def test_a_classifier_without_the_map_that_a_method_shows_is_told_with_one_that_
 def test_masks_are_scored_within_an_epoch_on_some_clips_only():
     told_of = told("lmac", "--classifier=/", "--mask_steps=50")
     assert "mask_steps=50 scores the masks of no clips: pass --mask_clips=100 too" in told_of
+
+
+def test_a_sound_needs_no_run_that_training_started_from(results):
+    for kind in ("classifier", "interpreter"):
+        bundle = results / "amortized_finished" / "1234" / kind
+        bundle.mkdir(parents=True)
+        (bundle / "bundle.json").write_text("{}")
+    (results / "amortized_finished/1234/classifier/model.yaml").write_text("classifier: !new:models.cnn14.CNN14\n")
+    sound = results / "siren.wav"
+    sound.touch()
+    place = (f"--output_folder={results}", f"--classifier={results / 'cnn14/1234/classifier'}")
+    assert "start_from=results/amortized_mobilenet/1234 is no run" in told("amortized_finished", *place)
+    arguments = [str(HPARAMS / "amortized_finished.yaml"), *place, f"--audio={sound}"]
+    assert load_recipe(arguments, REQUIRED).values["audio"] == str(sound)
+
+
+def test_a_release_that_training_would_begin_with_is_looked_for_first(results):
+    place = (f"--output_folder={results}", f"--classifier={results / 'cnn14/1234/classifier'}", "--train_noise=clean")
+    sentence = told("paper/l2i", *place, "--interpreter.dictionary.weights=missing.ckpt")
+    assert sentence == "weights=missing.ckpt is not there: give the path of a release, or null to begin without one"
