@@ -1,6 +1,6 @@
 """What each part of a mask's training is worth: a recipe trained with one thing changed at a time.
 
-python -m recipes.ablation hparams/amortized_mobilenet.yaml "as it is" "no mixtures:interpreter.mixed=0" \\
+python -m recipes.ablation hparams/amortized_mobilenet.yaml --lines "as it is" "no mixtures:interpreter.mixed=0" \\
     --mask_steps=50 --data_folder=path/to/ESC-50
 
 A line is a name and the keys that it changes. Every line is a run of its own in `<experiment>_<name>`, trained as
@@ -203,8 +203,9 @@ def _pair(scores: dict[str, float]) -> str:
 def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
     parser = tool_parser("ablation", __doc__, takes_recipe=True)
-    parser.add_argument("recipe", help="such as hparams/amortized_mobilenet.yaml")
-    parser.add_argument("lines", nargs="+", help='such as "as it is" "no mixtures:interpreter.mixed=0"')
+    parser.add_argument(
+        "--lines", nargs="+", required=True, help='such as "as it is" "no mixtures:interpreter.mixed=0"'
+    )
     parser.add_argument("--out", type=Path, default=Path("results/ablation.json"), help="JSON file of the numbers")
     parser.add_argument("--page", type=Path, help="Markdown file to fill")
     parser.add_argument("--clips", type=int, default=100, help="validation clips to score the trained masks on")
@@ -216,7 +217,7 @@ def main(arguments: list[str]) -> None:
     recipes: list[Recipe] = []
 
     def load(line: Line) -> None:
-        recipes.append(line.recipe([options.recipe, *given]))
+        recipes.append(line.recipe(given))
 
     check_all(*(partial(load, line) for line in lines))
     rows = read_json(options.out) if options.out.is_file() else []

@@ -19,7 +19,7 @@ from recipes.training.mask_gain import read_curve
 
 RECIPE = HPARAMS / "amortized_mobilenet.yaml"
 # 60 training clips: three batches
-SHORT = ("--batch_size=20", "--precision=fp32", "--mask_clips=4", "--eval_batch_size=4")
+SHORT = ("--epochs=1", "--batch_size=20", "--precision=fp32", "--mask_clips=4", "--eval_batch_size=4")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,8 @@ def ablated(options, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablation")
     places = (f"--out={folder / 'ablation.json'}", f"--page={folder / 'page.md'}")
     recipe, *given = options
-    main([recipe, "as it is", "no mixtures:interpreter.mixed=0", *given, *places, "--clips=6", "--mask_steps=2"])
+    lines = ("as it is", "no mixtures:interpreter.mixed=0")
+    main([recipe, "--lines", *lines, *given, *places, "--clips=6", "--mask_steps=2"])
     return folder
 
 
@@ -85,7 +86,7 @@ def test_a_finished_line_is_not_trained_again(ablated, options, monkeypatch, tmp
 
     monkeypatch.setattr("recipes.training.interpreter_brain.InterpreterBrain.fit_batch", forbidden)
     recipe, *given = options
-    main([recipe, "as it is", *given, f"--out={tmp_path / 'ablation.json'}", "--clips=6", "--mask_steps=2"])
+    main([recipe, "--lines", "as it is", *given, f"--out={tmp_path / 'ablation.json'}", "--clips=6", "--mask_steps=2"])
     (again,) = rows_of(tmp_path)
     first, _ = rows_of(ablated)
     assert (again["curve"], again["scores"]) == (first["curve"], first["scores"])
@@ -106,7 +107,7 @@ def test_lines_on_other_clips_are_not_put_into_one_table(ablated, options):
     message = "'as it is' is a line of amortized_mobilenet on 6 clips and 'no mixtures' one of .* on 5"
     with pytest.raises(UsageError, match=message):
         changed = "no mixtures:interpreter.mixed=0"
-        main([recipe, changed, *given, f"--out={ablated / 'ablation.json'}", "--clips=5", "--mask_steps=2"])
+        main([recipe, "--lines", changed, *given, f"--out={ablated / 'ablation.json'}", "--clips=5", "--mask_steps=2"])
     assert [row["scores"]["clean"]["n"] for row in rows_of(ablated)] == [6, 6]
 
 
@@ -160,5 +161,5 @@ def test_lines_of_another_form_are_refused(text):
 def test_mistakes_are_told_before_the_first_training(arguments, bundle, tmp_path, lines, changes, message):
     recipe, *given = arguments(RECIPE, tmp_path, f"--classifier={bundle('cnn14')}", *SHORT)
     with pytest.raises(UsageError, match=message):
-        main([recipe, *lines, *given, *changes])
+        main([recipe, "--lines", *lines, *given, *changes])
     assert list(tmp_path.iterdir()) == []
