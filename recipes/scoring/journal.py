@@ -49,6 +49,15 @@ class ScoreJournal:
                     batches[batch.number] = batch
         return batches
 
+    def of_another_basis(self) -> int:
+        """How many batches were written down on another basis; `open` forgets them."""
+        count = 0
+        for path in self._paths():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            if lines and lines[0] != self._first_line():
+                count += sum(line.endswith("\n") for line in lines[1:])
+        return count
+
     def open(self, batches: dict[int, ScoredBatch]) -> None:
         """Begin this process's file; the first process writes down there what all have scored before."""
         path = self.folder / f"{PREFIX}{rank()}.jsonl"

@@ -22,6 +22,9 @@ from recipes.training.brain import RecipeBrain, Selection
 from recipes.training.kept_evidence import KeptEvidence
 from recipes.training.mask_gain import MASK_GAIN, MaskGain, add_to_curve, mean_gain
 
+OTHER_BASIS = "the recipe, data, weights, device, torch or commit"
+"""What the scores of a batch rest on; see `recipes.runs.scoring_basis`."""
+
 
 class InterpreterBrain(RecipeBrain):
     """Trains and scores any `Interpreter`. The frozen classifier is never among the Brain's own modules.
@@ -51,10 +54,13 @@ class InterpreterBrain(RecipeBrain):
         """Score the run's test clips, but for the batches that the journal holds, and add each to it."""
         dataset, size = self.recipe_run.dataset("test"), self.recipe_run.values["eval_batch_size"]
         self.journal, self.scored_before = journal, on_main(journal.scored)
+        forgotten = on_main(journal.of_another_basis)
         batches = list(BatchSampler(range(len(dataset)), size, drop_last=False))
         waiting = {number: batch for number, batch in enumerate(batches) if number not in self.scored_before}
         if self.scored_before:
             say(f"{self.scoring_name}: {len(self.scored_before)} of {len(batches)} batches were scored before")
+        if forgotten:
+            say(f"{self.scoring_name}: {forgotten} batches are scored anew, because {OTHER_BASIS} changed since")
         journal.open(self.scored_before)
         self.numbers = iter(Share(list(waiting), within=False))
         share = Share(list(waiting.values()), within=False)

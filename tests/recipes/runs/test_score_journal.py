@@ -61,6 +61,23 @@ def test_stopped_scoring_goes_on_behind_its_last_batch(interpret, classifier, sc
     assert not list((tmp_path / "stopped").rglob("scoring-*"))
 
 
+def test_scores_of_another_commit_are_made_anew_and_that_is_told(
+    interpret, classifier, scored, tmp_path, capsys, monkeypatch
+):
+    batches, stop_after = scored
+    stop_after[0] = 3
+    with pytest.raises(Interrupted):
+        interpret(MODULATION, tmp_path, f"--classifier={classifier}", *OPTIONS)
+    batches.clear()
+    stop_after[0] = -1
+    monkeypatch.setattr("recipes.runs.facts.commit", lambda: "another")
+    capsys.readouterr()
+    interpret(MODULATION, tmp_path, f"--classifier={classifier}", *OPTIONS)
+    told = capsys.readouterr().out
+    assert "score clean: 3 batches are scored anew, because the recipe, data, weights, device, torch or commit" in told
+    assert "were scored before" not in told and len(batches) == 2 * BATCHES
+
+
 def test_scores_of_another_basis_and_half_a_line_are_forgotten(tmp_path):
     first = ScoredBatch(0, [3, 4], [{"acc": [1.0, 0.25]}], 0.5)
     second = ScoredBatch(1, [5], [{"acc": [0.1]}], 0.125)
@@ -72,4 +89,5 @@ def test_scores_of_another_basis_and_half_a_line_are_forgotten(tmp_path):
     path = tmp_path / "scoring-0.jsonl"
     path.write_text(path.read_text()[:-9])
     assert again.scored() == {0: first}
-    assert ScoreJournal(tmp_path, "b").scored() == {}
+    assert again.of_another_basis() == 0
+    assert ScoreJournal(tmp_path, "b").scored() == {} and ScoreJournal(tmp_path, "b").of_another_basis() == 1
