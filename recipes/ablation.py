@@ -140,17 +140,17 @@ def with_row(rows: Sequence[dict], row: dict) -> list[dict]:
     Raises UsageError where they are of another recipe or were scored on another number of clips.
     """
     names = []
-    for each in rows:
-        before, now = (each["recipe"], each["scores"]["clean"]["n"]), (row["recipe"], row["scores"]["clean"]["n"])
+    for earlier in rows:
+        before, now = (earlier["recipe"], earlier["scores"]["clean"]["n"]), (row["recipe"], row["scores"]["clean"]["n"])
         if before != now:
             raise UsageError(
-                f"{each['line']!r} is a line of {before[0]} on {before[1]} clips and {row['line']!r} one of {now[0]} "
-                f"on {now[1]}: name another --out"
+                f"{earlier['line']!r} is a line of {before[0]} on {before[1]} clips and {row['line']!r} one of "
+                f"{now[0]} on {now[1]}: name another --out"
             )
-        names.append(each["line"])
+        names.append(earlier["line"])
     if row["line"] not in names:
         return [*rows, row]
-    return [row if each["line"] == row["line"] else each for each in rows]
+    return [row if earlier["line"] == row["line"] else earlier for earlier in rows]
 
 
 def table(rows: Sequence[dict]) -> str:
@@ -209,7 +209,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/ablation.json"), help="JSON file of the numbers")
     parser.add_argument("--page", type=Path, help="Markdown file to fill")
     parser.add_argument("--clips", type=int, default=100, help="validation clips to score the trained masks on")
-    options, given = parser.parse_known_args(arguments)
+    options, recipe_line = parser.parse_known_args(arguments)
     if options.clips < 1:
         raise UsageError(f"--clips={options.clips} must be at least 1")
     lines = [parse_line(text) for text in options.lines]
@@ -217,7 +217,7 @@ def main(arguments: list[str]) -> None:
     recipes: list[Recipe] = []
 
     def load(line: Line) -> None:
-        recipes.append(line.recipe(given))
+        recipes.append(line.recipe(recipe_line))
 
     check_all(*(partial(load, line) for line in lines))
     rows = read_json(options.out) if options.out.is_file() else []

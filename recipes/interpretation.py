@@ -12,6 +12,7 @@ from interpreters.base import ANY_CLASS
 from models.bundle import check_trusted, read_facts, save_bundle
 from models.errors import UsageError
 from recipes.config.recipe import Recipe
+from recipes.data.clips import ClipStore
 from recipes.data.contamination import Contamination, ContaminationSettings
 from recipes.data.sound_files import find_sounds
 from recipes.report.closing import interpreter_closing
@@ -55,13 +56,8 @@ def run_interpreter(recipe: Recipe) -> Path:
     values = recipe.values
     if values["audio"] is not None:
         return explain_audio([recipe])
-    join(recipe.run_opts)
-    multiply_in_float32()
-    check_all(*(partial(check, values) for check in REQUIRED))
     fold = first_fold(values)
-    subject = _subject(recipe, fold)
-    make_run = _prepare(recipe, subject, fold)  # what does not fit is refused before the data is prepared
-    store = open_data(values, subject)
+    make_run, store = _open(recipe, fold)
     splits = splits_of(values, store.corpus)
     if fold is None:
         return _run_split(make_run(store=store, split=splits[0]))
@@ -80,6 +76,16 @@ def _summarize(values: Mapping, folders: list[Path]) -> Path:
         parts = [part_folder(fold, kind, values["snr_db"]) for fold in folders]
         on_main(summarize_folds, parts, part_folder(folder, kind, values["snr_db"]))
     return folder
+
+
+def _open(recipe: Recipe, fold: int | None) -> tuple[Callable[..., InterpreterRun], ClipStore]:
+    """What makes a run of the recipe on a fold, as `_prepare` gives it, and the prepared data, after all checks."""
+    join(recipe.run_opts)
+    multiply_in_float32()
+    check_all(*(partial(check, recipe.values) for check in REQUIRED))
+    subject = _subject(recipe, fold)
+    make_run = _prepare(recipe, subject, fold)  # what does not fit is refused before the data is prepared
+    return make_run, open_data(recipe.values, subject)
 
 
 def _subject(recipe: Recipe, fold: int | None) -> Subject:
@@ -149,12 +155,7 @@ def train_interpreter(recipe: Recipe) -> InterpreterRun:
     A training that was finished is not repeated. Returns the run with the chosen epoch's weights. Raises UsageError as
     `run_interpreter` does.
     """
-    join(recipe.run_opts)
-    multiply_in_float32()
-    check_all(*(partial(check, recipe.values) for check in REQUIRED))
-    subject = _subject(recipe, None)
-    make_run = _prepare(recipe, subject, None)
-    store = open_data(recipe.values, subject)
+    make_run, store = _open(recipe, None)
     (split,) = splits_of(recipe.values, store.corpus)
     run, _ = _ready_to_score(make_run(store=store, split=split))
     return run

@@ -105,7 +105,7 @@ def shared_methods(files: Sequence[ScoredFold]) -> tuple[list[tuple[str, str]], 
     for file in files:
         for row in file.rows:
             name = row["method"], row["clips"]
-            if all(each.row(*name) is not None for each in files):
+            if all(scored.row(*name) is not None for scored in files):
                 if name not in shared:
                     shared.append(name)
             elif row["method"] not in lacking:

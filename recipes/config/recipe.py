@@ -48,14 +48,14 @@ class Recipe:
 
     path: the YAML. text: the YAML resolved, includes and references gone. values: its plain values: those of the
     recipe itself, and those inside its blocks by their last name. options: SpeechBrain's run options (device,
-    precision, debug, …) of the command line. given: full names of the keys that the command line gives.
+    precision, debug, …) of the command line. line_keys: full names of the keys that it changes.
     """
 
     path: Path
     text: str
     values: dict
     options: Mapping = field(default_factory=dict)
-    given: tuple[str, ...] = ()
+    line_keys: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -136,7 +136,8 @@ def load_recipe(
     _check_command(draft, command)
     problems: list[str] = []
     line = read_line(arguments[1:], draft, problems)
-    given = tuple(full_name(key, draft.expanded()) for key in line.changes)
+    expanded = draft.expanded()
+    line_keys = tuple(full_name(key, expanded) for key in line.changes)
     tree = _changed(draft, line, problems)
     values = dict(plain(tree)) if tree is not None else _written_values(draft)
     out_of_range = _out_of_range(values, line)
@@ -145,7 +146,7 @@ def load_recipe(
     known = _plain_values(values, line)
     unset = set(draft.tree).difference(values)
     check_all(*_possible(checks, known, unset), earlier=problems)
-    return Recipe(path, write_tree(tree), known, line.options, given)
+    return Recipe(path, write_tree(tree), known, line.options, line_keys)
 
 
 def _plain_values(values: Mapping, line: CommandLine) -> Settings:

@@ -19,7 +19,7 @@ def check_settings_kept(recipe: Recipe, folder: Path) -> None:
     asked = {"interpreter": meaning(recipe.text)["interpreter"]}
     ignored = []
     for change in recipe_changes(kept, asked):
-        if _is_given(change.key, recipe.given) and not change.key.endswith(".weights"):  # a bundle keeps no paths
+        if _is_on_line(change.key, recipe.line_keys) and not change.key.endswith(".weights"):  # a bundle keeps no paths
             ignored.append(change)
     if ignored:
         raise UsageError(
@@ -29,6 +29,6 @@ def check_settings_kept(recipe: Recipe, folder: Path) -> None:
         )
 
 
-def _is_given(key: str, given: Collection[str]) -> bool:
+def _is_on_line(key: str, line_keys: Collection[str]) -> bool:
     """Whether the command line gives a key or one above it."""
-    return any(key == name or key.startswith(f"{name}.") for name in given)
+    return any(key == name or key.startswith(f"{name}.") for name in line_keys)

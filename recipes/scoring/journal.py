@@ -39,24 +39,23 @@ class ScoreJournal:
     def scored(self) -> dict[int, ScoredBatch]:
         """Every batch that any process wrote down whole, by its number."""
         batches = {}
-        for path in self._paths():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            if not lines or lines[0] != self._first_line():
-                continue
-            for line in lines[1:]:
-                if line.endswith("\n"):  # a killed process may leave half a line
-                    batch = ScoredBatch(**json.loads(line))
-                    batches[batch.number] = batch
+        for line in self._whole_lines(same_basis=True):
+            batch = ScoredBatch(**json.loads(line))
+            batches[batch.number] = batch
         return batches
 
     def of_another_basis(self) -> int:
         """How many batches were written down on another basis; `open` forgets them."""
-        count = 0
+        return len(self._whole_lines(same_basis=False))
+
+    def _whole_lines(self, same_basis: bool) -> list[str]:
+        """The batches' lines of all processes that were written down on this basis, or on another one."""
+        whole = []
         for path in self._paths():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            if lines and lines[0] != self._first_line():
-                count += sum(line.endswith("\n") for line in lines[1:])
-        return count
+            if lines and (lines[0] == self._first_line()) == same_basis:
+                whole += [line for line in lines[1:] if line.endswith("\n")]  # a killed process may leave half a line
+        return whole
 
     def open(self, batches: dict[int, ScoredBatch]) -> None:
         """Begin this process's file; the first process writes down there what all have scored before."""
