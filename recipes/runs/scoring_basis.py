@@ -18,9 +18,12 @@ def scoring_basis(run: InterpreterRun, facts: RunFacts, noise: Contamination) ->
     leaves none, and has no weights. The number of processes makes no difference.
     """
     identity, bundle = run.results_folder / FILE, run.folder / "interpreter"
+    # the journal names clips by their positions, and a table of the same clips may list them in another order
+    positions = [(i, run.store.corpus.clips[i].id) for i in run.clips("test")]
     about = [
         facts.config_sha256,
         identity.read_text(encoding="utf-8") if identity.is_file() else "",
+        positions,
         run.subject.fingerprint,
         read_facts(bundle, "interpreter").sha256 if is_bundle(bundle) else {},
         noise.facts(),

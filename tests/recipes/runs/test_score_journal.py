@@ -1,9 +1,13 @@
 """Scoring that was stopped goes on behind the last batch it wrote down, and gives the same scores."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+from tones import LMAC, LMAC_SMALL
 
+from recipes.runs.results import read_rows
 from recipes.scoring.journal import ScoredBatch, ScoreJournal
 from recipes.system.interruption import Interrupted
 from recipes.training.interpreter_brain import InterpreterBrain
@@ -76,6 +80,28 @@ def test_scores_of_another_commit_are_made_anew_and_that_is_told(
     told = capsys.readouterr().out
     assert "score clean: 3 batches are scored anew, because the recipe, data, weights, device, torch or commit" in told
     assert "were scored before" not in told and len(batches) == 2 * BATCHES
+
+
+def test_clips_that_are_listed_in_another_order_are_scored_anew(
+    interpret, explained, tones, trained, scored, tmp_path, capsys
+):
+    """With --test_only the run's identity stays, and the journal's positions would be those of other clips."""
+    batches, stop_after = scored
+    mine = tones.copy(tmp_path / "set")
+    shutil.copytree(explained, tmp_path / "out/lmac/1234")
+    changes = (f"--data_folder={mine.folder}", f"--classifier={trained / 'classifier'}", *LMAC_SMALL)
+    again = (LMAC, tmp_path / "out", *changes, "--test_only", "--eval_batch_size=2")
+    stop_after[0] = 2
+    with pytest.raises(Interrupted):
+        interpret(*again)
+    mine.rewrite(mine.rows()[::-1])
+    batches.clear()
+    stop_after[0] = -1
+    capsys.readouterr()
+    run = interpret(*again)
+    assert "score clean: 2 batches are scored anew" in capsys.readouterr().out and len(batches) == 3
+    ids = [row["id"] for row in read_rows(run / "clips.csv")]
+    assert sorted(ids) == sorted(Path(row["filename"]).stem for row in mine.rows() if row["fold"] == "5")
 
 
 def test_scores_of_another_basis_and_half_a_line_are_forgotten(tmp_path):
