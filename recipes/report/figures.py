@@ -40,7 +40,7 @@ def spectrogram_figure(panels: Sequence[Panel], sample_rate: int) -> Figure:
 
 
 def draw_panel(axes: Axes, panel: Panel, top: float, sample_rate: int) -> None:
-    """A spectrogram with its mask's outline; colours go from 0 to the log1p magnitude `top`."""
+    """A spectrogram with its mask's outline, where it has two frames or more; colours go from 0 to `top` (log1p)."""
     extent = (0, panel.seconds, 0, sample_rate / 2000)
     axes.imshow(
         panel.log_magnitude.T,
@@ -51,7 +51,7 @@ def draw_panel(axes: Axes, panel: Panel, top: float, sample_rate: int) -> None:
         vmin=0,
         vmax=max(top, 1e-3),
     )
-    if panel.mask is not None and panel.mask.min() < 0.5 <= panel.mask.max():
+    if panel.mask is not None and len(panel.mask) > 1 and panel.mask.min() < 0.5 <= panel.mask.max():
         outline = axes.contour(panel.mask.T, [0.5], extent=extent, colors="cyan", linewidths=0.6)
         outline.set_rasterized(True)  # a speckled mask has too many edges for a vector file
     axes.set(title=panel.title, xlabel="time [s]")

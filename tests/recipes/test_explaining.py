@@ -115,6 +115,13 @@ def test_a_method_that_knows_the_predicted_class_only_says_so(interpret, focalne
         interpret(MODULATION, tmp_path, focalnet, f"--audio={path}", f"--target={other}")
 
 
+def test_a_sound_of_one_sample_is_explained(interpret, focalnet, sound_file, tmp_path):
+    """It is a single frame, around which no outline is drawn."""
+    folder = interpret(MODULATION, tmp_path / "out", focalnet, f"--audio={sound_file('one.wav', np.array([0.5]))}")
+    assert (folder / "explanation.png").is_file()
+    assert soundfile.info(folder / "input.wav").frames == 1
+
+
 def test_a_folder_is_explained_and_a_broken_file_is_named_and_skipped(interpret, focalnet, names, recordings, tmp_path):
     with pytest.raises(UsageError, match=r"1 of 4 sounds are not explained: .*broken\.wav cannot be decoded"):
         interpret(MODULATION, tmp_path / "out", focalnet, f"--audio={recordings}")
