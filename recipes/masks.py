@@ -84,6 +84,7 @@ def facts_of(clips: HeardClips, method: str, kind: str) -> MaskFacts:
         seed=clips.seed,
         commit=commit(),
         device=device_name(run.device),
+        content=clips.content,
     )
 
 
@@ -128,6 +129,8 @@ def open_clips(recipe: Recipe, part: str, count: int | None) -> HeardClips:
 def score_recipe(clips: HeardClips, name: str, out: Path) -> None:
     """Score the interpreter of the clips' run on both kinds of clips and leave its files."""
     run, training = clips.run, {}
+    for kind in KINDS_OF_CLIPS:  # where this call is stopped, no scores of an earlier one stand beside its own
+        (out / f"{facts_of(clips, name, kind).file_name}.json").unlink(missing_ok=True)
     if run.interpreter.trainable:
         training = read_info(run.folder / "interpreter", "interpreter").source["training"]
 

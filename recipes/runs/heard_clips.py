@@ -1,5 +1,7 @@
 """Clips of a run as its classifier hears them, clean or mixed at 0 dB: what masks of fixed areas are scored on."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ from interpreters.ground_truth import Truth
 from interpreters.removal import noise_floor
 from models.classifier import AudioClassifier
 from models.frontend import Spectrogram
-from recipes.data.clips import ClipBatch, ClipDataset, collate
+from recipes.data.clips import ClipBatch, ClipDataset, collate, short_hash
 from recipes.data.contamination import Contamination, ContaminationSettings
 from recipes.scoring.fixed_area import Heard
 from recipes.system.parallel import Share
@@ -42,6 +44,15 @@ class HeardClips:
     @property
     def seed(self) -> int:
         return self.run.values["seed"]
+
+    @property
+    def content(self) -> str:
+        """A hash of the sounds and labels of all clips of the part, out of which mixtures and fillings are drawn."""
+        store, about = self.run.store, []
+        for index in self.run.clips(self.part):
+            clip = store.corpus.clips[index]
+            about.append((clip.id, clip.label, store.clip_hash(index)))
+        return short_hash(hashlib.sha256(json.dumps(sorted(about)).encode()).hexdigest())
 
     def batches(self, kind: str, with_fillings: bool = True) -> Iterator[tuple[ClipBatch, Heard]]:
         """The clips that this process has, and what the classifier hears of them.

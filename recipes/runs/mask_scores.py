@@ -23,6 +23,7 @@ class MaskFacts:
     classifier: its experiment. classifier_sha256: of its weights. method: what tables call it. recipe: the YAML's name,
     None of a control. clips: "clean" or "mixture_0dB". folds: that the clips are of. epochs, cpu_minutes: of its
     training, None where nothing is trained. seconds_per_clip: that explaining took, CPU time.
+    content: hash of the sounds and labels of the folds; None in files of earlier versions.
     """
 
     classifier: str
@@ -37,6 +38,7 @@ class MaskFacts:
     epochs: int | None = None
     cpu_minutes: float | None = None
     seconds_per_clip: float | None = None
+    content: str | None = None
 
     @property
     def is_control(self) -> bool:
@@ -138,6 +140,11 @@ def check_comparable(first: MaskScores, second: MaskScores, folder: Path) -> Non
         raise UsageError(f"{names} explain different classifiers: give each classifier a folder of its own")
     if second.ids != first.ids:
         raise UsageError(f"{names} have different clips: score them alike, or give one another --out")
+    if len({first.facts.content, second.facts.content} - {None}) > 1:
+        raise UsageError(
+            f"{names} have clips of the same names with other sounds or labels: score them on the same data, or give "
+            "one another --out"
+        )
     if second.facts.seed != first.facts.seed:
         raise UsageError(
             f"{names} have seed={first.facts.seed} and seed={second.facts.seed}, which mix other clips: give each seed "

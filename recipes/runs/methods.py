@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import UsageError
+from recipes.runs.identity import Identity
 from recipes.runs.results import column, condition, read_json, read_rows, result_folders, run_name
 from recipes.scoring.scores import AVERAGED, OF_CLASSIFIER
 from recipes.scoring.statistics import bootstrap_interval
@@ -81,6 +82,9 @@ def _load_method(run: Path, folder: Path, facts: dict) -> Method:
         "weights of the classifier": column(column(part_facts, "classifier"), "sha256"),
         "draws of what is mixed in": _draws(parts),
     }
+    contents = _contents(parts, shared["clips"])
+    if contents is not None:
+        shared["sounds or labels of the clips"] = contents
     columns = {}
     for key in ("acc", *COMPARED):
         if key in rows[0]:
@@ -117,6 +121,18 @@ def _draws(parts: Sequence[Path]) -> list[str]:
         if (part / "draws.csv").is_file():
             texts.append((part / "draws.csv").read_text(encoding="utf-8"))
     return texts
+
+
+def _contents(parts: Sequence[Path], ids: Sequence[str]) -> list[tuple[str, str]] | None:
+    """Label and content hash of the sound file of each clip; None for runs of older versions, which kept none."""
+    known: dict[str, tuple[str, str]] = {}
+    for part in parts:
+        for folder in (part, part.parent):  # a contamination's scores lie inside the run's folder
+            kept = Identity.kept_in(folder)
+            if kept is not None:
+                known |= kept.clips["test"]
+                break
+    return [known[name] for name in ids] if set(ids) <= known.keys() else None
 
 
 def _recordings(run: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from models.errors import UsageError
 from recipes.compare import main, write_leaderboard
 from recipes.report.leaderboard_page import leaderboard_markdown
 from recipes.report.markdown import fill_tables
+from recipes.runs.identity import Identity
 from recipes.runs.methods import load_methods
 from recipes.tables import ROOT
 from tests.helpers import refusal
@@ -148,6 +149,18 @@ def test_controls_do_not_compete_for_the_best(tmp_path):
         write_run(tmp_path, "map", {"fid_i": BAD}),
     ]
     assert [row["leads"] for row in board(tmp_path, *runs)[0]["methods"]] == [[], ["fid_i"]]
+
+
+def test_runs_on_other_sounds_of_the_same_names_are_refused(tmp_path):
+    runs = [write_run(tmp_path, name, {"fid_i": GOOD}) for name in ("one", "two", "three")]
+    for run, sound in zip(runs, ("a1", "a1", "b2"), strict=True):
+        heard = {clip: ("dog", sound if clip == IDS[3] else "a1") for clip in IDS}
+        Identity(("dog",), {"train": {}, "valid": {}, "test": heard}, 1, {}).keep_in(run)
+    assert len(board(tmp_path, *runs[:2])[0]["methods"]) == 2
+    old = write_run(tmp_path, "of an older version", {"fid_i": GOOD})
+    assert len(board(tmp_path, *runs[:2], old)[0]["methods"]) == 3
+    with pytest.raises(UsageError, match=r"one and three .* have different sounds or labels of the clips"):
+        board(tmp_path, *runs)
 
 
 def test_runs_without_recordings_are_refused(tmp_path):

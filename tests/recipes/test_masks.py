@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 from recipe_files import HPARAMS
@@ -134,6 +135,28 @@ def test_what_cannot_stand_in_a_folder_is_told_before_it_is_scored(scored, optio
     with pytest.raises(UsageError, match=message):
         main([f"other={HPARAMS / 'grad_cam.yaml'}", f"--out={scored / 'masks'}", "--clips=6", *options, *changes])
     assert sorted(path.name for path in (scored / "masks").iterdir()) == before
+
+
+def test_other_sounds_under_the_same_names_are_refused(scored, options, corpus, tmp_path):
+    """The controls that a folder holds already are not set beside scores of other sounds."""
+    shutil.copytree(corpus, tmp_path / "other")
+    test_clips = sorted((tmp_path / "other/audio").glob("5-*"))
+    shutil.copyfile(test_clips[0], test_clips[-1])
+    other = [f"--data_folder={tmp_path / 'other'}", f"--out={scored / 'masks'}", "--clips=6"]
+    with pytest.raises(UsageError, match="clips of the same names with other sounds or labels"):
+        main([f"other={HPARAMS / 'grad_cam.yaml'}", *options, *other])
+
+
+def test_a_call_that_is_stopped_leaves_no_scores_of_an_earlier_one(options, tmp_path, monkeypatch):
+    call = [str(HPARAMS / "grad_cam.yaml"), f"--out={tmp_path / 'masks'}", "--clips=2", *options]
+    main(call)
+    monkeypatch.setattr("recipes.masks.score_method", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        main([*call, "--map_index=-2"])
+    assert not list((tmp_path / "masks").glob("grad_cam.*.json"))
+    monkeypatch.undo()
+    main(call)
+    assert len(list((tmp_path / "masks").glob("grad_cam.*.json"))) == len(KINDS_OF_CLIPS)
 
 
 @pytest.mark.parametrize("names", [("same", "same"), ("a b", "a_b"), ("one", "loudest bins")])

@@ -64,3 +64,13 @@ def test_scores_of_other_clips_or_classifiers_are_not_mixed(tmp_path):
     longer.write(tmp_path)
     with pytest.raises(UsageError, match="have different clips"):
         read_mask_scores(tmp_path)
+
+
+def test_other_sounds_under_the_same_names_are_not_mixed(tmp_path):
+    scores(content="1a").write(tmp_path)
+    scores(method="of an earlier version").write(tmp_path)
+    scores(method="lime", content="1a").write(tmp_path)
+    assert [made.facts.content for made in read_mask_scores(tmp_path)] == ["1a", "1a", None]
+    scores(method="lmac", content="2b").write(tmp_path)
+    with pytest.raises(UsageError, match=r"grad_cam and lmac .* clips of the same names with other sounds or labels"):
+        read_mask_scores(tmp_path)
