@@ -110,7 +110,7 @@ def sweep_table(results: Sequence[dict]) -> str:
         for setting in result.get("sweep", []):
             cells = [result["experiment"]]
             for key in ("quantile", *SWEPT):
-                cells.append(short_number(setting[key]))
+                cells.append(short_number(setting.get(key)))
             rows.append(cells)
     return markdown_table(["recipe", "q", *map(heading, SWEPT)], rows)
 

@@ -46,8 +46,8 @@ def keep_bundles(explainer: Explainer) -> None:
     source = subject.info.source | {"classifier_weights_sha256": subject.fingerprint, "training": {}}
     info = replace(subject.info, kind="interpreter", source=source, sha256={})
     folder.mkdir(parents=True, exist_ok=True)
-    save_bundle(folder / "interpreter", explainer.interpreter, explainer.document, info)
     keep_classifier(folder, subject)
+    save_bundle(folder / "interpreter", explainer.interpreter, explainer.document, info)  # last: it says that both are
 
 
 def question(explainer: Explainer, source: Path, asked: str | None) -> dict:

@@ -21,6 +21,7 @@ from models.classifier import AudioClassifier, ClassifierInfo
 from models.errors import UsageError
 from recipes.runs.places import is_bundle, run_of_fold
 from recipes.runs.required import require_classifier, require_reference, require_start
+from recipes.system.files import unwritable
 
 if TYPE_CHECKING:
     from recipes.config.recipe import Recipe, Settings
@@ -125,7 +126,10 @@ def interpreter_block(recipe: "Recipe", folder: Path) -> str:
 
 
 def keep_classifier(folder: Path, subject: Subject) -> None:
-    """Leave the classifier's bundle in the folder of a run that explains it: hard links where the disk allows it."""
+    """Leave the classifier's bundle in the folder of a run that explains it: hard links where the disk allows it.
+
+    Raises UsageError when the disk is full.
+    """
     kept = folder / "classifier"
     if kept.resolve() == subject.bundle.path.resolve():
         return
@@ -139,4 +143,7 @@ def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:
-        shutil.copy2(source, target)
+        try:
+            shutil.copy2(source, target)
+        except OSError as error:
+            raise unwritable(target, error) from error  # shutil would gather it, with one for every other file

@@ -1,6 +1,7 @@
 """Asking about sounds from the shell: any class, many files, several answers side by side, nothing lost."""
 
 import csv
+import errno
 import json
 import re
 from pathlib import Path
@@ -233,6 +234,24 @@ def test_a_method_that_cannot_answer_leaves_the_answers_of_the_rest(arguments, f
     with pytest.raises(UsageError, match="predicted"):
         explain_audio([load_recipe(line) for line in lines])
     assert answer(tmp_path / f"gradient/1234/audio/call_{other}")["target"] == other
+
+
+def test_a_full_disk_is_told_and_what_it_cut_short_is_made_up_for(
+    interpret, focalnet, sound_file, tmp_path, monkeypatch
+):
+    """The classifier's bundle comes first: an interpreter's that lay there alone would be taken for both."""
+
+    def full(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("recipes.runs.subject.os.link", full)
+    monkeypatch.setattr("recipes.runs.subject.shutil.copy2", full)
+    call = (GRADIENT, tmp_path / "out", focalnet, f"--audio={sound_file('heard.wav', noise(12))}")
+    with pytest.raises(UsageError, match=r"cannot be written \(No space left on device\): make room there"):
+        interpret(*call)
+    monkeypatch.undo()
+    run = interpret(*call).parents[1]
+    assert sorted(path.parent.name for path in run.glob("*/bundle.json")) == ["classifier", "interpreter"]
 
 
 def test_python_loads_a_method_after_a_single_file_alone(interpret, focalnet, sound_file, tmp_path):

@@ -59,6 +59,9 @@ def test_sweeps_are_told_for_clean_clips_only():
     clean = SWEPT | {"data": {"contamination": "clean"}}
     assert tables.sweep_table([SWEPT]).count("\n") == 1
     assert tables.sweep_table([clean]).splitlines()[2] == "| map | 0.5 | 0.5 | 0.1 | 0.01 | 0.5 |"
+    # a linear head has no cosines to be faithful to
+    linear = {"quantile": 0.5, "fid_i": 0.5, "fa": 0.1, "kept": 0.5}
+    assert tables.sweep_table([clean | {"sweep": [linear]}]).splitlines()[2] == "| map | 0.5 | 0.5 | 0.1 |  | 0.5 |"
 
 
 def test_a_run_is_kept_with_its_contaminations(tmp_path, monkeypatch):
