@@ -76,7 +76,7 @@ def _load_method(run: Path, folder: Path, facts: dict) -> Method:
             f"{folder} has a row for each of several classes of a clip, which is not compared: leave it out"
         )
     recording_of = _recordings(run)
-    checks, settings, checked = _load_checks(folder, run_name(facts), recording_of)
+    checks, settings, checked = _load_checks(folder, run_name(facts), recording_of, part_facts)
     shared = {
         "clips": column(rows, "id"),
         "weights of the classifier": column(column(part_facts, "classifier"), "sha256"),
@@ -147,14 +147,25 @@ def _recordings(run: Path) -> dict[str, str]:
     return {row["id"]: row["recording"] for row in rows}
 
 
-def _load_checks(folder: Path, method: str, recording_of: dict[str, str]) -> tuple[dict, list[dict], dict]:
-    """What `recipes.checks` has left in a folder: `Method.checks`, `Method.settings`, and additions to `shared`."""
+def _load_checks(
+    folder: Path, method: str, recording_of: dict[str, str], part_facts: Sequence[dict]
+) -> tuple[dict, list[dict], dict]:
+    """What `recipes.checks` has left in a folder: `Method.checks`, `Method.settings`, and additions to `shared`.
+
+    Raises UsageError for a check of another classifier than the scores are of, whose metrics.json are `part_facts`.
+    """
+    classifiers = [facts["classifier"]["sha256"] for facts in part_facts]
     checks, settings, shared = {}, [], {}
     for path in sorted((folder / "checks").glob("*.json")):
         check = path.stem
         if not path.with_suffix(".csv").is_file():
             raise UsageError(f"{path} has no CSV beside it: make the check again, or remove {path}")
         result, rows = read_json(path), read_rows(path.with_suffix(".csv"))
+        if result.get("classifier") and result["classifier"]["sha256"] not in classifiers:
+            raise UsageError(
+                f"{path} is a check of another classifier than {folder / 'metrics.json'} scores: make the check again, "
+                f"or remove {path}"
+            )
         ids = [row.pop("id") for row in rows]
         shared[f"clips or steps of the check {check}"] = (ids, result["data"]["steps"])
         for means in result["sweep"]:

@@ -207,6 +207,20 @@ def test_groups_are_classifiers_and_contaminations_and_checks_are_shown(tmp_path
         board(tmp_path, run)
 
 
+def test_a_check_of_another_classifier_is_refused(tmp_path):
+    """`recipes.checks` writes into the run's folder whatever --classifier it is given."""
+    run = write_run(tmp_path, "one", {"fid_i": GOOD}, sha256="aa")
+    (run / "checks").mkdir()
+    (run / "checks/curves.csv").write_text("id,deletion\n5-1,0.25\n")
+    for sha256 in ("aa", "bb"):
+        result = {"classifier": {"sha256": sha256}, "data": {"steps": 10}, "sweep": []}
+        (run / "checks/curves.json").write_text(json.dumps(result))
+        if sha256 == "aa":
+            assert board(tmp_path, run)[0]["methods"][0]["checks"]
+    with pytest.raises(UsageError, match=r"curves\.json is a check of another classifier than .*metrics\.json scores"):
+        board(tmp_path, run)
+
+
 def test_a_cross_validation_is_all_its_folds(tmp_path):
     run = tmp_path / "cv" / "1234"
     for k in (1, 2):
