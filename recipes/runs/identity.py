@@ -19,11 +19,10 @@ from recipes.data.cache import FORMAT, HashMemo
 from recipes.data.kinds import FOLDER_KINDS
 from recipes.data.noise import sound_files
 from recipes.runs.changes import ABSENT, phrases, recipe_changes
-from recipes.runs.places import is_bundle, run_of_fold
+from recipes.runs.places import IDENTITY, is_bundle, run_of_fold
 from recipes.runs.run import InterpreterRun, Run
 from recipes.system.files import exclusive_lock, name_some, write_atomically
 
-FILE = "identity.json"
 ROOT, PACKAGES = Path(__file__).parents[2], ("models", "interpreters", "recipes")
 PARTS = ("train", "valid", "test")
 SHOWN_DIGITS = 12
@@ -76,7 +75,7 @@ class Identity:
     @classmethod
     def kept_in(cls, folder: Path) -> "Identity | None":
         """The one that a run's folder keeps, None where it keeps none. Raises UsageError for a damaged file."""
-        path = folder / FILE
+        path = folder / IDENTITY
         if not path.is_file():
             return None
         try:
@@ -99,7 +98,7 @@ class Identity:
             raise UsageError(f"{path} is damaged ({error}): remove {folder} and begin the run again") from error
 
     def keep_in(self, folder: Path) -> None:
-        write_atomically(folder / FILE, (json.dumps(asdict(self), ensure_ascii=False) + "\n").encode())
+        write_atomically(folder / IDENTITY, (json.dumps(asdict(self), ensure_ascii=False) + "\n").encode())
 
     def changes(self, new: "Identity") -> list[str]:
         """What differs in `new`, old -> new, a phrase for each."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import UsageError
-from recipes.runs.identity import Identity
+from recipes.runs.places import IDENTITY
 from recipes.runs.results import column, condition, read_json, read_rows, result_folders, run_name
 from recipes.scoring.scores import AVERAGED, OF_CLASSIFIER
 from recipes.scoring.statistics import bootstrap_interval
@@ -123,14 +123,13 @@ def _draws(parts: Sequence[Path]) -> list[str]:
     return texts
 
 
-def _contents(parts: Sequence[Path], ids: Sequence[str]) -> list[tuple[str, str]] | None:
+def _contents(parts: Sequence[Path], ids: Sequence[str]) -> list[list[str]] | None:
     """Label and content hash of the sound file of each clip; None for runs of older versions, which kept none."""
-    known: dict[str, tuple[str, str]] = {}
+    known: dict[str, list[str]] = {}
     for part in parts:
         for folder in (part, part.parent):  # a contamination's scores lie inside the run's folder
-            kept = Identity.kept_in(folder)
-            if kept is not None:
-                known |= kept.clips["test"]
+            if (folder / IDENTITY).is_file():
+                known |= read_json(folder / IDENTITY)["clips"]["test"]
                 break
     return [known[name] for name in ids] if set(ids) <= known.keys() else None
 

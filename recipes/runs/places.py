@@ -8,6 +8,9 @@ from recipes.data.kinds import SNR_DB
 PUBLISHED = "paper_"
 """What the experiments of hparams/paper begin with: that of `hparams/paper/NAME.yaml` is `paper_NAME`."""
 
+IDENTITY = "identity.json"
+"""The file in a run's folder that says what the run reads: `recipes.runs.identity.Identity`."""
+
 ON_OTHER_CLIPS, IN_OTHER_PRECISION = "on_", "in_"
 """How the folder inside a run is called that holds scores on other test clips than its own, or in another precision."""
 

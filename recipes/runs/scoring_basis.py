@@ -6,8 +6,7 @@ import json
 from models.bundle import read_facts
 from recipes.data.contamination import Contamination
 from recipes.runs.facts import RunFacts, device_name
-from recipes.runs.identity import FILE
-from recipes.runs.places import is_bundle
+from recipes.runs.places import IDENTITY, is_bundle
 from recipes.runs.run import InterpreterRun
 
 
@@ -17,7 +16,7 @@ def scoring_basis(run: InterpreterRun, facts: RunFacts, noise: Contamination) ->
     The interpreter's weights are those of the bundle in the run's folder. A method without training that is only tested
     leaves none, and has no weights. The number of processes makes no difference.
     """
-    identity, bundle = run.results_folder / FILE, run.folder / "interpreter"
+    identity, bundle = run.results_folder / IDENTITY, run.folder / "interpreter"
     # the journal names clips by their positions, and a table of the same clips may list them in another order
     positions = [(i, run.store.corpus.clips[i].id) for i in run.clips("test")]
     about = [
