@@ -1,8 +1,8 @@
 """What a run says at its end: its scores in words, where to look, and the command to try next."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 
 from models.classifier import ClassifierInfo
 from recipes.runs.facts import Result, score_table
@@ -21,7 +21,7 @@ def classifier_closing(run: Run, metrics: Mapping[str, float], described: Classi
         _answers(run, metrics),
         f"scores: {run.results_folder / 'metrics.json'}, one row a clip in clips.csv",
         f"classifier: {bundle}",
-        f"next: python interpret.py hparams/{method}.yaml --classifier={bundle} {_data(run)}{_output(run)}",
+        f"next: python interpret.py hparams/{method}.yaml --classifier={quote(str(bundle))} {_data(run)}{_output(run)}",
     ]
     return "\n".join(lines)
 
@@ -46,9 +46,24 @@ def interpreter_closing(run: InterpreterRun, result: Result) -> str:
         lines += [score_table(result.sweep), f"at quantile {result.facts.interpreter['quantile']:g}:"]
     lines += score_lines(result.metrics)
     lines.append(f"report: {result.folder / 'report.html'}")
-    command = f"python interpret.py {run.recipe.path} --classifier={run.subject.bundle.path}"
-    lines.append(f"next: {command} --experiment={result.facts.experiment}{_output(run)} --audio=a_sound.wav")
+    recipe, bundle = quote(str(run.recipe.path)), quote(str(run.subject.bundle.path))
+    about = f"--classifier={bundle} --experiment={quote(result.facts.experiment)}{_asked(run, result)}{_output(run)}"
+    lines.append(f"next: python interpret.py {recipe} {about} --audio=a_sound.wav")
     return "\n".join(lines)
+
+
+def _asked(run: InterpreterRun, result: Result) -> str:
+    """What the command line changed of the seed, which names the run's folder, and of the method; one of its quantiles.
+
+    A method that was trained keeps its settings in its bundle.
+    """
+    asked = ""
+    for key in run.recipe.line_keys:
+        if key == "seed" or (key.startswith("interpreter.") and not run.interpreter.trainable):
+            name = key.rpartition(".")[2]
+            value = result.facts.interpreter["quantile"] if name == "quantile" else run.values[name]
+            asked += f" --{key}={'null' if value is None else quote(str(value))}"
+    return asked
 
 
 def score_lines(metrics: Mapping[str, float]) -> list[str]:
@@ -68,10 +83,10 @@ def _folds(run: Run) -> str:
 
 def _data(run: Run) -> str:
     separator = run.values.get("label_separator")
-    folder = f"--data_folder={Path(run.values['data_folder'])}"
-    return folder if separator is None else f"{folder} --label_separator={shlex.quote(separator)}"
+    folder = f"--data_folder={quote(str(Path(run.values['data_folder'])))}"
+    return folder if separator is None else f"{folder} --label_separator={quote(separator)}"
 
 
 def _output(run: Run) -> str:
     folder = str(run.values["output_folder"])
-    return "" if folder == "results" else f" --output_folder={folder}"
+    return "" if folder == "results" else f" --output_folder={quote(folder)}"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from interpreters.base import Interpreter
 from models.bundle import read_facts, save_bundle
+from recipes.config.meaning import meaning_of_bundle
+from recipes.runs.changes import phrases, recipe_changes
 from recipes.runs.places import is_bundle
 from recipes.runs.subject import Subject, keep_classifier
 
@@ -42,12 +44,27 @@ def keep_bundles(explainer: Explainer) -> None:
         kept = read_facts(folder / "interpreter", "interpreter").source.get("classifier_weights_sha256")
         if kept != subject.fingerprint:
             logger.warning("%s keeps a method of another classifier: Python loads that one from there", folder)
+        elif not explainer.interpreter.trainable:
+            _tell_other_settings(explainer)
         return
     source = subject.info.source | {"classifier_weights_sha256": subject.fingerprint, "training": {}}
     info = replace(subject.info, kind="interpreter", source=source, sha256={})
     folder.mkdir(parents=True, exist_ok=True)
     keep_classifier(folder, subject)
     save_bundle(folder / "interpreter", explainer.interpreter, explainer.document, info)  # last: it says that both are
+
+
+def _tell_other_settings(explainer: Explainer) -> None:
+    """Warn where a method is asked with other settings than the run in its folder had, as its report shows them."""
+    text = (explainer.folder / "interpreter" / "model.yaml").read_text(encoding="utf-8")
+    kept, asked = (meaning_of_bundle(document, "interpreter") for document in (text, explainer.document))
+    changes = phrases(recipe_changes(kept, asked))
+    if changes:
+        logger.warning(
+            "%s keeps this method with other settings (%s): Python loads those from there",
+            explainer.folder,
+            "; ".join(changes),
+        )
 
 
 def question(explainer: Explainer, source: Path, asked: str | None) -> dict:

@@ -236,6 +236,18 @@ def test_a_method_that_cannot_answer_leaves_the_answers_of_the_rest(arguments, f
     assert answer(tmp_path / f"gradient/1234/audio/call_{other}")["target"] == other
 
 
+def test_other_settings_than_the_runs_are_told(interpret, focalnet, sound_file, tmp_path, caplog):
+    call = (GRADIENT, tmp_path / "out", focalnet, f"--audio={sound_file('heard.wav', noise(13))}")
+    interpret(*call, "--quantile=0.6")
+    interpret(*call, "--quantile=0.6")
+    assert "other settings" not in caplog.text
+    interpret(*call)
+    run = tmp_path / "out/gradient/1234"
+    assert (
+        f"{run} keeps this method with other settings (interpreter.quantile: 0.6 -> 0.9): Python loads" in caplog.text
+    )
+
+
 def test_a_full_disk_is_told_and_what_it_cut_short_is_made_up_for(
     interpret, focalnet, sound_file, tmp_path, monkeypatch
 ):

@@ -36,6 +36,16 @@ def test_an_explanation_prints_its_scores_in_words(interpret, bundle, tmp_path, 
     assert not [record for record in caplog.records if "parameters" in record.getMessage()]
 
 
+def test_the_next_command_asks_the_same_method_wherever_it_lies(interpret, bundle, tmp_path, capsys):
+    """It names what the command line changed, in quotes where a shell needs them."""
+    recipe, output = TINY.parents[2] / "hparams" / "grad_cam.yaml", tmp_path / "my runs"
+    changes = ("--report_clips=0", "--quantile=[0.5,0.9]", "--seed=3")
+    interpret(recipe, output, f"--classifier={bundle('cnn14')}", *changes)
+    last = capsys.readouterr().out.splitlines()[-1]
+    asked = "--experiment=grad_cam --interpreter.quantile=0.9 --seed=3"
+    assert last.endswith(f" {asked} --output_folder='{output}' --audio=a_sound.wav")
+
+
 @pytest.mark.parametrize(
     ("map_name", "method"), [("modulation", "modulation"), ("attention", "attention"), (None, "grad_cam")]
 )
