@@ -1,18 +1,18 @@
 """Gradient baselines: the bins to which the score of a class is sensitive.
 
-The attribution is captum's (Kokhlikyan et al., arXiv 2009.07896), with the log1p magnitude as its input. Grad-CAM is
-not: captum takes a module's output as [B, C, h, w], which a transformer's tokens are not, and guides only networks
-whose activations are `nn.ReLU` modules. A reference test holds both against captum where it applies.
+The input is the log1p magnitude. A reference test holds every method against captum (Kokhlikyan et al., arXiv
+2009.07896), with the same random draws; Grad-CAM and guided gradients where captum applies, which takes a module's
+output as [B, C, h, w], which a transformer's tokens are not, and guides only `nn.ReLU` modules.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from captum.attr import GradientShap, InputXGradient, IntegratedGradients, NoiseTunnel, Saliency
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -32,12 +32,13 @@ METHODS = (
     "grad_cam",
     "guided_grad_cam",
 )
+DRAWN_TOGETHER = 4  # noisy copies of smoothgrad, so that a seed's draws do not depend on `chunk`
 OUTPUTS = ("logit", "probability", "log_odds")
 RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 
 
 class ClassScore(nn.Module):
-    """A classifier as captum wants it: variants of one clip in, one number for the class out.
+    """A classifier as a function, as captum wants it too: variants of one clip in, one number for the class out.
 
     classifier: frozen. clip: a Spectrogram of one clip, which lends its phase. target: index of the class.
     output: "logit", "probability" or "log_odds", log(p / (1 - p)).
@@ -48,9 +49,9 @@ class ClassScore(nn.Module):
         self.classifier, self.clip, self.target, self.output = classifier, clip, target, output
 
     def evidence(self, log_magnitude: Tensor) -> Evidence:
-        """What the classifier says of [N, T, F]; a magnitude that noise made negative counts as 0."""
-        copies = self.clip[torch.zeros(len(log_magnitude), dtype=torch.long, device=log_magnitude.device)]
-        return self.classifier(replace(copies, log_magnitude=log_magnitude.clamp(min=0)))
+        """What the classifier says of [N, T, F], none of it negative."""
+        phase = self.clip.phase.expand_as(log_magnitude)
+        return self.classifier(replace(self.clip, log_magnitude=log_magnitude, phase=phase))
 
     def of(self, evidence: Evidence) -> Tensor:
         """[N] the number that is explained."""
@@ -63,6 +64,13 @@ class ClassScore(nn.Module):
     def forward(self, log_magnitude: Tensor) -> Tensor:
         """[N, T, F] to [N]."""
         return self.of(self.evidence(log_magnitude))
+
+
+def slopes(score: Callable[[Tensor], Tensor], variants: Tensor) -> Tensor:
+    """The gradient [N, T, F] of every variant's score by its log1p magnitude [N, T, F]."""
+    variants = variants.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(score(variants).sum(), variants)
+    return slope
 
 
 @contextmanager
@@ -82,7 +90,7 @@ class Attribution(MapInterpreter):
     """Base of the methods that question the classifier about one clip after another; a subclass has `attribute`.
 
     Clips never meet in a batch, and random draws follow from the seed and the clip, so a clip has the same map in any
-    company. What a method asks about a clip passes the classifier `chunk` variants at a time; gradient_shap's all do.
+    company. What a method asks about a clip passes the classifier `chunk` variants at a time.
 
     Arguments
     ---------
@@ -161,7 +169,7 @@ class Gradient(Attribution):
         samples: int = 12,
         noise: float = 0.15,
         map_index: int = -1,
-        chunk: int = 4,
+        chunk: int = 12,
         seed: int = 1234,
         quantile=0.9,
     ):
@@ -177,32 +185,63 @@ class Gradient(Attribution):
 
     @torch.enable_grad()
     def attribute(self, score, log_magnitude):
-        x = log_magnitude.requires_grad_()
-        deviation = self.noise * (x.max() - x.min()).item()
-        noisy = {"nt_samples": self.samples, "nt_samples_batch_size": self.chunk, "stdevs": deviation}
+        x = log_magnitude
         match self.method:
             case "gradient":
-                return Saliency(score).attribute(x)
+                return slopes(score, x).abs()
             case "input_x_gradient":
-                return InputXGradient(score).attribute(x)
+                return x * slopes(score, x)
             case "integrated_gradients":
-                return IntegratedGradients(score).attribute(x, n_steps=self.samples, internal_batch_size=self.chunk)
+                return self.integrated_gradients(score, x)
             case "smoothgrad":
-                return NoiseTunnel(Saliency(score)).attribute(x, abs=False, **noisy).abs()
+                return self.smoothgrad(score, x)
             case "gradient_shap":
-                silence = torch.zeros_like(x)
-                return GradientShap(score).attribute(x, silence, n_samples=self.samples, stdevs=deviation)
+                return self.gradient_shap(score, x)
             case "grad_cam":
                 return self.grad_cam(score, x)
         with _Guide() as guide:
-            guided = Saliency(score).attribute(x, abs=False)
+            guided = slopes(score, x)
         if not guide.relus:
             raise UsageError("guided_grad_cam needs a classifier with ReLUs, and this one has none: use grad_cam")
         return guided * self.grad_cam(score, x)
 
+    def integrated_gradients(self, score: ClassScore, x: Tensor) -> Tensor:
+        """[1, T, F], at the shares of x and with the weights that Gauss and Legendre choose for an integral."""
+        places, weights = np.polynomial.legendre.leggauss(self.samples)  # on the way from -1 to 1
+        share = torch.from_numpy((1 + places) / 2).to(x)[:, None, None]
+        weight = torch.from_numpy(weights / 2).to(x)[:, None, None]
+        return x * self.weighted_slopes(score, share * x, weight)
+
+    def smoothgrad(self, score: ClassScore, x: Tensor) -> Tensor:
+        """[1, T, F], not negative. A bin that noise made negative is heard as 0, and has no slope."""
+        counts = [min(DRAWN_TOGETHER, self.samples - drawn) for drawn in range(0, self.samples, DRAWN_TOGETHER)]
+        noisy = torch.cat([self.noisy(x, count) for count in counts])
+        weight = (noisy >= 0) * (1 / self.samples)
+        return self.weighted_slopes(score, noisy.clamp_(min=0), weight).abs()
+
+    def gradient_shap(self, score: ClassScore, x: Tensor) -> Tensor:
+        """[1, T, F], the mean over noisy copies of x, each at a share of itself that is drawn from [0, 1]."""
+        noisy = self.noisy(x, self.samples).clamp_(min=0)
+        share = torch.from_numpy(np.random.uniform(size=self.samples)).to(x)[:, None, None]  # noqa: NPY002
+        return self.weighted_slopes(score, share * noisy, noisy) / self.samples
+
+    def noisy(self, x: Tensor, count: int) -> Tensor:
+        """[count, T, F] copies of x [1, T, F], each with noise of its own."""
+        deviation = self.noise * (x.max() - x.min()).item()
+        noise = torch.randn(count, *x.shape[1:], dtype=x.dtype, device=x.device)
+        return noise.mul_(deviation).add_(x)
+
+    def weighted_slopes(self, score: ClassScore, variants: Tensor, weights: Tensor) -> Tensor:
+        """[1, T, F], the sum of the slopes of variants [N, T, F], each times its weights [N, T, F] or [N, 1, 1]."""
+        total = torch.zeros_like(variants[:1])
+        for some, their_weights in zip(variants.split(self.chunk), weights.split(self.chunk), strict=True):
+            for slope, weight in zip(slopes(score, some), their_weights, strict=True):
+                total.addcmul_(slope, weight)
+        return total
+
     def grad_cam(self, score: ClassScore, log_magnitude: Tensor) -> Tensor:
         """[1, T, F], not negative."""
-        evidence = score.evidence(log_magnitude)
+        evidence = score.evidence(log_magnitude.detach().requires_grad_())
         feature_map = evidence.features.leading_maps[self.map_index]
         source = source_of(feature_map)
         slope = None

@@ -6,6 +6,7 @@ Della Libera et al., arXiv 2402.02754, section 2.4, equation (5): M = 1 where th
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,12 +22,19 @@ def quantile_thresholds(maps: Tensor, quantiles: Sequence[float]) -> Tensor:
 
     `torch.quantile` itself refuses more than 16 million elements, which is 75 clips of 5 s.
     """
-    ordered = maps.flatten(1).sort(dim=1).values  # [B, T F]
+    ordered = _ordered(maps.flatten(1))
     last = ordered.shape[1] - 1
     position = torch.tensor(quantiles, dtype=torch.float64, device=maps.device) * last
     below = position.floor().long().clamp(max=last)
     above = (below + 1).clamp(max=last)
     return torch.lerp(ordered[:, below], ordered[:, above], (position - below).to(ordered)).T
+
+
+def _ordered(values: Tensor) -> Tensor:
+    """Every row of [B, N] from its smallest value on. On a CPU by NumPy, which takes a tenth of torch's time."""
+    if values.device.type != "cpu" or values.dtype is torch.bfloat16:
+        return values.sort(dim=1).values
+    return torch.from_numpy(np.sort(values.detach().numpy(), axis=1))
 
 
 def soft_mask(maps: Tensor) -> Tensor:

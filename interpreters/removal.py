@@ -28,19 +28,18 @@ def filled(spectrogram: Spectrogram, mask: Tensor, filling: Spectrogram) -> Spec
     magnitude = (parts.square().sum(dim=-1) + SILENCE_POWER).sqrt()
     # The phase of a denormal number is NaN, so those become 0. Its gradient would grow beyond bounds: it has none.
     audible = parts.detach() * (parts.detach().abs() > torch.finfo(parts.dtype).tiny)
-    return replace(spectrogram, log_magnitude=compress(magnitude), stft=torch.view_as_complex(audible))
+    return replace(spectrogram, log_magnitude=compress(magnitude), phase=torch.sgn(torch.view_as_complex(audible)))
 
 
 def added(spectrogram: Spectrogram, addition: Spectrogram) -> Spectrogram:
     """The sounds of two batches of equal shape together, without a graph."""
     stft = (spectrogram.magnitude * spectrogram.phase + addition.magnitude * addition.phase).detach()
-    return replace(spectrogram, log_magnitude=compress(stft.abs()), stft=stft)
+    return replace(spectrogram, log_magnitude=compress(stft.abs()), phase=torch.sgn(stft))
 
 
 def scaled(spectrogram: Spectrogram, gain: Tensor) -> Spectrogram:
     """The sounds times gain [B] (of amplitude, 0 or more)."""
-    gain = gain[:, None, None]
-    return replace(spectrogram, log_magnitude=compress(gain * spectrogram.magnitude), stft=gain * spectrogram.stft)
+    return replace(spectrogram, log_magnitude=compress(gain[:, None, None] * spectrogram.magnitude))
 
 
 def shifted(spectrogram: Spectrogram, clips: int = 0, frames: int = 0) -> Spectrogram:
@@ -49,7 +48,7 @@ def shifted(spectrogram: Spectrogram, clips: int = 0, frames: int = 0) -> Spectr
     def roll(plane: Tensor) -> Tensor:
         return plane.roll((clips, frames), dims=(0, 1))
 
-    return replace(spectrogram, log_magnitude=roll(spectrogram.log_magnitude), stft=roll(spectrogram.stft))
+    return replace(spectrogram, log_magnitude=roll(spectrogram.log_magnitude), phase=roll(spectrogram.phase))
 
 
 def noise_floor(spectrogram: Spectrogram, seed: int, level_db: float = NOISE_FLOOR_DB) -> Spectrogram:
@@ -58,9 +57,9 @@ def noise_floor(spectrogram: Spectrogram, seed: int, level_db: float = NOISE_FLO
     Every clip has the same noise but for its level, drawn from `seed`, so that scores can be repeated.
     """
     generator = torch.Generator().manual_seed(seed)
-    shape = spectrogram.stft.shape[1:]
+    shape = spectrogram.phase.shape[1:]
     parts = torch.randn(*shape, 2, generator=generator).to(spectrogram.log_magnitude)
     rms = spectrogram.magnitude.square().mean(dim=(1, 2), keepdim=True).sqrt()
     # a complex normal number of unit variance has a mean square of 1
     stft = torch.view_as_complex(parts) / 2**0.5 * (rms * 10 ** (level_db / 20))
-    return replace(spectrogram, log_magnitude=compress(stft.abs()), stft=stft)
+    return replace(spectrogram, log_magnitude=compress(stft.abs()), phase=torch.sgn(stft))

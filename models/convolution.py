@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 Convolution = TypeVar("Convolution", bound=nn.Conv2d | nn.ConvTranspose2d)
 NARROW = 8  # columns, below which patches times weights are faster than oneDNN's convolution
+MANY = 16  # clips, from which on torch hands 1 x 1 convolutions to oneDNN on one thread, too
 SIDE = 3  # of the kernels whose patches are products, and columns of a depthwise one that oneDNN is fast at
 
 
@@ -59,16 +60,17 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class PointwiseConv2d(nn.Conv2d):
-    """A 1 x 1 convolution, as a matrix product on a CPU where the input lies channels last."""
+    """A 1 x 1 convolution, as a matrix product for a few clips on a CPU whose maps lie channels last."""
 
-    def __init__(self, channels: int, out: int):
-        super().__init__(channels, out, kernel_size=1)
+    def __init__(self, channels: int, out: int, bias: bool = True):
+        super().__init__(channels, out, kernel_size=1, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """[B, C, H, W] to [B, D, H, W]."""
-        if x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
-            return super().forward(x)
-        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        is_fast = input.device.type != "cpu" or len(input) >= MANY
+        if is_fast or not input.is_contiguous(memory_format=torch.channels_last):
+            return super()._conv_forward(input, weight, bias)
+        return F.linear(input.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
 
 def same_layer(kind: type[Convolution], convolution: nn.Conv2d | nn.ConvTranspose2d) -> Convolution:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from models.errors import UsageError
-from models.framing import overlap_add
+from models.framing import overlap_add, padded_frames
 
 
 def compress(magnitude: Tensor) -> Tensor:
@@ -33,23 +33,18 @@ class Spectrogram:
     """A batch of spectrograms of B clips, T frames and F bins.
 
     log_magnitude: [B, T, F] log1p magnitude, the quantity X that masks multiply in the papers.
-    stft: [B, T, F] complex STFT of the analysed sound; only its phase is ever used again.
+    phase: [B, T, F] complex numbers of modulus 1: the STFT of the analysed sound over its modulus, 0 where that is 0.
     num_samples: length in samples of the sound it came from, so that the inverse has the same length.
     """
 
     log_magnitude: Tensor
-    stft: Tensor
+    phase: Tensor
     num_samples: int
 
     @property
     def magnitude(self) -> Tensor:
         """[B, T, F] linear magnitude."""
         return expand(self.log_magnitude)
-
-    @property
-    def phase(self) -> Tensor:
-        """[B, T, F] complex numbers of modulus 1 (0 where the STFT is exactly 0)."""
-        return torch.sgn(self.stft)
 
     def masked(self, mask: Tensor) -> "Spectrogram":
         """The same sound with its log1p magnitude multiplied by `mask` ([B, T, F] or broadcastable, in [0, 1]).
@@ -69,50 +64,56 @@ class Spectrogram:
 
     def __getitem__(self, clips: slice | Tensor) -> "Spectrogram":
         """Some of the batch's clips, as a Spectrogram."""
-        return replace(self, log_magnitude=self.log_magnitude[clips], stft=self.stft[clips])
+        return replace(self, log_magnitude=self.log_magnitude[clips], phase=self.phase[clips])
+
+    def single_clips(self) -> "list[Spectrogram]":
+        """The batch's clips, one by one. Their gradients meet in one tensor, where those of slices are added up."""
+        planes = zip(self.log_magnitude.split(1), self.phase.split(1), strict=True)
+        return [replace(self, log_magnitude=log_magnitude, phase=phase) for log_magnitude, phase in planes]
 
     def stretches(self, starts: list[int], frames: int, num_samples: int) -> "Spectrogram":
         """Stretches of some frames, from each of S starts, as clips of that many samples: [B S, frames, F].
 
         Those of a clip stand one after another.
         """
-        log_magnitudes, stfts = [], []
+        log_magnitudes, phases = [], []
         for start in starts:
             log_magnitudes.append(self.log_magnitude[:, start : start + frames])
-            stfts.append(self.stft[:, start : start + frames])
+            phases.append(self.phase[:, start : start + frames])
         log_magnitude = torch.stack(log_magnitudes, dim=1).flatten(0, 1)
-        return Spectrogram(log_magnitude, torch.stack(stfts, dim=1).flatten(0, 1), num_samples)
+        return Spectrogram(log_magnitude, torch.stack(phases, dim=1).flatten(0, 1), num_samples)
 
     def followed_by(self, following: "Spectrogram") -> "Spectrogram":
         """These clips and then those of another batch of the same size [*, T, F] and number of samples."""
         log_magnitude = torch.cat([self.log_magnitude, following.log_magnitude])
-        return replace(self, log_magnitude=log_magnitude, stft=torch.cat([self.stft, following.stft]))
+        return replace(self, log_magnitude=log_magnitude, phase=torch.cat([self.phase, following.phase]))
 
 
 class _InverseSTFT(torch.autograd.Function):
     """What `torch.istft` computes, with a gradient that takes a fraction of its time.
 
-    The waveform [B, N] of magnitudes and phases [B, T, F]; frame t is centred on sample t x hop.
+    The waveform [B, N] of log1p magnitudes and phases [B, T, F]; frame t is centred on sample t x hop.
 
     Frames are the inverse real FFT of magnitude times phase, times the window [W] that they were analysed with, which
     lies in the middle of the FFT's samples. Their sum is divided by that of the squared windows.
 
     With G the real FFT of a waveform's slopes, framed and windowed alike, all bins times 2 / n_fft but the first and
-    the last one times 1 / n_fft, the gradient of a magnitude m is Re(conj(phase) G), and that of its phase m G.
+    the last one times 1 / n_fft, the gradient of a magnitude m is Re(conj(phase) G), that of log(1 + m) is 1 + m times
+    as large, and that of the phase m G.
 
     Raises ValueError for more samples than the frames reach.
     """
 
     @staticmethod
-    def forward(ctx, magnitude: Tensor, phase: Tensor, window: Tensor, hop: int, num_samples: int) -> Tensor:
-        count, n_fft = magnitude.shape[1], 2 * (magnitude.shape[2] - 1)
+    def forward(ctx, log_magnitude: Tensor, phase: Tensor, window: Tensor, hop: int, num_samples: int) -> Tensor:
+        count, n_fft = log_magnitude.shape[1], 2 * (log_magnitude.shape[2] - 1)
         start = (n_fft - len(window)) // 2
         first = n_fft // 2 - start  # of a frame's samples, the one it is centred on
         reach = (count - 1) * hop + len(window) - first
         if num_samples > reach:
             raise ValueError(f"{count} frames of {len(window)} samples, {hop} apart, reach {reach} of {num_samples}")
-        stft = torch.view_as_complex(magnitude.unsqueeze(-1) * torch.view_as_real(phase))
-        frames = torch.fft.irfft(stft, n_fft)[..., start : start + len(window)] * window
+        magnitude = expand(log_magnitude)
+        frames = torch.fft.irfft(magnitude * phase, n_fft)[..., start : start + len(window)] * window
         envelope = overlap_add(window.square().expand(1, count, -1), hop)
         sound = slice(first, first + num_samples)
         scale = 1 / envelope[:, sound]
@@ -125,17 +126,17 @@ class _InverseSTFT(torch.autograd.Function):
     def backward(ctx, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         magnitude, phase, window, scale = ctx.saved_tensors
         n_fft = 2 * (magnitude.shape[2] - 1)
-        frames = F.pad(slope * scale, ctx.padding).unfold(1, len(window), ctx.hop) * window
-        spectrum = torch.fft.rfft(F.pad(frames, (ctx.start, 0)), n_fft)
+        spectrum = torch.fft.rfft(padded_frames(F.pad(slope * scale, ctx.padding), window, ctx.hop, n_fft, ctx.start))
         weight = torch.full_like(magnitude[0, 0], 2 / n_fft)
         weight[0] = weight[-1] = 1 / n_fft
-        of_magnitude = of_phase = None
+        of_log_magnitude = of_phase = None
         if ctx.needs_input_grad[0]:
             # four times as fast as a product of complex numbers, or a sum over pairs
-            of_magnitude = torch.addcmul(spectrum.real * phase.real, spectrum.imag, phase.imag) * weight
+            along_phase = (spectrum.real * phase.real).addcmul_(spectrum.imag, phase.imag)
+            of_log_magnitude = along_phase.mul_(torch.addcmul(weight, magnitude, weight))
         if ctx.needs_input_grad[1]:
             of_phase = spectrum * (magnitude * weight)
-        return of_magnitude, of_phase, None, None, None
+        return of_log_magnitude, of_phase, None, None, None
 
 
 class FrontEnd(nn.Module):
@@ -187,11 +188,12 @@ class FrontEnd(nn.Module):
             parts = self._stft(waveform.float()).contiguous()  # [B, T, F, 2]
             # The norm has a zero gradient at silence and is four times faster than the modulus of a complex tensor.
             magnitude = torch.linalg.vector_norm(parts, dim=-1)
-            return Spectrogram(compress(magnitude), torch.view_as_complex(parts), waveform.shape[1])
+            phase = torch.sgn(torch.view_as_complex(parts))
+            return Spectrogram(compress(magnitude), phase, waveform.shape[1])
 
     def synthesize(self, spectrogram: Spectrogram) -> Tensor:
         """The waveform [B, N] of a Spectrogram: its magnitude with the phase of the sound it came from."""
         with torch.autocast(spectrogram.log_magnitude.device.type, enabled=False):
-            window = self._stft.window.to(spectrogram.stft.device)
-            magnitude, phase = spectrogram.magnitude.float(), spectrogram.phase
-            return _InverseSTFT.apply(magnitude, phase, window, self.hop, spectrogram.num_samples)
+            window = self._stft.window.to(spectrogram.phase.device)
+            log_magnitude = spectrogram.log_magnitude.float()
+            return _InverseSTFT.apply(log_magnitude, spectrogram.phase, window, self.hop, spectrogram.num_samples)

@@ -16,9 +16,10 @@ from torch.autograd.function import once_differentiable
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from models.classifier import Features
+from models.convolution import PointwiseConv2d
 from models.errors import UsageError
 from models.folding import normed_convolution
-from models.framing import cut_frames
+from models.framing import overlap_add, padded_frames
 from models.frontend import FrontEnd, Spectrogram
 from models.pretrained import fill, read_checkpoint
 from models.resampling import Resampler
@@ -50,6 +51,7 @@ ROWS = 4  # of the last map: 128 mel bands at 1/32
 # the last layer at 1/4, 1/8, 1/16 and 1/32 of the image
 MAP_LAYERS = (3, 6, 12, 16)
 NORM_EPS = 0.001  # of every batch norm
+PREEMPHASIS = 0.97
 FLOOR = 1e-5  # added to the power of a mel band before the logarithm
 
 
@@ -83,16 +85,19 @@ class PreemphasisMelAdapter(nn.Module):
 
     def forward(self, spectrogram: Spectrogram) -> Tensor:
         """Spectrogram of [B, T, F] to [B, 1, num_mels, 100 frames a second]."""
+        if spectrogram.log_magnitude.device.type != "cpu":
+            return self._image(spectrogram)
+        # the planes of one clip fit a processor's cache, those of a batch do not
+        return torch.cat([self._image(clip) for clip in spectrogram.single_clips()])
+
+    def _image(self, spectrogram: Spectrogram) -> Tensor:
         waveform = self.frontend.synthesize(spectrogram)
         with torch.autocast(waveform.device.type, enabled=False):
             waveform = self.resample(waveform)
             # the reflected borders need more samples than half a window
             waveform = F.pad(waveform, (0, max(0, self.n_fft - waveform.shape[1])))
-            waveform = waveform[:, 1:] - 0.97 * waveform[:, :-1]
-            half = self.window_length // 2
-            waveform = F.pad(waveform, (half, half), mode="reflect")
-            frames = cut_frames(waveform, self.window, self.hop)  # [B, frames, window]
-            power = _PowerSpectrum.apply(frames, self.n_fft)  # [B, frames, bins]
+            waveform = _Preemphasis.apply(waveform, self.window_length // 2)
+            power = _PowerSpectrum.apply(waveform, self.window, self.hop, self.n_fft)  # [B, frames, bins]
             mel = torch.log(power @ self.matrix.T + FLOOR)
             return ((mel + 4.5) / 5).transpose(1, 2).unsqueeze(1)
 
@@ -102,29 +107,59 @@ class PreemphasisMelAdapter(nn.Module):
         return (math.log(FLOOR) + 4.5) / 5
 
 
-class _PowerSpectrum(torch.autograd.Function):
-    """|FFT|^2 of real frames [B, frames, window], zero-padded to n_fft: [B, frames, n_fft / 2 + 1].
+class _Preemphasis(torch.autograd.Function):
+    """Each sample less `PREEMPHASIS` times the one before it, mirrored at both ends: [B, N] to [B, N - 1 + 2 border].
 
-    The gradient of sum_k g_k |X_k|^2 by sample n is 2 Re sum_k g_k X_k exp(2 pi i k n / n_fft): one inverse real FFT.
-    Autograd's own way is a complex FFT of twice the size, several copies and the power's two halves.
+    Slices, a difference and `F.pad` do the same, and their gradients take three times as long.
     """
 
     @staticmethod
-    def forward(ctx, frames: Tensor, n_fft: int) -> Tensor:
-        spectrum = torch.fft.rfft(frames, n_fft)
-        ctx.save_for_backward(spectrum)
-        ctx.n_fft, ctx.window = n_fft, frames.shape[-1]
-        return spectrum.real.square() + spectrum.imag.square()
+    def forward(ctx, waveform: Tensor, border: int) -> Tensor:
+        ctx.border, samples = border, waveform.shape[1] - 1
+        result = waveform.new_empty(len(waveform), samples + 2 * border)
+        emphasised = result[:, border : border + samples]
+        torch.sub(waveform[:, 1:], waveform[:, :-1], alpha=PREEMPHASIS, out=emphasised)
+        result[:, :border] = emphasised[:, 1 : 1 + border].flip(1)
+        result[:, border + samples :] = emphasised[:, samples - 1 - border : samples - 1].flip(1)
+        return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:
-        (spectrum,) = ctx.saved_tensors
+        border, samples = ctx.border, slope.shape[1] - 2 * ctx.border
+        of_waveform = F.pad(slope[:, border : border + samples], (1, 0))
+        emphasised = of_waveform[:, 1:]
+        emphasised[:, 1 : 1 + border] += slope[:, :border].flip(1)
+        emphasised[:, samples - 1 - border : samples - 1] += slope[:, border + samples :].flip(1)
+        of_waveform[:, :-1] -= PREEMPHASIS * emphasised
+        return of_waveform, None
+
+
+class _PowerSpectrum(torch.autograd.Function):
+    """|FFT|^2 of a waveform's frames [B, T, n_fft / 2 + 1]: from [B, N], times the window [W], hop samples apart.
+
+    The gradient of sum_k g_k |X_k|^2 by sample n of a frame is 2 Re sum_k g_k X_k exp(2 pi i k n / n_fft): one inverse
+    real FFT. Autograd's own way is a complex FFT of twice the size, several copies and the power's two halves.
+    """
+
+    @staticmethod
+    def forward(ctx, waveform: Tensor, window: Tensor, hop: int, n_fft: int) -> Tensor:
+        spectrum = torch.fft.rfft(padded_frames(waveform, window, hop, n_fft))
+        ctx.save_for_backward(spectrum, window)
+        ctx.num_samples, ctx.hop, ctx.n_fft = waveform.shape[1], hop, n_fft
+        return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope: Tensor) -> tuple[Tensor, None, None, None]:
+        spectrum, window = ctx.saved_tensors
         # the inverse real FFT counts every bin twice, but for the first and the last one
         weighted = spectrum * slope
         weighted[..., 0] *= 2
         weighted[..., -1] *= 2
-        return torch.fft.irfft(weighted, ctx.n_fft, norm="forward")[..., : ctx.window], None
+        frames = torch.fft.irfft(weighted, ctx.n_fft, norm="forward")[..., : len(window)].mul_(window)
+        gradient = overlap_add(frames, ctx.hop)
+        return F.pad(gradient, (0, ctx.num_samples - gradient.shape[1])), None, None, None
 
 
 class MobileNet(nn.Module):
@@ -285,5 +320,9 @@ def _conv(
     groups: int = 1,
     activation: type[nn.Module] = nn.Identity,
 ) -> nn.Sequential:
-    convolution = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False)
+    convolution: nn.Conv2d
+    if kernel == 1:
+        convolution = PointwiseConv2d(channels, out, bias=False)
+    else:
+        convolution = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False)
     return _ConvNorm(convolution, nn.BatchNorm2d(out, eps=NORM_EPS), activation())

@@ -66,7 +66,7 @@ def step_memory(recipe: Recipe, clips: int, seconds: float = 5.0) -> dict[str, f
     """GB of a step of so many clips: "classifier", "interpreter" (with gradients and moments), "kept" and "sum"."""
     classifier, interpreter = networks(recipe)
     heard = classifier.frontend.analyze(torch.zeros(clips, round(seconds * classifier.frontend.sample_rate)))
-    heard = Spectrogram(heard.log_magnitude.to("meta"), heard.stft.to("meta"), heard.num_samples)
+    heard = Spectrogram(heard.log_magnitude.to("meta"), heard.phase.to("meta"), heard.num_samples)
     classifier.to("meta")
     with patch.object(torch, "autocast", lambda *_, **__: nullcontext()):  # which a device without memory lacks
         with torch.no_grad():

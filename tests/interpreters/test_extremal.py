@@ -31,8 +31,7 @@ def sound(clips: int = 2) -> Spectrogram:
     """Noise that is as loud in every bin on average, and most in the first band."""
     log_magnitude = 1 + 0.1 * torch.rand(clips, FRAMES, BINS)
     log_magnitude[:, :, BANDS[0]] += 0.5
-    stft = torch.ones_like(log_magnitude, dtype=torch.complex64)
-    return Spectrogram(log_magnitude, stft, 1000)
+    return Spectrogram(log_magnitude, torch.ones_like(log_magnitude, dtype=torch.complex64), 1000)
 
 
 def explain(spectrogram: Spectrogram, target=None, **options):

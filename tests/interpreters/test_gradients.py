@@ -75,9 +75,35 @@ def test_grad_cam_by_hand():
     torch.testing.assert_close(maps_of("grad_cam", network, x), expected)
 
 
-def test_noise_below_silence_is_silence():
-    score = ClassScore(Linear(), sound(torch.zeros(1, *SHAPE)), 0, "logit")
-    assert score(torch.full((2, *SHAPE), -0.5)).tolist() == [0, 0]
+@pytest.mark.parametrize("method", ["smoothgrad", "gradient_shap"])
+def test_noise_below_silence_is_silence(method):
+    """One bin is loud and the others silent, so of the noise in these half is below silence, where it has no slope."""
+    network, x = Linear(), torch.zeros(1, *SHAPE)
+    network.weight[:] = 1
+    x[0, 0, 0] = 1.0
+    heard = []
+    network.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[0].log_magnitude))
+    found = maps_of(method, network, x, samples=200, noise=0.1)[0]
+    assert min(plane.min() for plane in heard) == 0
+    silent = found.flatten()[1:].mean().item()
+    if method == "smoothgrad":
+        assert silent == pytest.approx(0.5, abs=0.02)
+        assert found[0, 0].item() == pytest.approx(1)
+    else:
+        # the mean of a normal number's positive part is 1 / sqrt(2 pi) of its deviation
+        assert silent == pytest.approx(0.1 / np.sqrt(2 * np.pi), abs=0.004)
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "smoothgrad", "gradient_shap"])
+def test_a_map_does_not_depend_on_how_many_variants_pass_together(method):
+    class Curved(Linear):
+        def forward(self, spectrogram):
+            return super().forward(replace(spectrogram, log_magnitude=spectrogram.log_magnitude.square()))
+
+    network, x = Curved(), torch.rand(1, *SHAPE)
+    alone, *others = [maps_of(method, network, x, samples=10, chunk=chunk) for chunk in (1, 3, 4, 50)]
+    for other in others:
+        torch.testing.assert_close(other, alone)
 
 
 def test_the_score_is_a_logit_or_a_probability():
@@ -230,7 +256,7 @@ def test_what_a_method_cannot_do_is_told(vit):
     [
         ({"method": "magic"}, "method='magic' must be one of gradient, input_x_gradient"),
         ({"output": "loss"}, "output='loss' must be one of logit, probability"),
-        ({"samples": 0}, "samples=0 and chunk=4 must be 1 or more"),
+        ({"samples": 0}, "samples=0 and chunk=12 must be 1 or more"),
         ({"noise": -1.0}, "noise=-1.0 must be 0 or more"),
         ({"method": "grad_cam", "map_index": 1}, "map_index=1 does not exist: this classifier has 1 feature maps"),
     ],

@@ -38,7 +38,7 @@ def test_a_mask_by_hand():
     assert answer.mask.tolist() == [[[0, 0], [1, 1]]] and answer.target.tolist() == [2]
     assert torch.equal(answer.relevant.log_magnitude, spectrogram.log_magnitude * answer.mask)
     assert torch.equal(answer.residual.log_magnitude, spectrogram.log_magnitude * (1 - answer.mask))
-    assert answer.relevant.stft is answer.residual.stft is spectrogram.stft
+    assert answer.relevant.phase is answer.residual.phase is spectrogram.phase
 
 
 def test_the_map_of_each_layer():
@@ -138,6 +138,14 @@ def test_thresholds_by_hand():
     maps = torch.tensor([[[4.0, 1.0], [3.0, 2.0]], [[10.0, 10.0], [10.0, 20.0]]])
     thresholds = quantile_thresholds(maps, [0.0, 0.5, 0.9, 1.0])
     torch.testing.assert_close(thresholds, torch.tensor([[1.0, 10.0], [2.5, 10.0], [3.7, 17.0], [4.0, 20.0]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_thresholds_are_torchs_quantiles(dtype):
+    maps = torch.randn(3, 20, 30).to(dtype)
+    quantiles = [0.1, 0.5, 0.93]
+    expected = torch.quantile(maps.float().flatten(1), torch.tensor(quantiles), dim=1)
+    torch.testing.assert_close(quantile_thresholds(maps, quantiles).float(), expected, atol=1e-6, rtol=1e-2)
 
 
 @pytest.mark.parametrize("quantile", [-0.1, 1.1, [], [0.5, 2], float("nan"), "0.9", [0.5, "x"], [0.5, None]])

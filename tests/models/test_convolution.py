@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.convolution import DepthwiseConv2d, NarrowConv2d, PointwiseConv2d
+from models.convolution import MANY, DepthwiseConv2d, NarrowConv2d, PointwiseConv2d
 
 
 def passed(layer: nn.Conv2d, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -76,12 +76,14 @@ def test_a_depthwise_kernel_of_five_has_the_gradient_of_torchs_in_bf16():
     torch.testing.assert_close(layer.weight.grad, convolution.weight.grad, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("clips", [2, MANY])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_a_pointwise_convolution_is_one(memory_format):
-    layer = PointwiseConv2d(5, 3)
-    torchs = nn.Conv2d(5, 3, 1)
+def test_a_pointwise_convolution_is_one(memory_format, clips, bias):
+    layer = PointwiseConv2d(5, 3, bias)
+    torchs = nn.Conv2d(5, 3, 1, bias=bias)
     torchs.load_state_dict(layer.state_dict())
-    assert agree(layer, torchs, torch.randn(2, 5, 4, 6).contiguous(memory_format=memory_format))
+    assert agree(layer, torchs, torch.randn(clips, 5, 4, 6).contiguous(memory_format=memory_format))
 
 
 def test_a_layer_in_bf16_is_torchs():

@@ -2,7 +2,7 @@
 
 import torch
 
-from models.framing import cut_frames, overlap_add
+from models.framing import cut_frames, overlap_add, padded_frames
 
 
 def test_frames_add_where_they_overlap():
@@ -19,6 +19,12 @@ def test_a_frame_is_cut_every_hop_and_times_the_window():
     assert frames.tolist() == [[[1, 20, 300], [3, 40, 500]]]
     frames.sum().backward()
     assert waveform.grad.tolist() == [[1, 10, 101, 10, 100, 0]]  # the last sample is in no frame
+
+
+def test_frames_for_an_fft_lie_where_they_are_wanted():
+    waveform, window = torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.tensor([1.0, 10.0])
+    assert padded_frames(waveform, window, hop=2, n_fft=4).tolist() == [[[1, 20, 0, 0], [3, 40, 0, 0]]]
+    assert padded_frames(waveform, window, hop=2, n_fft=4, start=1).tolist() == [[[0, 1, 20, 0], [0, 3, 40, 0]]]
 
 
 def test_frames_cut_and_added_count_every_sample_by_its_frames():

@@ -11,7 +11,7 @@ from torchaudio.compliance.kaldi import get_mel_banks
 
 from models.errors import UsageError
 from models.frontend import FrontEnd, Spectrogram
-from models.mobilenet import MobileNet, PreemphasisMelAdapter, _PowerSpectrum
+from models.mobilenet import MobileNet, PreemphasisMelAdapter, _PowerSpectrum, _Preemphasis
 from tests.helpers import refusal
 
 SHARED = Path(os.environ.get("EARWITNESS_SHARED", Path(__file__).parents[2].parent / "shared"))
@@ -244,8 +244,26 @@ def test_the_image_and_its_gradient_are_those_of_the_plain_computation(samples):
 
 
 def test_the_gradient_of_a_power_spectrum_is_numerically_right():
-    frames = torch.randn(2, 3, 10, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda frames: _PowerSpectrum.apply(frames, 16), frames)
+    waveform = torch.randn(2, 21, dtype=torch.float64, requires_grad=True)  # the last sample is in no frame
+    window = torch.rand(10, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda waveform: _PowerSpectrum.apply(waveform, window, 5, 16), waveform)
+    power = _PowerSpectrum.apply(waveform, window, 5, 16)
+    torch.testing.assert_close(power, torch.fft.rfft(waveform.unfold(1, 10, 5) * window, 16).abs().square())
+
+
+def test_preemphasis_mirrors_what_it_emphasised():
+    emphasised = _Preemphasis.apply(torch.tensor([[1.0, 2.0, 4.0, 8.0]]), 2)
+    first, second, third = 2 - 0.97, 4 - 0.97 * 2, 8 - 0.97 * 4
+    torch.testing.assert_close(emphasised, torch.tensor([[third, second, first, second, third, second, first]]))
+    waveform = torch.randn(2, 9, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda waveform: _Preemphasis.apply(waveform, 3), waveform)
+
+
+def test_a_clip_has_the_same_image_alone_and_in_a_batch():
+    frontend = FrontEnd()
+    adapter = PreemphasisMelAdapter(frontend)
+    spectrogram = frontend.analyze(0.1 * torch.randn(3, 8000))
+    assert torch.equal(adapter(spectrogram)[1:2], adapter(spectrogram[1:2]))
 
 
 def test_silence_is_finite_and_gradients_reach_the_mask():

@@ -121,7 +121,7 @@ def windows_of(spectrogram: Spectrogram, starts: list[int]) -> list[Spectrogram]
     pieces = []
     for start in starts:
         inside = slice(start, start + 44)
-        pieces.append(Spectrogram(spectrogram.log_magnitude[:, inside], spectrogram.stft[:, inside], 8000))
+        pieces.append(Spectrogram(spectrogram.log_magnitude[:, inside], spectrogram.phase[:, inside], 8000))
     return pieces
 
 

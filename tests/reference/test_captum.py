@@ -1,18 +1,64 @@
-"""Grad-CAM and guided gradients against captum's own, on networks that captum can handle."""
+"""Gradient methods against captum's own; Grad-CAM and guided gradients on networks that captum can handle."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from captum.attr import GuidedBackprop, LayerGradCam, Saliency
+from captum.attr import (
+    GradientShap,
+    GuidedBackprop,
+    InputXGradient,
+    IntegratedGradients,
+    LayerGradCam,
+    NoiseTunnel,
+    Saliency,
+)
 from torch import nn
 
-from interpreters.gradients import ClassScore, Gradient, _Guide
+from interpreters.gradients import ClassScore, Gradient, _Guide, seeded
 from interpreters.interpolation import resize_map
 from models.adapters import ImageAdapter
 from models.classifier import AudioClassifier
 from models.frontend import FrontEnd
 from models.mobilenet import MobileNet
+
+
+def captums(method: str, score: ClassScore, x: torch.Tensor, deviation: float) -> torch.Tensor:
+    """Its attribution of 10 samples, noise drawn for 4 copies together in SmoothGrad and for all in gradient SHAP."""
+
+    def heard(log_magnitude: torch.Tensor) -> torch.Tensor:
+        return score(log_magnitude.clamp(min=0))
+
+    match method:
+        case "gradient":
+            return Saliency(heard).attribute(x)
+        case "input_x_gradient":
+            return InputXGradient(heard).attribute(x)
+        case "integrated_gradients":
+            return IntegratedGradients(heard).attribute(x, n_steps=10, internal_batch_size=4)
+        case "smoothgrad":
+            noise = {"nt_samples": 10, "nt_samples_batch_size": 4, "stdevs": deviation}
+            return NoiseTunnel(Saliency(heard)).attribute(x, abs=False, **noise).abs()
+        case "gradient_shap":
+            return GradientShap(heard).attribute(x, torch.zeros_like(x), n_samples=10, stdevs=deviation)
+    raise ValueError(method)
+
+
+@pytest.mark.parametrize(
+    "method", ["gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "gradient_shap"]
+)
+def test_a_method_is_captums_with_the_same_draws(cnn14, method):
+    cnn14.freeze()
+    clip = cnn14.frontend.analyze(torch.randn(1, 8000))
+    score = ClassScore(cnn14, clip, 0, "logit")
+    x = clip.log_magnitude.clone().requires_grad_()
+    deviation = 0.15 * (x.max() - x.min()).item()
+    interpreter = Gradient(cnn14.describe(), method, samples=10)
+    with seeded(7, x.device):
+        expected = captums(method, score, x, deviation)
+    with seeded(7, x.device):
+        found = interpreter.attribute(score, clip.log_magnitude)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
 
 
 def cams(score: ClassScore, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
