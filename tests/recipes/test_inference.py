@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from recipe_files import HPARAMS
 
 from models.errors import UsageError
-from recipes.inference import ClassifiedSound, SoundInterpreter, explain, open_classifier
+from recipes import inference
+from recipes.inference import ClassifiedSound, SoundInterpreter, explain, open_classifier, tune_process
 from recipes.scoring import explanation
 from tests.helpers import refusal
 
@@ -235,6 +236,16 @@ def test_a_sound_is_explained_in_three_lines(bundle, stereo, tmp_path):
     assert heard.times[[0, 1, -1]] == pytest.approx([0, 186 / 16000, 186 * 129 / 16000])
     assert heard.frequencies[[0, 1, -1]].tolist() == [0, 15.625, 8000]
     assert heard.relevant + heard.residual == pytest.approx(heard.waveform, abs=1e-4)
+
+
+def test_a_process_is_tuned_where_it_asks_for_it_alone(classifier, wave, monkeypatch):
+    done = []
+    monkeypatch.setattr(inference, "multiply_by_onednn", lambda: done.append("products"))
+    monkeypatch.setattr(inference, "keep_freed_memory", lambda: done.append("memory"))
+    explain(classifier, wave, rate=16000)
+    assert done == []
+    tune_process()
+    assert done == ["products", "memory"]
 
 
 def test_every_form_of_a_sound_gives_the_same_answer(classifier, stereo, tmp_path):
