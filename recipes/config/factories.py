@@ -3,7 +3,7 @@
 import inspect
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,8 @@ PLAIN_TYPES = {
     int: "a whole number",
     float: "a number",
     str: "text",
+    Sequence[int]: "a list of whole numbers",
+    Sequence[float]: "a list of numbers",
     type(None): "null",
 }
 
@@ -21,7 +23,8 @@ PLAIN_TYPES = {
 def check_factories(built: object, path: Path) -> None:
     """Raises UsageError for an argument that a factory does not take, wherever in a recipe it stands.
 
-    Arguments of plain types (numbers, text, true or false) are held to the annotations of what takes them.
+    Arguments of plain types (numbers and lists of them, text, true or false) are held to the annotations of what takes
+    them.
     """
     if isinstance(built, Mapping):
         for part in built.values():
@@ -68,5 +71,12 @@ def _alternatives(annotation: object) -> set:
 
 def _is_one_of(value: object, allowed: set) -> bool:
     """Whether a value is of an allowed type; a whole number is a number too, and true is neither."""
+    if isinstance(value, list | tuple):
+        return any(_lists(value, kind) for kind in allowed)
     kinds = {type(value)} | ({float} if type(value) is int else set())
     return bool(kinds & allowed)
+
+
+def _lists(value: Sequence, kind: object) -> bool:
+    """Whether all that is in a list may be there, by a type such as `Sequence[int]`."""
+    return typing.get_origin(kind) is Sequence and all(_is_one_of(item, set(typing.get_args(kind))) for item in value)

@@ -93,7 +93,7 @@ _WEIGHT = ("a number of 0 or more", partial(_number, 0, 1e9))
 
 # key: (what is allowed, check). Keys not listed are checked by what they build.
 RULES: dict[str, tuple[str, Check]] = {
-    "seed": ("a whole number of 0 or more", partial(_whole, 0, 2**31)),
+    "seed": ("a whole number from 0 to 2147483648", partial(_whole, 0, 2**31)),
     "experiment": ("a name without '/'", _name),
     **dict.fromkeys(PATHS, _PATH_RULE),
     **dict.fromkeys(PATHS_OR_NULL, _PATH_OR_NULL_RULE),

@@ -222,6 +222,23 @@ def test_an_argument_of_another_type_is_told_with_the_type(change, sentence):
     assert str(caught.value) == f"{HPARAMS / 'gradient.yaml'}: interpreters.gradients.Gradient: {sentence}"
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("--cell=8", "cell=8 must be a list of whole numbers"),
+        ("--cell=[2.5,3]", "cell=[2.5, 3] must be a list of whole numbers"),
+        ("--areas=some", "areas='some' must be a number or a list of numbers"),
+        ("--areas=[0.1,true]", "areas=[0.1, True] must be a number or a list of numbers"),
+    ],
+)
+def test_a_list_is_held_to_the_type_of_its_items(change, sentence):
+    recipe = load_recipe([str(HPARAMS / "extremal.yaml"), change])
+    with pytest.raises(UsageError) as caught:
+        recipe.build()
+    assert str(caught.value) == f"{HPARAMS / 'extremal.yaml'}: interpreters.extremal.Extremal: {sentence}"
+    load_recipe([str(HPARAMS / "extremal.yaml"), "--cell=[2,3]", "--areas=[0.1,0.2]"]).build()
+
+
 def test_several_recipes_take_the_same_keys():
     line = ["a.yaml", "b.yaml", "--audio=x.wav", "--target", "rooster"]
     assert each_recipe(line) == [

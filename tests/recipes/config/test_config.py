@@ -104,7 +104,7 @@ def test_an_unset_placeholder_is_named(recipe_file):
         ("focalnet", "--grad_accumulation_factor=0", "grad_accumulation_factor=0 must be a whole number of 1 or more"),
         ("modulation", "--eval_batch_size=0", "eval_batch_size=0 must be a whole number of 1 or more"),
         ("focalnet", "--precision=fp8", "precision='fp8' must be auto, fp32, bf16 or fp16"),
-        ("focalnet", "--seed=-1", "seed=-1 must be a whole number of 0 or more"),
+        ("focalnet", "--seed=-1", "seed=-1 must be a whole number from 0 to 2147483648"),
         ("focalnet", "--experiment=a/b", "experiment='a/b' must be a name without '/'"),
         ("focalnet", "--experiment=..", "experiment='..' must be a name without '/'"),
         ("focalnet", "--folds=some", "folds='some' must be null (the three lists) or 'all' (cross-validation)"),
@@ -138,7 +138,7 @@ def test_overlapping_folds_are_refused_unless_every_fold_takes_its_turn():
 def test_several_problems_are_listed_at_once():
     path = HPARAMS / "focalnet.yaml"
     assert refused(path, DATA, "--epochs=0", "--margin=2", "--seed=x") == (
-        f"{path}: seed='x' must be a whole number of 0 or more; epochs=0 must be a whole number of 1 or more; "
+        f"{path}: seed='x' must be a whole number from 0 to 2147483648; epochs=0 must be a whole number of 1 or more; "
         "margin=2 must be a number in [0, 1]"
     )
 
