@@ -195,7 +195,7 @@ def _row(source: Path, folder: Path, facts: SoundFacts, answer: Answer) -> dict:
 
 
 def _print_answer(title: str, folder: Path, answer: Answer) -> None:
-    """The answer about a single file: its classes, what the two parts do to each, and the page."""
+    """The answer about a single file: its classes, what the two parts do to each, the verdict, and the page."""
     heard = ", ".join(f"{name} {share:.2f}" for name, share in answer.top(answer.mean(answer.probabilities)).items())
     print(f"{title}: {heard}")
     for shares in answer.classes():
@@ -204,6 +204,7 @@ def _print_answer(title: str, folder: Path, answer: Answer) -> None:
             f"  {shares.name}{explained}: {shares.input:.2f}; relevant part alone {shares.relevant:.2f}, "
             f"without it {shares.residual:.2f}"
         )
+    print(f"  {answer.verdict.symbol} {answer.verdict.label}: {answer.verdict.rule}")
     if not answer.one_class:
         print("  this method knows the predicted class only: each window explains its own")
     print(f"explanation: {folder / 'report.html'}")

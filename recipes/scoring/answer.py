@@ -7,7 +7,7 @@ import numpy as np
 
 from models.labels import ONE_LABEL, Labels
 from recipes.scoring.explanation import ExplainedWindow, class_heard, weighted_mean
-from recipes.scoring.verdict import NOTABLE
+from recipes.scoring.verdict import NOTABLE, Verdict, verdict
 
 TOP = 3
 
@@ -101,6 +101,14 @@ class Answer:
         lost = self.mean(self.probabilities)[target] - self.mean(self.residual_probabilities)[target]
         kept = class_heard(self.labels, relevant, target) == target
         return {"fid_i": float(kept), "fa": float(lost), "kept": self.kept}
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the explanation of the whole sound."""
+        heard = []
+        for posteriors in (self.relevant_probabilities, self.residual_probabilities):
+            heard.append(class_heard(self.labels, self.mean(posteriors), self.target))
+        return verdict(self.target, *heard)
 
     def document(self) -> dict:
         """The answer for JSON: the whole sound, then what each window would have said."""

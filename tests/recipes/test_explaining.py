@@ -221,6 +221,14 @@ def test_several_methods_explain_one_sound(arguments, focalnet, sound_file, tmp_
     assert gradient["classes"] != modulation["classes"]
     printed = capsys.readouterr().out
     assert "heard.wav by gradient: " in printed and "heard.wav by modulation: " in printed
+    told = re.findall("^  ([✓◐◑✗]) (.*): (.*)$", printed, flags=re.M)
+    shown = []
+    for name in ("gradient", "modulation"):
+        card = (tmp_path / f"{name}/1234/audio/heard/report.html").read_text()
+        pattern = r'<p class="verdict \w+" title="(.*?)"><span aria-hidden="true">(.)</span> (.*?)</p>'
+        rule, symbol, label = re.findall(pattern, card)[0]
+        shown.append((symbol, label, rule))
+    assert told == shown
     page = (tmp_path / "gradient/1234/audio/side_by_side.html").read_text()
     assert re.findall("<h4>([^<]*)</h4>", page) == ["gradient", "modulation", "loudest bins (control)"]
 
