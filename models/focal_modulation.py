@@ -51,6 +51,13 @@ class Embeddings(nn.Module):
         return self.norm(patches), grid
 
 
+class GELU(nn.Module):
+    """GELU of what nothing else uses: where no gradient is wanted, it takes the memory of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
+
+
 class Modulation(nn.Module):
     """Every position's query times what gated contexts of growing size, and the global one, say about it.
 
@@ -61,7 +68,7 @@ class Modulation(nn.Module):
         super().__init__()
         self.projection_in = nn.Linear(width, 2 * width + LEVELS + 1)
         self.projection_context = PointwiseConv2d(width, width)
-        self.activation = nn.GELU()
+        self.activation = GELU()
         self.projection_out = nn.Linear(width, width)
         self.focal_layers = nn.ModuleList()
         for level in range(LEVELS):
@@ -69,7 +76,7 @@ class Modulation(nn.Module):
             depthwise = nn.Conv2d(width, width, window, groups=width, padding=window // 2, bias=False)
             if window > WINDOW:
                 depthwise = DepthwiseConv2d.of(depthwise)
-            self.focal_layers.append(nn.Sequential(depthwise, nn.GELU()))
+            self.focal_layers.append(nn.Sequential(depthwise, GELU()))
 
     def forward(self, x: Tensor) -> Tensor:
         query, context, gates = self._projected(x)
@@ -78,10 +85,10 @@ class Modulation(nn.Module):
             context = layer(context)
             contexts.append(context)
         # before any is gated: the mean's gradient, channels first, is then added to one that lies as the contexts do
-        contexts.append(self.activation(context.mean(2, keepdim=True).mean(3, keepdim=True)))
-        gathered = torch.zeros((), dtype=context.dtype, device=context.device)
-        for level, context in enumerate(contexts):
-            gathered = gathered + context * gates[:, level : level + 1]
+        contexts.append(self.activation(context.mean((2, 3), keepdim=True)))
+        gathered = contexts[0] * gates[:, :1]
+        for level, context in enumerate(contexts[1:], start=1):
+            gathered.addcmul_(context, gates[:, level : level + 1])
         modulated = query * self.projection_context(gathered)
         return self.projection_out(modulated.permute(0, 2, 3, 1).contiguous())
 
@@ -108,10 +115,11 @@ class MLP(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.fc1 = nn.Linear(width, MLP_RATIO * width)
+        self.activation = GELU()
         self.fc2 = nn.Linear(MLP_RATIO * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(nn.functional.gelu(self.fc1(x)))
+        return self.fc2(self.activation(self.fc1(x)))
 
 
 class DropPath(nn.Module):

@@ -151,6 +151,18 @@ def test_gradients_of_contexts_lie_channels_last_as_the_contexts_do():
     assert layouts == [True, True]
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_modulation_without_a_gradient_is_the_one_with_it_and_leaves_its_input(precision):
+    modulation, x = Modulation(8), torch.randn(2, 6, 7, 8)
+    before = x.clone()
+    with torch.autocast("cpu", precision, enabled=precision is torch.bfloat16):
+        expected = modulation(x)
+        with torch.no_grad():
+            found = modulation(x)
+    assert found.dtype == precision and torch.equal(x, before)
+    torch.testing.assert_close(found, expected.detach())
+
+
 def test_gradients_of_a_focalnet_from_scratch_are_finite_on_digital_silence():
     torch.manual_seed(5)
     network = FocalNet("small")
