@@ -141,7 +141,10 @@ def _read(path: Path) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UsageError(f"{path} is not a plain state dict of tensors and was not loaded") from error
+        raise UsageError(
+            f"{path} is not a plain state dict of tensors and was not loaded; where its download was cut short, fetch "
+            "it again"
+        ) from error
     if not isinstance(state, dict):
         raise UsageError(f"{path} is not a plain state dict of tensors and was not loaded")
     return state

@@ -215,7 +215,7 @@ def _weights(values: Mapping) -> None:
     way = "give the path of the file"
     if Path(path).name in RELEASES:
         address, size = RELEASES[Path(path).name]
-        way = f"fetch it with `curl --create-dirs -Lo {path} {address}` ({size})"
+        way = f"fetch it with `curl --create-dirs -fLo {path} {address}` ({size})"
     raise UsageError(f"weights={path} is not there: {way}, or pass --weights=null to train from scratch")
 
 

@@ -548,6 +548,15 @@ def test_what_is_no_state_dict_is_refused(tmp_path, content):
         read_checkpoint(tmp_path / "other.ckpt")
 
 
+def test_a_download_that_was_cut_short_is_told(tmp_path):
+    torch.save({"weight": torch.zeros(1000)}, tmp_path / "whole.pt")
+    half = (tmp_path / "whole.pt").read_bytes()[:2000]
+    for name, content in (("half.pt", half), ("page.pt", b"<html>404</html>")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UsageError, match=rf"{name} is not .* where its download was cut short, fetch it again"):
+            read_checkpoint(tmp_path / name)
+
+
 def test_a_narrow_cnn14_is_the_same_network_with_fewer_channels():
     narrow, head = CNN14(width=0.25), CosineHead(512, num_classes=50)
     assert millions(narrow) == pytest.approx(4.7, abs=0.05) and head.classifier.weight.shape == (50, 512)

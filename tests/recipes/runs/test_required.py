@@ -108,7 +108,7 @@ def test_the_data_folder_is_set_once_for_all_recipes_or_said_on_the_line(monkeyp
 def test_missing_weights_are_told_with_the_line_that_fetches_them(tmp_path):
     told = told_by_training("mobilenet.yaml", "--data_folder=/")
     assert told == (
-        "weights=data/mn04_as_mAP_432.pt is not there: fetch it with `curl --create-dirs -Lo data/mn04_as_mAP_432.pt "
+        "weights=data/mn04_as_mAP_432.pt is not there: fetch it with `curl --create-dirs -fLo data/mn04_as_mAP_432.pt "
         "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/mn04_as_mAP_432.pt` (4 MB), or pass "
         "--weights=null to train from scratch"
     )
@@ -120,7 +120,7 @@ def test_noise_that_training_needs_is_looked_for_first(tmp_path):
     paper = told_by_training("paper/cnn14.yaml", "--data_folder=/", "--weights=null", f"--noise_folder={tmp_path}/no")
     assert paper == f"noise_folder={tmp_path}/no is not a folder: give the path of a folder of sound files"
     weights = told_by_training("paper/cnn14.yaml", "--data_folder=/", "--train_noise=clean")
-    assert "curl --create-dirs -Lo data/cnn14_vggsound.ckpt https://huggingface.co/speechbrain/cnn14-esc50/" in weights
+    assert "curl --create-dirs -fLo data/cnn14_vggsound.ckpt https://huggingface.co/speechbrain/cnn14-esc50/" in weights
 
 
 def test_a_misspelt_key_hides_no_other_problem_and_makes_up_none(tmp_path, monkeypatch):
