@@ -59,7 +59,8 @@ class ClassScore(nn.Module):
             return evidence.probabilities[:, self.target]
         if self.output == "logit":
             return evidence.logits.float()[:, self.target]
-        return evidence.labels.log_odds(evidence.logits, self.target)
+        target = torch.full((len(evidence.logits),), self.target, device=evidence.logits.device)
+        return evidence.log_odds(target)
 
     def forward(self, log_magnitude: Tensor) -> Tensor:
         """[N, T, F] to [N]."""

@@ -112,6 +112,10 @@ class Evidence:
         """[B] -log of the probability of the class asked about, target [B]."""
         return self.labels.surprise(self.logits, target)
 
+    def log_odds(self, target: Tensor) -> Tensor:
+        """[B] log(p / (1 - p)) of the class asked about, target [B], in nats."""
+        return self.labels.log_odds(self.logits, target)
+
     def about(self, target: Tensor) -> Tensor:
         """[B, k] posterior over the alternatives to the target [B]."""
         return self.labels.about(self.probabilities, target)

@@ -56,8 +56,8 @@ class Labels(ABC):
         """[B] -log of the probability of the class asked about, target [B]."""
 
     @abstractmethod
-    def log_odds(self, logits: Tensor, target: int) -> Tensor:
-        """[B] log(p / (1 - p)) of one class."""
+    def log_odds(self, logits: Tensor, target: Tensor) -> Tensor:
+        """[B] log(p / (1 - p)) of the class asked about, target [B], in nats."""
 
     @abstractmethod
     def active(self, probabilities: Tensor) -> Tensor:
@@ -114,8 +114,9 @@ class OneLabel(Labels):
 
     def log_odds(self, logits, target):
         logits = logits.float()
-        rivals = torch.arange(logits.shape[1], device=logits.device) != target
-        return logits[:, target] - logits[:, rivals].logsumexp(dim=1)
+        asked = logits.gather(1, target[:, None])
+        rivals = logits.scatter(1, target[:, None], -math.inf)
+        return asked[:, 0] - rivals.logsumexp(dim=1)
 
     def active(self, probabilities):
         top = probabilities.argmax(dim=1, keepdim=True)
@@ -156,7 +157,7 @@ class SeveralLabels(Labels):
         return F.softplus(-logits.float().gather(1, target[:, None])[:, 0])
 
     def log_odds(self, logits, target):
-        return logits.float()[:, target]
+        return logits.float().gather(1, target[:, None])[:, 0]
 
     def active(self, probabilities):
         return probabilities >= THRESHOLD

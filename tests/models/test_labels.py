@@ -62,9 +62,9 @@ def test_a_question_about_one_of_several_labels_is_one_of_two_classes():
     assert torch.allclose(
         evidence().surprise(target), F.binary_cross_entropy(about[:, 0], torch.ones(2), reduction="none")
     )
-    assert SEVERAL_LABELS.log_odds(LOGITS, 1).tolist() == LOGITS[:, 1].tolist()
-    log_odds = ONE_LABEL.log_odds(LOGITS, 1)
-    assert torch.allclose(log_odds, LOGITS.softmax(dim=1)[:, 1].logit())
+    assert SEVERAL_LABELS.log_odds(LOGITS, target).tolist() == asked.tolist()
+    probability = LOGITS.softmax(dim=1).gather(1, target[:, None])[:, 0]
+    assert torch.allclose(ONE_LABEL.log_odds(LOGITS, target), probability.logit())
 
 
 def test_surprise_stays_finite_where_a_sigmoid_is_0():
