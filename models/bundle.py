@@ -7,8 +7,9 @@ A bundle is a folder of data, not of code:
     weights.safetensors   every parameter and buffer
 
 `model.yaml` builds objects, so it is treated as a stranger's: only `!new:` and `!name:` of torch modules in `PACKAGES`
-are built, everything else is refused by name. Not all of SpeechBrain and transformers is among them: some of their
-modules fetch a repository and run the code in it. Whoever loads a bundle may add modules of their own with `trust`.
+and of groups of their settings are built, everything else is refused by name. Not all of SpeechBrain and transformers
+is among them: some of their modules fetch a repository and run the code in it. Whoever loads a bundle may add modules
+of their own with `trust`.
 """
 
 import hashlib
@@ -30,6 +31,7 @@ from torch import nn
 
 from models.errors import UsageError
 from models.pretrained import nothing_fetched
+from models.settings import is_group, with_groups
 from models.staging import STAGED
 
 PACKAGES = (
@@ -145,7 +147,7 @@ def load_bundle(folder: str | Path, kind: str, trust: Collection[str] = (), **ar
         raise UsageError(f"{folder / 'model.yaml'} has no network under {kind!r}")
     if not isinstance(network, nn.Module):
         with _strangers(folder / "model.yaml"):
-            network = network(**arguments)
+            network = with_groups(network)(**arguments)
     try:
         network.load_state_dict(load_file(folder / "weights.safetensors"), strict=True)
     except (RuntimeError, SafetensorError) as error:
@@ -181,7 +183,7 @@ def _strangers(origin: str | Path) -> Iterator[None]:
 
 
 def check_trusted(text: str, origin: str | Path, trust: Collection[str] = ()) -> None:
-    """Let a YAML pass whose tags all name torch modules of `PACKAGES` or of the modules in `trust`.
+    """Let a YAML pass whose tags all name torch modules, or groups of their settings, of `PACKAGES` or of `trust`.
 
     Raises UsageError naming the first tag that is refused, and for a file too large, too deep or too aliased to be a
     model.
@@ -225,8 +227,11 @@ def _check_tag(tag: str, origin: str | Path, packages: tuple[str, ...]) -> None:
         network_class = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"{origin} asks for {tag!r}, which does not exist here") from error
-    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
-        raise UsageError(f"{origin} asks for {tag!r}, which a bundle may not build: it is no torch module")
+    is_module = isinstance(network_class, type) and issubclass(network_class, nn.Module)
+    if not is_module and not is_group(network_class):
+        raise UsageError(
+            f"{origin} asks for {tag!r}, which a bundle may not build: it is no torch module and no group of settings"
+        )
     defined_in = network_class.__module__
     if not f"{defined_in}.".startswith(packages):
         raise UsageError(f"{origin} asks for {tag!r} of {defined_in}, which a bundle may not build: {allowed}")

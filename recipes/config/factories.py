@@ -1,23 +1,13 @@
 """Factories of a recipe (`!name:`): whether they take the arguments that the recipe gives."""
 
 import inspect
-import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from models.errors import UsageError
-
-PLAIN_TYPES = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    Sequence[int]: "a list of whole numbers",
-    Sequence[float]: "a list of numbers",
-    type(None): "null",
-}
+from models.settings import wrong_types
 
 
 def check_factories(built: object, path: Path) -> None:
@@ -38,45 +28,16 @@ def check_factories(built: object, path: Path) -> None:
             raise UsageError(f"{path}: {name} {error}; it takes {', '.join(signature.parameters)}") from error
         except ValueError:
             return  # it does not say what it takes
-        problems = _wrong_types(built)
+        problems = wrong_types(built.keywords, _annotations(built))
         if problems:
             raise UsageError(f"{path}: {name}: {'; '.join(problems)}")
         check_factories(built.keywords, path)
 
 
-def _wrong_types(factory: partial) -> list[str]:
-    """A sentence for every keyword whose value is of none of the plain types that its annotation allows."""
+def _annotations(factory: partial) -> dict[str, object]:
+    """The types of what a factory takes; none where they are there for type checkers only."""
     function = factory.func.__init__ if inspect.isclass(factory.func) else factory.func
     try:
-        annotations = typing.get_type_hints(function)
+        return typing.get_type_hints(function)
     except (NameError, TypeError, AttributeError):
-        return []  # annotations of names that are only there for type checkers
-    problems = []
-    for key, value in factory.keywords.items():
-        allowed = _alternatives(annotations.get(key))
-        if allowed and allowed <= set(PLAIN_TYPES) and not _is_one_of(value, allowed):
-            meant = " or ".join(words for kind, words in PLAIN_TYPES.items() if kind in allowed)
-            problems.append(f"{key}={value!r} must be {meant}")
-    return problems
-
-
-def _alternatives(annotation: object) -> set:
-    """The types of a union such as `int | None`, or the one type; none without an annotation."""
-    if annotation is None:
-        return set()
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return set(typing.get_args(annotation))
-    return {annotation}
-
-
-def _is_one_of(value: object, allowed: set) -> bool:
-    """Whether a value is of an allowed type; a whole number is a number too, and true is neither."""
-    if isinstance(value, list | tuple):
-        return any(_lists(value, kind) for kind in allowed)
-    kinds = {type(value)} | ({float} if type(value) is int else set())
-    return bool(kinds & allowed)
-
-
-def _lists(value: Sequence, kind: object) -> bool:
-    """Whether all that is in a list may be there, by a type such as `Sequence[int]`."""
-    return typing.get_origin(kind) is Sequence and all(_is_one_of(item, set(typing.get_args(kind))) for item in value)
+        return {}

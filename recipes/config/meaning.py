@@ -4,6 +4,7 @@ import importlib
 import inspect
 from collections.abc import Mapping
 
+from models.settings import SettingsGroup, is_group
 from recipes.config.moved import with_current_names
 from recipes.config.rules import BLOCKS, OBJECTS, READ_KEYS
 from recipes.config.tagged import Tagged
@@ -24,8 +25,8 @@ BLOCK_OBJECTS = {"model": "classifier"}
 def meaning(text: str) -> dict[str, object]:
     """The values that commands read and the objects that are built, by top-level key.
 
-    Comments, order, names that have moved since, and how a block is cut into keys of its own make no difference: a
-    value that only an object is built from counts in that object.
+    Comments, order, names that have moved since, how a block is cut into keys of its own, and which arguments of an
+    object are grouped make no difference: a value that only an object is built from counts in that object.
     """
     values = parse(with_current_names(text), "the kept configuration")
     meant: dict[str, object] = {}
@@ -53,7 +54,7 @@ def _normal(value: object) -> object:
     if isinstance(value, Tagged):
         arguments = _normal(value.value) or {}
         if isinstance(arguments, dict):
-            arguments = _defaults(value.tag.partition(":")[2]) | arguments
+            arguments = _defaults(_class_of(value)) | _ungrouped(arguments)
             for name in ONLY_CHECKED.get(value.tag, ()):
                 arguments.pop(name, None)
         return Tagged(value.tag, arguments)
@@ -64,21 +65,43 @@ def _normal(value: object) -> object:
     return value
 
 
-def _defaults(name: str) -> dict[str, object]:
-    """The default values of one of this project's classes or functions, as YAML has them: lists in place of tuples.
+def _ungrouped(arguments: Mapping[str, object]) -> dict[str, object]:
+    """The arguments of an object, with the fields of its groups (`SettingsGroup`) in the place of the groups."""
+    loose = {}
+    for name, value in arguments.items():
+        if isinstance(value, Tagged) and isinstance(value.value, Mapping) and is_group(_class_of(value)):
+            loose |= value.value
+        else:
+            loose[name] = value
+    return loose
+
+
+def _class_of(value: Tagged) -> object:
+    """The class or function of this project that a tag names; None for another one, and where there is none."""
+    module, _, attribute = value.tag.partition(":")[2].rpartition(".")
+    if not module.startswith(PACKAGES):
+        return None
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError):
+        return None
+
+
+def _defaults(builder: object) -> dict[str, object]:
+    """The default values of a class or function, as YAML has them: lists in place of tuples, groups taken apart.
 
     An argument that has been added since a text was kept makes no difference where it is the default.
     """
-    module, _, attribute = name.rpartition(".")
-    if not module.startswith(PACKAGES):
-        return {}
     try:
-        parameters = inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
-    except (ImportError, AttributeError, TypeError, ValueError):
+        parameters = inspect.signature(builder).parameters
+    except (TypeError, ValueError):
         return {}
-    defaults = {}
+    defaults: dict[str, object] = {}
     for parameter in parameters.values():
-        if parameter.default is not inspect.Parameter.empty:
-            default = parameter.default
+        default = parameter.default
+        if isinstance(default, SettingsGroup):
+            for name, value in vars(default).items():
+                defaults[name] = list(value) if isinstance(value, tuple) else value
+        elif default is not inspect.Parameter.empty:
             defaults[parameter.name] = list(default) if isinstance(default, tuple) else default
     return defaults

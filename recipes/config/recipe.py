@@ -13,6 +13,7 @@ from ruamel.yaml import YAMLError
 from ruamel.yaml.comments import CommentedMap
 
 from models.errors import UsageError
+from models.settings import with_groups
 from recipes.config.command_line import SWITCHES, CommandLine, read_line
 from recipes.config.compose import Draft, compose, environment_value, find_recipe, full_name, resolve
 from recipes.config.factories import check_factories
@@ -90,6 +91,7 @@ class Recipe:
         except (TypeError, ValueError, ImportError, YAMLError) as error:
             detail = ": ".join(" ".join(str(part).split()) for part in error.args)
             raise UsageError(f"{self.path} cannot be built: {detail or type(error).__name__}") from error
+        _group_arguments(built)
         check_factories(built, self.path)
         written = plain(read_tree(self.text, self.path))
         values = {}
@@ -235,6 +237,14 @@ def _out_of_range(values: Mapping, line: CommandLine) -> list[str]:
         if key not in values and value is not None:  # of null inside a block, the object that is built judges
             inside[key] = value
     return value_problems(values) + value_problems(inside) + device_problems(line.options, values)
+
+
+def _group_arguments(built: dict) -> None:
+    """Let an interpreter written before its class grouped its arguments take them as it does today."""
+    holder = built.get("interpreter")
+    block = holder if isinstance(holder, dict) else built
+    if isinstance(block.get("interpreter"), partial):
+        block["interpreter"] = with_groups(block["interpreter"])
 
 
 def _complete(node: object, settings: Mapping) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from interpreters.activation import Activation
-from interpreters.amortized import AmortizedMask
+from interpreters.amortized import AmortizedMask, Finish, MaskTask, NetworkShape
 from interpreters.amortized_network import MaskNetwork, loudness_gate
 from interpreters.fixed_area import top_share
 from interpreters.mask_grid import MaskGrid
@@ -52,7 +52,7 @@ def inside(mask: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("gated", [False, True])
 def test_before_training_the_map_is_of_the_class_and_of_what_is_loud(gated):
     torch.manual_seed(0)
-    interpreter, classifier, sound = AmortizedMask(INFO, gated=gated), Halves(), clips()
+    interpreter, classifier, sound = AmortizedMask(INFO, network=NetworkShape(gated=gated)), Halves(), clips()
     evidence = classifier(sound)
     for target in (evidence.prediction, 1 - evidence.prediction):
         importance = interpreter.importance(classifier, sound, evidence, target)
@@ -109,7 +109,10 @@ def test_a_bundle_that_knows_no_gate_has_its_shapes():
     two_maps = replace(INFO, map_channels=(2, 2))
     shapes = {name: tuple(value.shape) for name, value in AmortizedMask(two_maps).state_dict().items()}
     assert shapes["network.first.0.weight"] == (24, 4, 3, 3) and shapes["network.prior"] == (2,)
-    shapes = {name: tuple(value.shape) for name, value in AmortizedMask(two_maps, gated=True).state_dict().items()}
+    shapes = {
+        name: tuple(value.shape)
+        for name, value in AmortizedMask(two_maps, network=NetworkShape(gated=True)).state_dict().items()
+    }
     assert shapes["network.first.0.weight"] == (24, 5, 3, 3) and shapes["network.prior"] == (1,)
 
 
@@ -125,7 +128,8 @@ def test_the_mask_has_the_area_asked_for():
 def test_training_finds_a_region_that_it_does_not_start_from(gated):
     """It starts from the opposite of the class activation, as a network would that was taught wrongly."""
     torch.manual_seed(0)
-    interpreter = AmortizedMask(INFO, mixed=0.0, infill=0.0, frames_per_cell=8, bands=16, gated=gated)
+    task, shape = MaskTask(mixed=0.0, infill=0.0), NetworkShape(frames_per_cell=8, bands=16, gated=gated)
+    interpreter = AmortizedMask(INFO, task=task, network=shape)
     with torch.no_grad():
         interpreter.network.prior.zero_()
         interpreter.network.prior[0] = -1
@@ -170,7 +174,8 @@ def test_validation_draws_alike_every_time_and_counts_no_step():
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_gradients_are_finite_on_silence(gated):
-    interpreter, classifier = AmortizedMask(INFO, infill=1.0, infill_steps=0, gated=gated), Halves()
+    task, shape = MaskTask(infill=1.0, infill_steps=0), NetworkShape(gated=gated)
+    interpreter, classifier = AmortizedMask(INFO, task=task, network=shape), Halves()
     silent = FrontEnd().analyze(torch.zeros(4, 8000))
     sum(interpreter.loss(classifier, silent, classifier(silent)).values()).mean().backward()
     for parameter in interpreter.parameters():
@@ -180,7 +185,7 @@ def test_gradients_are_finite_on_silence(gated):
 @pytest.mark.parametrize("name", ["cnn14", "focalnet", "vit"])
 def test_every_classifier_with_maps_is_explained_and_trained_for(name, request):
     classifier = request.getfixturevalue(name).freeze()
-    interpreter = AmortizedMask(classifier.describe(), gated=True)
+    interpreter = AmortizedMask(classifier.describe(), network=NetworkShape(gated=True))
     sound = classifier.frontend.analyze(torch.rand(2, 16000) - 0.5)
     with torch.no_grad():
         evidence = classifier(sound)
@@ -192,18 +197,35 @@ def test_every_classifier_with_maps_is_explained_and_trained_for(name, request):
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    "group, changes, message",
     [
-        ({"area": 0.0}, "area=0.0"),
-        ({"areas": [0.4, 0.1]}, "areas="),
-        ({"temperature": 0.0}, "temperature=0.0"),
-        ({"removed": -1.0}, "removed=-1.0"),
-        ({"infill": 1.5}, "infill=1.5"),
+        (MaskTask, {"areas": [0.4, 0.1]}, "areas="),
+        (MaskTask, {"areas": 0.3}, "areas=0.3 must be a list of numbers"),
+        (MaskTask, {"temperature": 0.0}, "temperature=0.0"),
+        (MaskTask, {"removed": -1.0}, "removed=-1.0"),
+        (MaskTask, {"infill": 1.5}, "infill=1.5"),
+        (MaskTask, {"infill_steps": 0.5}, "infill_steps=0.5 must be a whole number"),
+        (Finish, {"finish_steps": -1}, "finish_steps=-1 must be 0"),
+        (Finish, {"chunk": 0}, "chunk=0 1 or more"),
+        (Finish, {"hold": -1.0}, "hold=-1.0 must be 0"),
+        (NetworkShape, {"gated": 3}, "gated=3 must be true or false"),
+        (NetworkShape, {"bands": None}, "bands=None must be a whole number"),
     ],
 )
-def test_arguments_out_of_range_are_refused(changes, message):
+def test_settings_out_of_range_are_refused(group, changes, message):
     with pytest.raises(UsageError, match=message):
-        AmortizedMask(INFO, **changes)
+        group(**changes)
+
+
+@pytest.mark.parametrize("area", [0.0, 1.0])
+def test_an_area_that_is_no_share_is_refused(area):
+    with pytest.raises(UsageError, match=f"area={area} must lie"):
+        AmortizedMask(INFO, area=area)
+
+
+def test_a_grid_of_no_bands_is_refused():
+    with pytest.raises(UsageError, match="bands=0 must be 1 or more"):
+        AmortizedMask(INFO, network=NetworkShape(bands=0))
 
 
 def test_a_classifier_without_maps_is_refused():

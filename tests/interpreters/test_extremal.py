@@ -1,15 +1,17 @@
 """Extremal perturbation: exact shares, the band that a classifier listens to, penalties, starts and removals."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from interpreters.extremal import Extremal, exact_share
+from interpreters.extremal import Extremal, Search, StartingMap, exact_share
 from models.classifier import ClassifierInfo, Evidence, Features
 from models.errors import UsageError
 from models.frontend import Spectrogram
+from models.settings import with_groups
 
 INFO = ClassifierInfo(2, 16000, 1024, (1,), frozenset({"gradient", "maps"}))
 FRAMES, BINS = 16, 24
@@ -34,10 +36,15 @@ def sound(clips: int = 2) -> Spectrogram:
     return Spectrogram(log_magnitude, torch.ones_like(log_magnitude, dtype=torch.complex64), 1000)
 
 
+def extremal(**options) -> Extremal:
+    """A method with settings by their names, as recipes have them, from whatever group."""
+    return with_groups(partial(Extremal, **options))(INFO)
+
+
 def explain(spectrogram: Spectrogram, target=None, **options):
     classifier = Listener()
     with torch.no_grad():
-        interpreter = Extremal(INFO, **SETTINGS | {"start": "flat"} | options)
+        interpreter = extremal(**SETTINGS | {"start": "flat"} | options)
         return interpreter.interpret(classifier, spectrogram, classifier(spectrogram), target)
 
 
@@ -120,7 +127,7 @@ class InBand(Listener):
 
 def test_grad_cam_is_the_start_scaled_to_deviation_1():
     classifier, spectrogram = InBand(), sound()
-    interpreter = Extremal(INFO, **SETTINGS | {"steps": 1, "rate": 1e-9})
+    interpreter = extremal(**SETTINGS | {"steps": 1, "rate": 1e-9})
     with torch.no_grad():
         found = interpreter.importance(classifier, spectrogram, classifier(spectrogram))
     assert found.mean().abs() < 0.01
@@ -130,7 +137,7 @@ def test_grad_cam_is_the_start_scaled_to_deviation_1():
 
 def test_several_areas_take_turns_and_a_list_of_quantiles_is_swept():
     classifier, spectrogram = Listener(), sound()
-    interpreter = Extremal(INFO, **SETTINGS | {"start": "flat", "areas": [1 / 6, 1 / 3], "quantile": [0.5, 5 / 6]})
+    interpreter = extremal(**SETTINGS | {"start": "flat", "areas": [1 / 6, 1 / 3], "quantile": [0.5, 5 / 6]})
     with torch.no_grad():
         half, sixth = interpreter.sweep(classifier, spectrogram, classifier(spectrogram))
     assert half.mask.mean().item() == pytest.approx(0.5) and sixth.mask.mean().item() == pytest.approx(1 / 6)
@@ -140,7 +147,7 @@ def test_several_areas_take_turns_and_a_list_of_quantiles_is_swept():
 def test_no_gradient_is_left_on_the_classifier(cnn14):
     cnn14.freeze()
     spectrogram = cnn14.frontend.analyze(torch.randn(1, 8000))
-    interpreter = Extremal(cnn14.describe(), steps=2)
+    interpreter = Extremal(cnn14.describe(), Search(steps=2))
     with torch.no_grad():
         answer = interpreter.interpret(cnn14, spectrogram, cnn14(spectrogram))
     assert answer.mask.mean().item() == pytest.approx(0.2, abs=0.02)
@@ -153,7 +160,10 @@ def test_no_gradient_is_left_on_the_classifier(cnn14):
         ({"areas": []}, r"areas=\[\] must be a number in \(0, 1\)"),
         ({"areas": [0.1, 1.0]}, "areas=.* must be a number in"),
         ({"steps": 0}, "steps=0 and chunk=1 must be 1 or more"),
+        ({"areas": "half"}, "areas='half' must be a number or a list"),
+        ({"steps": 2.5}, "steps=2.5 must be a whole number"),
         ({"cell": (8,)}, "cell=.* must be two whole numbers"),
+        ({"cell": 8}, "cell=8 must be a list of whole numbers"),
         ({"start": "loudest"}, "start='loudest' must be one of grad_cam, flat"),
         ({"removal": "clip"}, "removal='clip' must be one of silence, noise"),
         ({"hold": -1.0}, "hold=-1.0 must be 0"),
@@ -161,11 +171,37 @@ def test_no_gradient_is_left_on_the_classifier(cnn14):
 )
 def test_mistakes_are_told(options, told):
     with pytest.raises(UsageError, match=told):
-        Extremal(INFO, **options)
+        extremal(**options)
 
 
 def test_grad_cam_needs_maps():
     info = replace(INFO, map_channels=(), provides=frozenset({"gradient"}))
     with pytest.raises(UsageError, match="this classifier has none: use start: flat"):
         Extremal(info)
-    Extremal(info, start="flat")
+    Extremal(info, starting_map=StartingMap("flat"))
+
+
+def answer_of(*log_odds: float) -> Evidence:
+    """Two classes, the first with these log-odds."""
+    logits = torch.tensor([[odds, 0.0] for odds in log_odds])
+    return Evidence(logits, Features(logits, ()))
+
+
+def test_with_a_margin_the_kept_part_lacks_what_it_is_less_sure_than_the_goal():
+    method = extremal(start="flat", keep=2.0, remove=0.0, margin=1.0)
+    target, goal = torch.tensor([0, 0, 0]), torch.tensor([5.0, 5.0, 5.0])
+    terms = method.faithfulness(answer_of(3.5, 5.0, 9.0), answer_of(0.0, 0.0, 0.0), target, goal)
+    torch.testing.assert_close(terms, torch.tensor([3.0, 0.0, 0.0]))
+
+
+def test_the_goal_is_the_margin_above_the_log_odds_of_the_whole_clip():
+    spectrogram, target = sound(), torch.tensor([0, 1])
+    difference = Listener()(spectrogram).logits.diff(dim=1)[:, 0]
+    expected = torch.stack([-difference[0], difference[1]]) + 0.5
+    torch.testing.assert_close(extremal(start="flat", margin=0.5).goal(Listener(), spectrogram, target), expected)
+    assert extremal(start="flat").goal(Listener(), spectrogram, target) is None
+
+
+def test_a_margin_finds_the_band_that_the_classifier_listens_to():
+    answer = explain(sound(), margin=1.0)
+    assert (share_in(answer.mask, BANDS[0]) > 0.9).all()

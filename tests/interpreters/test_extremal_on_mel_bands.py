@@ -4,8 +4,8 @@ import pytest
 import torch
 from test_amortized import INFO, Halves, clips, inside
 
-from interpreters.amortized import AmortizedMask
-from interpreters.extremal import Extremal
+from interpreters.amortized import AmortizedMask, Finish
+from interpreters.extremal import Cells, Extremal, Objective, Search, StartingMap
 from interpreters.fixed_area import top_share
 from interpreters.mask_grid import MaskGrid
 
@@ -15,9 +15,10 @@ def grid() -> MaskGrid:
     return MaskGrid(513, 16000, 8, 16)
 
 
-def on_mel_bands(steps: int, hold: float = 0.0, **settings) -> Extremal:
+def on_mel_bands(steps: int, hold: float = 0.0, level: float = 0.0, **search) -> Extremal:
     """The search on the cells of `grid`, from a start that is given."""
-    return Extremal(INFO, 0.2, steps, cell=(8, 1), bands=16, start="flat", hold=hold, **settings)
+    start, objective = StartingMap("flat", level=level), Objective(hold=hold)
+    return Extremal(INFO, Search(0.2, steps, **search), Cells((8, 1), 16), start, objective)
 
 
 def test_the_cells_kept_cover_the_area_of_the_plane(grid):
@@ -74,7 +75,7 @@ def test_clips_taken_together_have_the_answers_they_have_alone():
 
 def test_the_amortised_mask_is_finished_by_steps_and_keeps_its_weights():
     torch.manual_seed(0)
-    plain, finished = AmortizedMask(INFO), AmortizedMask(INFO, finish_steps=3)
+    plain, finished = AmortizedMask(INFO), AmortizedMask(INFO, finish=Finish(3))
     assert plain.state_dict().keys() == finished.state_dict().keys()
     finished.load_state_dict(plain.state_dict())
     classifier, sound = Halves(), clips(2)

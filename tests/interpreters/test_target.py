@@ -9,7 +9,7 @@ from torch import nn
 from interpreters.base import Interpreter, masked
 from interpreters.controls import Constant, Ranked, Reordered
 from interpreters.decoders import LightDecoder
-from interpreters.extremal import Extremal
+from interpreters.extremal import Extremal, Search
 from interpreters.freqrise import FreqRISE
 from interpreters.gradients import METHODS, Gradient
 from interpreters.l2i import L2I
@@ -154,7 +154,7 @@ def everything(info: ClassifierInfo) -> list[Interpreter]:
         Gradient(info, "smoothgrad", samples=2),
         Gradient(info, "grad_cam"),
         Perturbation(info, "lime", **PATCHES),
-        Extremal(info, steps=2),
+        Extremal(info, Search(steps=2)),
         FreqRISE(info, samples=4),
         SeparatedParts(info, "hpss", samples=4),
         PIQ(info, channels=4, num_codes=6, decoder="spectrogram"),
