@@ -6,7 +6,7 @@ class's activations in the classifier, so that it answers for any class and know
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -128,6 +128,7 @@ class AmortizedMask(MapInterpreter):
 
     requires = frozenset({"maps", "gradient"})
     trainable = True
+    training_settings = frozenset(field.name for field in fields(MaskTask))
     answers_any_class = True
     steps: Tensor
 

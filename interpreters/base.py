@@ -45,8 +45,9 @@ class Interpreter(nn.Module, ABC):
 
     A subclass states what it needs of a classifier in `requires` (out of `ABILITIES`) and
     implements `interpret`. One that can explain any class, and not the predicted one alone, sets `answers_any_class`.
-    One that is trained also implements `loss` and sets `trainable`. It never sees a batch, labels, configuration, a
-    path or a Brain, and the classifier it is handed is frozen and in evaluation mode.
+    One that is trained also implements `loss`, sets `trainable`, and names in `training_settings` those of its settings
+    that only training looks at, so that tools refuse to change them afterwards. It never sees a batch, labels,
+    configuration, a path or a Brain, and the classifier it is handed is frozen and in evaluation mode.
 
     Arguments
     ---------
@@ -58,6 +59,7 @@ class Interpreter(nn.Module, ABC):
     requires: frozenset[str] = frozenset()
     answers_any_class: bool = False
     trainable: bool = False
+    training_settings: frozenset[str] = frozenset()
     quantiles: tuple[float, ...] = ()
 
     def __init__(self, info: ClassifierInfo):

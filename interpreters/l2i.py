@@ -71,6 +71,9 @@ class L2I(Interpreter):
     requires = frozenset({"maps"})
     answers_any_class = True
     trainable = True
+    training_settings = frozenset(
+        {"reconstruction", "fidelity", "temperature", "sparsity", "frames", "dictionary_sparsity"}
+    )
 
     dictionary: Tensor
 

@@ -50,6 +50,18 @@ class LMAC(Interpreter):
 
     requires = frozenset({"maps"})
     trainable = True
+    training_settings = frozenset(
+        {
+            "inside",
+            "outside",
+            "outside_limit",
+            "sparsity",
+            "smoothness",
+            "guidance",
+            "min_correlation",
+            "energy_threshold",
+        }
+    )
 
     def __init__(
         self,

@@ -63,6 +63,7 @@ class LMACTD(Interpreter):
 
     requires = frozenset({"maps"})
     trainable = True
+    training_settings = frozenset({"inside", "outside", "sparsity", "reconstruction", "freeze_codec"})
 
     def __init__(
         self,

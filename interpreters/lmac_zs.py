@@ -73,6 +73,7 @@ class LMACZS(Interpreter):
 
     requires = frozenset({"maps", "prompts"})
     trainable = True
+    training_settings = frozenset({"similarity", "sparsity", "diversity", "others"})
     answers_any_class = True
 
     def __init__(

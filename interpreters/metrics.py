@@ -32,14 +32,6 @@ def _of_prediction(p_input: Tensor, p_other: Tensor) -> Tensor:
     return p_other.gather(1, p_input.argmax(dim=1, keepdim=True)).squeeze(1)
 
 
-def accuracy(p_input: Tensor, label: Tensor) -> Tensor:
-    """1 where the predicted class is the label [B], else 0. Raises ValueError for anything but class indices."""
-    _check(p_input=p_input)
-    if label.shape != p_input.shape[:1] or label.is_floating_point():
-        raise ValueError(f"label must be class indices [B], got {label.dtype} {tuple(label.shape)}")
-    return (p_input.argmax(dim=1) == label).float()
-
-
 def fidelity_to_input(p_input: Tensor, p_relevant: Tensor) -> Tensor:
     """FID-I: 1 where the relevant part alone gets the class of the whole input. Larger is better."""
     _check(p_input=p_input, p_relevant=p_relevant)

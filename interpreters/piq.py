@@ -149,6 +149,7 @@ class PIQ(Interpreter):
     requires = frozenset({"maps"})
     answers_any_class = True
     trainable = True
+    training_settings = frozenset({"energy_threshold", "codebook_weight", "commitment_weight"})
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ from recipes.data.corpus import evenly_spaced
 from recipes.report.markdown import fill_page, markdown_table, short_number
 from recipes.runs.facts import device_name
 from recipes.runs.heard_clips import HeardClips
+from recipes.runs.mask_scores import file_stem
 from recipes.runs.required import REQUIRED
 from recipes.runs.results import read_json
 from recipes.runs.run import InterpreterRun
@@ -54,9 +55,8 @@ class Line:
     def recipe(self, arguments: Sequence[str]) -> Recipe:
         """The recipe of this line. arguments: the recipe and what every line is given. Raises UsageError."""
         experiment = load_recipe(list(arguments)).values["experiment"]
-        safe = "".join(letter if letter.isalnum() else "_" for letter in self.name)
         changes = [f"--{change}" for change in self.changes]
-        recipe = load_recipe([*arguments, *changes, f"--experiment={experiment}_{safe}"], REQUIRED)
+        recipe = load_recipe([*arguments, *changes, f"--experiment={experiment}_{file_stem(self.name)}"], REQUIRED)
         if recipe.values.get("mask_clips") is None:
             raise UsageError(f"{recipe.path} chooses no epoch by its masks: pass --mask_clips=100")
         return recipe
@@ -71,11 +71,16 @@ def parse_line(text: str) -> Line:
 
 
 def check_names(lines: Sequence[Line]) -> None:
-    """Raise UsageError where two lines have one name: they would share a folder."""
-    names = [line.name for line in lines]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two lines are called {name!r}: give each a name of its own")
+    """Raise UsageError where two lines would share a folder, by one name or by names that differ in signs alone."""
+    name_of_folder: dict[str, str] = {}
+    for line in lines:
+        folder = file_stem(line.name)
+        if folder in name_of_folder:
+            raise UsageError(
+                f"the lines {name_of_folder[folder]!r} and {line.name!r} would share the folder of {folder!r}: give "
+                "each a name of its own"
+            )
+        name_of_folder[folder] = line.name
 
 
 @torch.no_grad()

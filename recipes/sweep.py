@@ -48,6 +48,8 @@ class Sweep:
 
     def recipes(self) -> list[Recipe]:
         """The recipe of every value. Raises UsageError for what cannot run, before anything does."""
+        if self.base.values.get("audio") is not None:
+            raise UsageError("a sweep compares scores, and --audio scores nothing: leave it out")
         experiment = self.base.values["experiment"]
         required = REQUIRED if explains(self.base) else REQUIRED_TO_TRAIN
         recipes: list[Recipe] = []
@@ -71,6 +73,8 @@ def parse_values(text: str) -> tuple[str, tuple[str, ...]]:
     values = tuple(listed.split(","))
     if not key or "" in values:
         raise UsageError(f"--over={text} must be a key and its values, such as --over=alpha:0,0.75,1")
+    if key == "experiment":
+        raise UsageError(f"--over={text} would run one recipe under several names: name another key")
     if len(set(values)) < len(values):
         raise UsageError(f"--over={text} names a value twice: leave it out")
     return key, values

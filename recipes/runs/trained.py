@@ -6,6 +6,7 @@ from interpreters.base import Interpreter
 from models.errors import UsageError
 from recipes.config.recipe import Recipe
 from recipes.runs.data import open_data, splits_of
+from recipes.runs.kept_settings import check_training_kept
 from recipes.runs.leaks import check_interpreter_unseen, check_unseen
 from recipes.runs.places import run_folder
 from recipes.runs.run import InterpreterRun, device_of
@@ -16,8 +17,9 @@ def open_trained_run(recipe: Recipe) -> InterpreterRun:
     """The run of an interpreter on the recipe's device, on the one split that the recipe names.
 
     A trained interpreter has its weights from the run's bundle and its settings from the recipe, so that those which
-    matter only when it explains can be changed. Raises UsageError where there is no classifier or no trained
-    interpreter, where that is of another shape, and where one of them knows a test clip.
+    matter when it explains can be changed. Raises UsageError where there is no classifier or no trained interpreter,
+    where that is of another shape or the command line changes how it was trained, and where one of them knows a test
+    clip.
     """
     values, folder, device = recipe.values, run_folder(recipe.values), device_of(recipe)
     subject = load_subject(values["classifier"], device, recipe.trust)
@@ -32,6 +34,7 @@ def open_trained_run(recipe: Recipe) -> InterpreterRun:
     interpreter = interpreter_factory(recipe, objects, subject, folder)(info=subject.offers)
     if interpreter.trainable:
         trained = load_interpreter(folder, subject, f"python interpret.py {recipe.path}", recipe.trust).network
+        check_training_kept(recipe, folder, interpreter.training_settings)
         _take_weights(interpreter, trained, recipe, folder)
     interpreter = interpreter.to(device)
     run = InterpreterRun(

@@ -1,16 +1,23 @@
 """The conformance check for interpreters: sound ones pass, and each thing that lacks is a sentence."""
 
-from dataclasses import replace
+import inspect
+from dataclasses import fields, replace
 from functools import partial
 
 import pytest
 import torch
 
+from interpreters.amortized import AmortizedMask
 from interpreters.base import Interpreter, masked
 from interpreters.conformance import check_interpreter
 from interpreters.decoders import LightDecoder
+from interpreters.l2i import L2I
 from interpreters.lmac import LMAC
+from interpreters.lmac_td import LMACTD
+from interpreters.lmac_zs import LMACZS
 from interpreters.maps import QuantileMap
+from interpreters.piq import PIQ
+from models.settings import SettingsGroup
 
 
 class Even(Interpreter):
@@ -183,3 +190,14 @@ def test_what_lacks_is_said(case, cnn14):
     make, sentence = CASES[case]
     findings = check_interpreter(make, cnn14)
     assert any(finding.startswith(sentence) for finding in findings), findings
+
+
+@pytest.mark.parametrize("trained", [AmortizedMask, L2I, LMAC, LMACTD, LMACZS, PIQ])
+def test_what_only_training_looks_at_is_among_the_settings(trained):
+    settings = set()
+    for name, parameter in inspect.signature(trained).parameters.items():
+        if isinstance(parameter.default, SettingsGroup):
+            settings |= {field.name for field in fields(parameter.default)}
+        else:
+            settings.add(name)
+    assert trained.training_settings and trained.training_settings < settings

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from interpreters.metrics import (
-    accuracy,
     average_drop,
     average_gain,
     average_increase,
@@ -35,7 +34,6 @@ def approximately(*values: float):
 
 
 def test_every_score_by_hand():
-    assert accuracy(WHOLE, torch.tensor([0, 2, 2])).tolist() == [1, 0, 1]
     assert fidelity_to_input(WHOLE, RELEVANT).tolist() == [1, 0, 1]
     assert faithfulness(WHOLE, RESIDUAL).tolist() == approximately(0.6, -0.3, 0.4)
     assert average_increase(WHOLE, RELEVANT).tolist() == [100, 0, 0]
@@ -111,12 +109,6 @@ def test_anything_but_probabilities_is_refused(score, place, wrong, sentence):
     arguments[place] = wrong
     with pytest.raises(ValueError, match=sentence):
         score(*arguments)
-
-
-@pytest.mark.parametrize("label", [torch.tensor([0.0, 1.0, 2.0]), torch.eye(3).long(), torch.tensor([0, 1]), WHOLE])
-def test_accuracy_takes_class_indices_alone(label):
-    with pytest.raises(ValueError, match=r"label must be class indices \[B\], got"):
-        accuracy(WHOLE, label)
 
 
 def test_sparseness_is_the_gini_index():

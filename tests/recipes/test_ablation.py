@@ -152,7 +152,8 @@ def test_lines_of_another_form_are_refused(text):
 @pytest.mark.parametrize(
     ("lines", "changes", "message"),
     [
-        (("one", "one:seed=1"), (), "two lines are called 'one'"),
+        (("one", "one:seed=1"), (), "the lines 'one' and 'one' would share the folder of 'one'"),
+        (("no infill", "no/infill"), (), "the lines 'no infill' and 'no/infill' would share"),
         (("one:interpreter.none=1", "two:epochs=0"), (), r"(?s)none.*epochs"),
         (("one",), ("--mask_clips=null",), "pass --mask_clips=100"),
         (("one",), ("--clips=0",), "must be at least 1"),
@@ -163,3 +164,12 @@ def test_mistakes_are_told_before_the_first_training(arguments, bundle, tmp_path
     with pytest.raises(UsageError, match=message):
         main([recipe, "--lines", *lines, *given, *changes])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_how_a_trained_mask_was_trained_cannot_be_changed_but_how_it_explains_can(ablated, options):
+    with pytest.raises(
+        UsageError, match=r"was trained with other settings \(interpreter.mixed: 0.6 -> 0.0\), and only"
+    ):
+        run_of(options, "amortized_mobilenet_as_it_is", "--interpreter.mixed=0.0")
+    run = run_of(options, "amortized_mobilenet_as_it_is", "--interpreter.finish_steps=1", "--interpreter.mixed=0.6")
+    assert run.interpreter.finish.finish_steps == 1

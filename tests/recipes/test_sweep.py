@@ -63,3 +63,11 @@ def test_a_score_that_a_row_lacks_is_left_empty():
         "| 0 | clean | 0.5 |  |",
         "| 0 | mixture | 0.25 | 0.75 |",
     ]
+
+
+def test_a_sweep_of_one_sound_or_of_names_is_refused(arguments, bundle, tmp_path):
+    options = arguments(HPARAMS / "grad_cam.yaml", tmp_path, f"--classifier={bundle('cnn14')}", "--audio=siren.wav")
+    with pytest.raises(UsageError, match="a sweep compares scores, and --audio scores nothing: leave it out"):
+        main([*options, "--over=quantile:0.5,0.9"])
+    with pytest.raises(UsageError, match="--over=experiment:a,b would run one recipe under several names"):
+        parse_values("experiment:a,b")

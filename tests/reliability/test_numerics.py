@@ -155,7 +155,8 @@ def test_certain_and_tied_probabilities_have_a_value_in_a_batch_of_one(name):
 
 
 def test_a_tied_prediction_is_the_first_of_the_tied_classes():
-    assert metrics.accuracy(EVEN, torch.tensor([0])).tolist() == [1]
+    assert metrics.fidelity_to_input(EVEN, CERTAIN).tolist() == [1]
+    assert metrics.fidelity_to_input(EVEN, OTHER).tolist() == [0]
     assert metrics.average_gain(EVEN, CERTAIN).tolist() == pytest.approx([100])
     assert metrics.average_increase(EVEN, CERTAIN).tolist() == [100]
 
