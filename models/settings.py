@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from models.errors import UsageError
@@ -47,11 +47,14 @@ def is_group(candidate: object) -> bool:
     return isinstance(candidate, type) and issubclass(candidate, SettingsGroup) and dataclasses.is_dataclass(candidate)
 
 
-def with_groups(factory: partial) -> partial:
+def with_groups(factory: Callable) -> Callable:
     """A factory with its loose arguments put into the groups that its class has for them today.
 
-    Bundles and recipes from before a class had groups give it one argument for each field. Others pass unchanged.
+    Bundles and recipes from before a class had groups give it one argument for each field. Others pass unchanged, a
+    class without arguments among them.
     """
+    if not isinstance(factory, partial):
+        return factory
     try:
         takes = inspect.signature(factory.func).parameters
     except ValueError:

@@ -100,6 +100,13 @@ class Recipe:
                 values[key] = value
         return Settings(values)
 
+    def written(self, key: str) -> object:
+        """The plain value of a dotted key, such as `interpreter.steps`, of the resolved recipe."""
+        node = read_tree(self.text, self.path)
+        for name in key.split("."):
+            node = node[name]
+        return plain(node)
+
     def block(self, key: str, settings: Mapping = MappingProxyType({})) -> str:
         """The resolved YAML below one top-level key, as a document for a bundle, with no path to weights left.
 

@@ -60,8 +60,8 @@ def _asked(run: InterpreterRun, result: Result) -> str:
     asked = ""
     for key in run.recipe.line_keys:
         if key == "seed" or (key.startswith("interpreter.") and not run.interpreter.trainable):
-            name = key.rpartition(".")[2]
-            value = result.facts.interpreter["quantile"] if name == "quantile" else run.values[name]
+            of_one = key.rpartition(".")[2] == "quantile"  # and not of the list that was asked for
+            value = result.facts.interpreter["quantile"] if of_one else run.recipe.written(key)
             asked += f" --{key}={'null' if value is None else quote(str(value))}"
     return asked
 

@@ -99,6 +99,7 @@ def test_a_factory_without_loose_arguments_is_as_it_was():
     grouped = with_groups(partial(Taker, pair=Pair(2)))
     assert grouped(info=1).pair == Pair(2)
     assert with_groups(partial(dict, count=4))() == {"count": 4}
+    assert with_groups(Taker) is Taker
 
 
 def test_a_group_beside_its_own_fields_is_refused():

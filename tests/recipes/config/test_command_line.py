@@ -235,7 +235,7 @@ def test_a_list_is_held_to_the_type_of_its_items(change, sentence):
     recipe = load_recipe([str(HPARAMS / "extremal.yaml"), change])
     with pytest.raises(UsageError) as caught:
         recipe.build()
-    assert str(caught.value) == f"{HPARAMS / 'extremal.yaml'}: interpreters.extremal.Extremal: {sentence}"
+    assert str(caught.value) == sentence
     load_recipe([str(HPARAMS / "extremal.yaml"), "--cell=[2,3]", "--areas=[0.1,0.2]"]).build()
 
 
